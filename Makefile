@@ -1,0 +1,85 @@
+# One word a target. Everything happens in .venv, inside the clone; `make PYTHON=… venv` chooses the Python.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# In order of preference. A name that is there but does not run, or lacks venv, is passed over.
+PYTHONS := python3.11 python3 python3.13 python3.12 python3.10 /usr/bin/python3.11 /usr/bin/python3
+
+bin := .venv/bin
+pip := $(bin)/python -m pip --quiet --disable-pip-version-check --no-input
+
+# Each stamp is written last, so that what was interrupted is begun again. The first one holds the
+# clone's own path and the Python asked for: a moved clone, or another PYTHON=, is made anew.
+made := .venv/.made
+tools := .venv/.tools
+asked := $(CURDIR) $(if $(filter-out undefined,$(origin PYTHON)),$(PYTHON),$(lastword $(shell cat $(made) 2>/dev/null)))
+ifneq ($(strip $(asked)),$(strip $(shell cat $(made) 2>/dev/null)))
+$(made): FORCE
+endif
+
+.PHONY: help
+help: ## list these targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+$(made): pyproject.toml
+	@python=; \
+	for candidate in $(or $(PYTHON),$(PYTHONS)); do \
+	  if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; \
+	  then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo 'make: openai2 needs Python 3.10 or newer, with its venv module (on Debian: python3-venv).' >&2; \
+	  echo 'make: none was found as: $(or $(PYTHON),$(PYTHONS)). Name one: make PYTHON=/path/to/python venv' >&2; \
+	  exit 1; \
+	fi; \
+	echo "making .venv with $$($$python -V)"; \
+	"$$python" -m venv --clear .venv; \
+	$(pip) install 'pip>=25.1'; \
+	$(pip) install --editable .; \
+	echo '$(CURDIR)' "$$python" > $@
+
+$(tools): $(made)
+	@echo 'adding the tools of lint, types and tests to .venv'
+	@$(pip) install --group dev
+	@touch $@
+
+.PHONY: venv
+venv: $(tools) ## make .venv with openai2 (editable) and its tools
+
+.PHONY: demo
+demo: $(made) ## a guided run of everything, with no key
+	@$(bin)/openai2 demo
+
+.PHONY: lint
+lint: $(tools) ## ruff: rules and format
+	@$(bin)/ruff check --quiet
+	@$(bin)/ruff format --check --quiet || { $(bin)/ruff format --check; exit 1; }
+
+.PHONY: format
+format: $(tools) ## put the code in order: format, sorted imports, safe fixes
+	@$(bin)/ruff check --quiet --fix-only
+	@$(bin)/ruff format --quiet
+
+.PHONY: types
+types: $(tools) ## mypy and pyright, both strict
+	@$(bin)/mypy --no-error-summary
+	@out=$$($(bin)/basedpyright --warnings 2>&1) || { echo "$$out"; exit 1; }
+
+.PHONY: test
+test: lint types ## lint, types and tests
+	@$(bin)/python -m pytest --quiet --numprocesses=auto --maxprocesses=8
+
+.PHONY: wheel
+wheel: $(tools) ## build the wheel and test it with the source out of the way
+	@$(bin)/python tests/wheel.py
+
+.PHONY: clean
+clean: ## remove all that make and the tools made
+	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: FORCE
+FORCE:
