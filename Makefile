@@ -9,14 +9,16 @@ SHELL := bash
 PYTHONS := python3.11 python3 python3.13 python3.12 python3.10 /usr/bin/python3.11 /usr/bin/python3
 
 bin := .venv/bin
-pip := $(bin)/python -m pip --quiet --disable-pip-version-check --no-input
+pip := $(bin)/python -m pip --disable-pip-version-check --no-input
+# What a command says is shown only when it fails.
+quietly = out=$$($(1) 2>&1) || { echo "$$out" >&2; exit 1; }
 
 # Each stamp is written last, so that what was interrupted is begun again. The first one holds the
-# clone's own path and the Python asked for: a moved clone, or another PYTHON=, is made anew.
+# clone's path and the Python's name: a clone that was moved, or another PYTHON=, is made anew.
 made := .venv/.made
 tools := .venv/.tools
-asked := $(CURDIR) $(if $(filter-out undefined,$(origin PYTHON)),$(PYTHON),$(lastword $(shell cat $(made) 2>/dev/null)))
-ifneq ($(strip $(asked)),$(strip $(shell cat $(made) 2>/dev/null)))
+was := $(strip $(shell cat $(made) 2>/dev/null))
+ifneq ($(strip $(CURDIR) $(or $(PYTHON),$(lastword $(was)))),$(was))
 $(made): FORCE
 endif
 
@@ -37,13 +39,13 @@ $(made): pyproject.toml
 	fi; \
 	echo "making .venv with $$($$python -V)"; \
 	"$$python" -m venv --clear .venv; \
-	$(pip) install 'pip>=25.1'; \
-	$(pip) install --editable .; \
+	$(call quietly,$(pip) install 'pip>=25.1'); \
+	$(call quietly,$(pip) install --editable .); \
 	echo '$(CURDIR)' "$$python" > $@
 
 $(tools): $(made)
 	@echo 'adding the tools of lint, types and tests to .venv'
-	@$(pip) install --group dev
+	@$(call quietly,$(pip) install --group dev)
 	@touch $@
 
 .PHONY: venv
@@ -56,7 +58,7 @@ demo: $(made) ## a guided run of everything, with no key
 .PHONY: lint
 lint: $(tools) ## ruff: rules and format
 	@$(bin)/ruff check --quiet
-	@$(bin)/ruff format --check --quiet || { $(bin)/ruff format --check; exit 1; }
+	@$(call quietly,$(bin)/ruff format --diff)
 
 .PHONY: format
 format: $(tools) ## put the code in order: format, sorted imports, safe fixes
@@ -66,7 +68,7 @@ format: $(tools) ## put the code in order: format, sorted imports, safe fixes
 .PHONY: types
 types: $(tools) ## mypy and pyright, both strict
 	@$(bin)/mypy --no-error-summary
-	@out=$$($(bin)/basedpyright --warnings 2>&1) || { echo "$$out"; exit 1; }
+	@$(call quietly,$(bin)/basedpyright --warnings)
 
 .PHONY: test
 test: lint types ## lint, types and tests

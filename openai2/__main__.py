@@ -3,4 +3,4 @@
 from openai2.cli import cli
 
 if __name__ == "__main__":
-    cli(prog_name="python -m openai2")
+    cli()

@@ -1,0 +1,42 @@
+"""What all tests share: a home of their own, and how hard Hypothesis tries."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline: a slow machine is no defect. Not derandomized: each run may find something new, and
+# prints what repeats it. `pytest --hypothesis-profile=thorough` tries twenty times as hard.
+_OURS = settings(deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("openai2", _OURS, max_examples=50)
+settings.register_profile("thorough", _OURS, max_examples=1000)
+settings.load_profile("openai2")
+
+# What a developer's shell may hold that would change an answer, or lead away from the loopback server.
+_FOREIGN = ("OPENAI_", "OPENAI2_", "LC_", "XDG_")
+_FOREIGN_NAMES = {"LANGUAGE", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home for each test; keys, settings and proxies of whoever runs the tests are out of reach.
+
+    It lies beside `tmp_path`, not in it. OPENAI2_HOME names a folder that is still to be made.
+    """
+    for name in list(os.environ):
+        upper = name.upper()
+        if upper.startswith(_FOREIGN) or upper in _FOREIGN_NAMES or upper.endswith("_PROXY"):
+            monkeypatch.delenv(name)
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.setenv("OPENAI2_HOME", str(folder / "openai2"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / ".config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder / ".local" / "share"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / ".local" / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / ".cache"))
+    return folder
