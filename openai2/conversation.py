@@ -1,0 +1,450 @@
+"""A conversation: its stream in a store, read as a view and gone on with.
+
+Rules: what is appended is decided inside the transaction that appends it, on the view as it stands
+there, so that nobody's round is split and nothing is decided on an old view. What is kept in memory (the
+view, the texts of its messages) is a cache of the stream and is brought up to date before it is used.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from openai2 import decisions, drafts, history, turn
+from openai2 import events as ev
+from openai2 import messages as msg
+from openai2.errors import Openai2Error, Refused, UnknownVersion
+from openai2.flow import Open, Opened
+from openai2.history import Lineage
+from openai2.messages import Message, Round
+from openai2.projection import View, pack
+from openai2.store import NO_HASH, Draft, Reader, Store, Transaction
+from openai2.turn import Ask, State
+
+Decide = Callable[[State], list[ev.Event]]
+
+#: Snapshots take at most this share of the bytes that events take.
+SNAPSHOT_SHARE = 1 / 16
+_ROW_OVERHEAD = 120  # bytes of a row besides its data: what a short event weighs
+_LEAST_TAIL = 24_000  # bytes of events that are read faster than a snapshot is worth
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A message in the view: its id, itself, and whether it is pinned."""
+
+    id: int
+    message: Message
+    pinned: bool
+
+
+class Conversation:
+    """One conversation in a store. Made by `Engine.create`, `Engine.open` and `fork`.
+
+    *birth* are the events that a conversation which is not in the store yet begins with; they are
+    appended together with its first others.
+    """
+
+    def __init__(self, store: Store, lineage: Lineage, birth: Sequence[ev.Event] = ()) -> None:
+        self.store = store
+        self.id = lineage.conversation
+        self._lineage = lineage
+        self._birth = list(birth)
+        self._lock = threading.RLock()
+        self._view = View()
+        self._version = 0
+        self._head = NO_HASH.hex()
+        self._epoch = -1
+        self._texts: dict[int, bytes] = {}
+        self._tail_bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<Conversation {self.id} at version {self._version} in {self.store!r}>"
+
+    # -- looking
+
+    @property
+    def version(self) -> int:
+        """The version of the stream's last event; 0 before the first."""
+        with self._reading():
+            return self._version
+
+    @property
+    def head(self) -> str:
+        """The hash of the stream's last event, in hex: it commits to all that came before."""
+        with self._reading():
+            return self._head
+
+    @property
+    def name(self) -> str | None:
+        """The conversation's name, if it has one."""
+        with self._reading() as reader:
+            listed = reader.conversation(self.id)
+        if listed is None:
+            return next((e.name for e in self._birth if isinstance(e, (ev.Created, ev.Forked))), None)
+        return listed.name
+
+    def view(self) -> View:
+        """The view as it stands: ids, kinds, pins. A copy."""
+        with self._reading():
+            return self._view.copy()
+
+    def messages(self) -> list[Message]:
+        """The messages that a model would be sent, each a dict of one's own."""
+        with self._reading() as reader:
+            return [msg.decode(raw) for raw in self._raw(reader, self._view.ids)]
+
+    def held(self, version: int | None = None) -> list[Held]:
+        """The messages of the view, today's or that at *version*, with ids and pins."""
+        if version is not None:
+            self.check_version(version)
+        with self._reading() as reader:
+            view = self._view if version is None else history.view_at(reader, self._lineage, version)
+            texts = self._raw(reader, view.ids)
+            return [
+                Held(number, msg.decode(raw), number in view.pins)
+                for number, raw in zip(view.ids, texts, strict=True)
+            ]
+
+    def at(self, version: int) -> list[Message]:
+        """The messages exactly as they stood at *version*. Raises UnknownVersion."""
+        return [held.message for held in self.held(version)]
+
+    def check_version(self, version: int) -> None:
+        """Raise UnknownVersion where the stream has no such version."""
+        last = self.version
+        if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= last:
+            raise UnknownVersion(
+                "conversation {conversation} has no version {version}: versions go from 1 to {last}"
+                if last
+                else "conversation {conversation} has no version {version}: nothing has happened in it yet",
+                conversation=self.id,
+                version=version,
+                last=last,
+            )
+
+    def events(self, after: int = 0) -> Iterator[ev.Recorded]:
+        """What happened in this stream, oldest first, from version *after* + 1 on."""
+        with self.store.reading() as reader:
+            yield from reader.events(self.id, after=after)
+
+    def message(self, number: int) -> Message:
+        """The message with that id, in view or not."""
+        with self._reading() as reader:
+            (raw,) = self._raw(reader, [number])
+        return msg.decode(raw)
+
+    def remarks(self) -> list[ev.RemarkAdded]:
+        """A group chat's remarks that no request has used yet."""
+        with self._reading() as reader:
+            found = history.group_events(reader, self._lineage, self._view.remarks)
+        return [event for event in found if isinstance(event, ev.RemarkAdded)]
+
+    def roles(self) -> dict[str, str]:
+        """A group chat's roles and their descriptions."""
+        with self._reading() as reader:
+            found = history.group_events(reader, self._lineage, list(self._view.roles.values()))
+        return {e.name: e.description or "" for e in found if isinstance(e, ev.RoleSet)}
+
+    # -- going on
+
+    def commit(self, decide: Decide) -> list[ev.Recorded]:
+        """Append what *decide* makes of the state as it stands, all or nothing, and return it."""
+        return self.store.transact(lambda tx: self._commit(tx, decide))
+
+    def add(self, messages: Iterable[Any]) -> list[ev.Recorded]:
+        """Add messages to the view, all or nothing. Raises NotAMessage."""
+        encoded = msg.encode_all(messages)
+        return self.commit(lambda state: decisions.add(encoded))
+
+    def pin(self, *indexes: int) -> None:
+        """Pin the messages at these indexes. Raises NoIndex (an IndexError)."""
+        self.commit(lambda state: decisions.pin(state.view, indexes))
+
+    def unpin(self, *indexes: int) -> None:
+        """Unpin the messages at these indexes. Raises NoIndex (an IndexError)."""
+        self.commit(lambda state: decisions.unpin(state.view, indexes))
+
+    def rollback(self, n: int = 1) -> Round:
+        """Take the last *n* rounds out of the view; the round that is now last."""
+        self.commit(lambda state: decisions.rollback(state.view, n))
+        return self.last_round()
+
+    def last_round(self) -> Round:
+        """The last round of the view; an empty one where there is none."""
+        with self._reading() as reader:
+            starts = self._view.round_starts()
+            ids = self._view.ids[starts[-1] :] if starts else []
+            return Round(msg.decode(raw) for raw in self._raw(reader, ids))
+
+    def restore(self, version: int) -> None:
+        """Make the view again what it was at *version*. Raises UnknownVersion."""
+        self.check_version(version)
+        self.commit(lambda state: [ev.Restored(version=version)])
+
+    def undo(self, n: int = 1) -> int:
+        """Undo the last *n* actions that changed the view; how many there were to undo."""
+        return self._step(history.undo, n)
+
+    def redo(self, n: int = 1) -> int:
+        """Redo what the last *n* undos took back; how many there were to redo."""
+        return self._step(history.redo, n)
+
+    def _step(self, plan: Callable[[Reader, str, State, int], list[ev.Event]], n: int) -> int:
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise decisions.BadInput("the number of steps is 1 or more, not {n}", n=n)
+
+        def job(tx: Transaction) -> int:
+            steps: list[ev.Event] = []
+
+            def decide(state: State) -> list[ev.Event]:
+                steps.extend(plan(tx, self.id, state, n))
+                return list(steps)
+
+            if self._birth and not self._version:
+                return 0
+            self._commit(tx, decide)
+            return len(steps)
+
+        return self.store.transact(job)
+
+    def set_role(self, name: str, description: str | None) -> None:
+        """Describe a group chat's role; None takes it away."""
+        self.commit(lambda state: [ev.RoleSet(name=name, description=description)])
+
+    def rename(self, name: str | None) -> None:
+        """Give the conversation another name, or none. Raises NameTaken, BadInput."""
+        history.check_name(name)
+        self.commit(lambda state: [ev.Renamed(name=name)])
+
+    def archive(self, archived: bool = True) -> None:
+        """Put the conversation away, or take it out again."""
+
+        def decide(state: State) -> list[ev.Event]:
+            return [ev.Archived() if archived else ev.Unarchived()]
+
+        listed = self.listed()
+        if listed is None or listed.archived != archived:
+            self.commit(decide)
+
+    def listed(self) -> Any:
+        """The conversation's line in the list, None before its first event."""
+        with self.store.reading() as reader:
+            return reader.conversation(self.id)
+
+    def configure(self, model: str | None = None, limit: int | None = None) -> None:
+        """Note the command's settings for this conversation, if they are news."""
+        known = self.settings()
+        if (model or known.model) != known.model or (limit or known.limit) != known.limit:
+            self.commit(lambda state: [ev.Configured(model=model, limit=limit)])
+
+    def settings(self) -> ev.Configured:
+        """The command's settings for this conversation, as they were last noted."""
+        model: str | None = None
+        limit: int | None = None
+        with self.store.reading() as reader:
+            for record in reader.events(self.id, types=("configured",), newest_first=True):
+                event = record.event
+                assert isinstance(event, ev.Configured)
+                model, limit = model or event.model, limit or event.limit
+                if model and limit:
+                    break
+        return ev.Configured(model=model, limit=limit)
+
+    def fork(self, name: str | None = None, at: int | None = None, reason: str | None = None) -> Conversation:
+        """A new conversation that shares this one's first *at* events (all of them where None).
+
+        Costs one event, however long the history. Raises UnknownVersion, NameTaken.
+        """
+        history.check_name(name)
+        if self._birth and not self.version:
+            self.commit(lambda state: [])
+        version = self.version if at is None else at
+        self.check_version(version)
+        lineage = self._lineage.fork(history.new_id(), version)
+        event = ev.Forked(parent=self.id, version=version, base=lineage.base, name=name, reason=reason)
+        twin = Conversation(self.store, lineage, [event])
+        twin.commit(lambda state: [])
+        return twin
+
+    # -- requests
+
+    def begin(self, opening: Open) -> None:
+        """Put a request on record, and its draft; *opening* is told what is to be sent."""
+        self.store.transact(self.beginning(opening))
+
+    def beginning(self, opening: Open) -> Callable[[Transaction], None]:
+        """The job that `begin` runs."""
+
+        def job(tx: Transaction) -> None:
+            with self._lock:
+                begun: turn.Begun | None = None
+
+                def decide(state: State) -> list[ev.Event]:
+                    nonlocal begun
+                    ask = self._ask_again(tx, state, opening.ask) if opening.ask.retry else opening.ask
+                    events, begun = turn.begin(ask, state)
+                    return events
+
+                self._commit(tx, decide)
+                assert begun is not None
+                tx.put_draft(drafts.fresh(self.id, begun.request))
+                raw = self._raw(tx, begun.sent)
+                opening.opened = Opened(begun, raw)
+
+        return job
+
+    def _ask_again(self, tx: Transaction, state: State, ask: Ask) -> Ask:
+        """A retry: of the last question that got no answer, else of the last that did."""
+        unanswered = history.last_unanswered(tx, self.id, self._lineage.base)
+        if unanswered is None:
+            return ask
+        standing = set(state.view.ids)
+        again = [(number, kind) for number, kind in unanswered if number not in standing]
+        return msgspec.structs.replace(ask, again=again, retry=not again)
+
+    def end(self, request: int, decide: Decide) -> None:
+        """Put on record how a request ended, and forget its draft."""
+        self.store.transact(self.ending(request, decide))
+
+    def ending(self, request: int, decide: Decide) -> Callable[[Transaction], None]:
+        """The job that `end` runs."""
+
+        def job(tx: Transaction) -> None:
+            self._commit(tx, decide)
+            tx.drop_draft(self.id, request)
+
+        return job
+
+    def interrupted(self) -> list[Draft]:
+        """Requests that were cut off: their writer is gone, and nobody has closed them yet."""
+        with self.store.reading() as reader:
+            return [draft for draft in reader.drafts(self.id) if not drafts.alive(draft)]
+
+    def keep(self, draft: Draft) -> None:
+        """Let what had come of a cut answer join the view, marked as stopped."""
+        self._close(draft, keep=True)
+
+    def drop(self, draft: Draft) -> None:
+        """Put on record that a cut request failed; what had come stays in the log."""
+        self._close(draft, keep=False)
+
+    def _close(self, draft: Draft, keep: bool) -> None:
+        def job(tx: Transaction) -> None:
+            if not tx.drop_draft(self.id, draft.request):
+                raise Refused("request {request} was closed meanwhile", request=draft.request)
+
+            def decide(state: State) -> list[ev.Event]:
+                started, question = history.started(tx, self.id, self._lineage.base, draft.request)
+                begun = turn.recovered(draft.request, started, question, state.view)
+                if keep:
+                    return turn.stopped(begun, state, draft.partial, ev.Answer(), reason="recovered")
+                fault = turn.Fault("Interrupted", "the program ended before the answer did")
+                return turn.failed(begun, draft.partial, ev.Answer(), fault)
+
+            self._commit(tx, decide)
+
+        self.store.transact(job)
+
+    # -- inside
+
+    class _Looking:
+        """A reader of the store and this conversation's lock, the cache brought up to date."""
+
+        def __init__(self, conversation: Conversation) -> None:
+            self._conversation = conversation
+            self._reader = conversation.store.reading()
+
+        def __enter__(self) -> Reader:
+            reader = self._reader.__enter__()
+            self._conversation._lock.acquire()
+            try:
+                self._conversation._catch_up(reader)
+            except BaseException as error:
+                self._conversation._lock.release()
+                self._reader.__exit__(type(error), error, error.__traceback__)
+                raise
+            return reader
+
+        def __exit__(self, *exc: Any) -> None:
+            self._conversation._lock.release()
+            self._reader.__exit__(*exc)
+
+    def _reading(self) -> _Looking:
+        return Conversation._Looking(self)
+
+    def _catch_up(self, reader: Reader) -> None:
+        """Bring view and texts to the stream's last event."""
+        if self._epoch != self.store.epoch or not self._version:
+            self._load(reader)
+            return
+        for record in reader.events(self.id, after=self._version):
+            self._fold(record, reader)
+
+    def _load(self, reader: Reader) -> None:
+        epoch = self.store.epoch
+        version, link = reader.head(self.id)
+        self._texts.clear()
+        self._view, self._tail_bytes = history.load(reader, self._lineage, version)
+        self._version, self._head, self._epoch = version, link.hex(), epoch
+
+    def _fold(self, record: ev.Recorded, reader: Reader) -> None:
+        event = record.event
+        number = self._lineage.base + record.version
+        if isinstance(event, ev.MessageAdded):
+            self._texts[number] = bytes(event.message)
+        elif isinstance(event, ev.Redacted):
+            self._texts.pop(self._lineage.base + event.version, None)
+        if isinstance(event, (ev.Restored, ev.Forked)):
+            self._view = history.view_at(reader, self._lineage, record.version)
+        else:
+            self._view.apply(event, number)
+        self._version, self._head = record.version, record.hash
+        self._tail_bytes += len(record.json) + _ROW_OVERHEAD
+        if len(self._texts) > 2 * len(self._view) + 64:
+            held = set(self._view.ids)
+            self._texts = {number: raw for number, raw in self._texts.items() if number in held}
+
+    def _commit(self, tx: Transaction, decide: Decide) -> list[ev.Recorded]:
+        with self._lock:
+            self._catch_up(tx)
+            birth = [] if self._version else self._birth
+            base = self._lineage.base
+            if birth and isinstance(birth[0], ev.Forked):
+                self._view = history.inherited(tx, self._lineage)
+            events = decide(State(self._view, self._version + len(birth), base + self._version + len(birth) + 1))
+            if not events and not birth:
+                return []
+            records = tx.append(self.id, self._version, [*birth, *events])
+            for record in records:
+                self._fold(record, tx)
+            self._save_snapshot(tx)
+            return records
+
+    def _save_snapshot(self, tx: Transaction) -> None:
+        if self._tail_bytes < _LEAST_TAIL:
+            return
+        guess = 4 * len(self._view) + _ROW_OVERHEAD
+        if guess > self._tail_bytes * SNAPSHOT_SHARE:
+            return
+        tx.put_snapshot(self.id, self._version, pack(self._view))
+        self._tail_bytes = 0
+
+    def _raw(self, reader: Reader, ids: Sequence[int]) -> list[bytes]:
+        missing = [number for number in ids if number not in self._texts]
+        if missing:
+            found = history.texts(reader, self._lineage, missing)
+            if len(missing) <= 2 * len(self._view) + 64:
+                self._texts.update(found)
+            else:
+                return [self._texts[n] if n in self._texts else found[n] for n in ids]
+        try:
+            return [self._texts[number] for number in ids]
+        except KeyError as gone:
+            raise Openai2Error(
+                "conversation {conversation} has no message {message}",
+                conversation=self.id,
+                message=gone.args[0],
+            ) from None

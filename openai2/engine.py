@@ -1,0 +1,212 @@
+"""The engine: a store's conversations, found, made, listed, checked and carried elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from openai2 import events as ev
+from openai2 import history
+from openai2.conversation import Conversation
+from openai2.errors import AmbiguousReference, NameTaken, StoreUnavailable, UnknownConversation
+from openai2.history import Lineage
+from openai2.store import Listed, Reader, SqliteStore, Store, Transaction, open_store, share
+from openai2.turn import State
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_CURSOR = "conversations"
+
+
+class Engine:
+    """All conversations of one store.
+
+    *db* is a path, a URL (`sqlite:///PATH`), a store, or None for memory. *synchronous* is SQLite's
+    (FULL or NORMAL). Raises NotAStore, NewerStore, StoreUnavailable, BadInput.
+    """
+
+    def __init__(
+        self, db: str | os.PathLike[str] | Store | None = None, *, synchronous: str = "FULL"
+    ) -> None:
+        self.store: Store
+        self._let_go: Callable[[], None]
+        if db is not None and not isinstance(db, (str, os.PathLike)):
+            self.store, self._let_go = db, _nobody
+        elif synchronous.upper() == "FULL":
+            self.store, self._let_go = share(db)
+        else:
+            self.store = open_store(db, synchronous=synchronous)
+            self._let_go = self.store.close
+
+    def __repr__(self) -> str:
+        return f"<Engine on {self.store.name}>"
+
+    def close(self) -> None:
+        """Let go of the store; the last one to do so closes it. Closing twice is fine."""
+        self._let_go()
+
+    def share(self) -> Engine:
+        """Another engine on the same store, to be closed on its own."""
+        twin = Engine(self.store)
+        if isinstance(self.store, SqliteStore) and self.store.users:
+            twin.store, twin._let_go = share(self.store)
+        return twin
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- making and finding
+
+    def new(self, name: str | None = None) -> Conversation:
+        """A new conversation that enters the store with its first event."""
+        history.check_name(name)
+        return Conversation(self.store, Lineage.root(history.new_id()), [ev.Created(name=name)])
+
+    def create(self, name: str | None = None) -> Conversation:
+        """A new conversation, in the store at once. Raises NameTaken."""
+        conversation = self.new(name)
+        conversation.commit(_nothing)
+        return conversation
+
+    def open(self, name_or_id: str) -> Conversation:
+        """The conversation with exactly that name, or that full id. Raises UnknownConversation."""
+        with self.store.reading() as reader:
+            listed = reader.named(name_or_id) or reader.conversation(name_or_id)
+            if listed is None:
+                raise unknown(name_or_id)
+            return Conversation(self.store, Lineage.read(reader, listed.id))
+
+    def open_or_create(self, name: str) -> Conversation:
+        """The conversation with that name or id; made if there is none."""
+        try:
+            return self.open(name)
+        except UnknownConversation:
+            try:
+                return self.create(name)
+            except NameTaken:  # another process was quicker
+                return self.open(name)
+
+    def find(self, reference: str) -> Conversation:
+        """The conversation that a name, an id, or the unique start of either names.
+
+        Raises UnknownConversation, AmbiguousReference (which names the candidates).
+        """
+        try:
+            return self.open(reference)
+        except UnknownConversation:
+            with self.store.reading() as reader:
+                found = reader.starting_with(reference) if reference else []
+        if not found:
+            raise unknown(reference)
+        if len(found) > 1:
+            raise AmbiguousReference(
+                "{reference} could be {names}: type more of it",
+                reference=reference,
+                names=", ".join(listed.name or listed.id for listed in found),
+                candidates=found,
+            )
+        return self.open(found[0].id)
+
+    # -- the list
+
+    def conversations(self, archived: bool | None = False, limit: int | None = None) -> list[Listed]:
+        """The conversations, those that changed last first; *archived* None means all of them."""
+        late = self._catch_up()
+        with self.store.reading() as reader:
+            if not late:
+                return reader.listed(archived, -1 if limit is None else limit)
+            listed = [_brought_up(line, late) for line in reader.listed(archived)]
+        listed.sort(key=lambda line: line.updated, reverse=True)
+        return listed[:limit]
+
+    def current(self) -> Conversation | None:
+        """The conversation last chatted in; None where there is none."""
+        late = self._catch_up()
+        with self.store.reading() as reader:
+            listed = reader.last_asked()
+            if late:
+                every = [_brought_up(line, late) for line in reader.listed(False)]
+                listed = max((line for line in every if line.asked), key=lambda line: line.asked, default=None)
+            if listed is None:
+                return None
+            return Conversation(self.store, Lineage.read(reader, listed.id))
+
+    def children(self, conversation: str) -> list[Listed]:
+        """The forks of the conversation with that id."""
+        self._catch_up()
+        with self.store.reading() as reader:
+            return reader.children(conversation)
+
+    def _catch_up(self) -> dict[str, tuple[int, str, int, int]]:
+        """Bring the list to the log's end. What could not be written, on a read-only store, is returned."""
+        with self.store.reading() as reader:
+            done = reader.cursor(_CURSOR)
+            if reader.last_position() <= done:
+                return {}
+        try:
+            self.store.transact(bring_list_up)
+        except StoreUnavailable:
+            with self.store.reading() as reader:
+                return {line[0]: line[1:] for line in _changes(reader, done)}
+        return {}
+
+    def rebuild(self) -> None:
+        """Drop every derived table and make it anew from the events."""
+        self.store.rebuild_tables()
+        self.store.transact(list_anew)
+
+
+def unknown(reference: str) -> UnknownConversation:
+    """The error for a reference that names nothing."""
+    return UnknownConversation("there is no conversation {reference}", reference=reference)
+
+
+def _nobody() -> None:
+    """Letting go of a store that somebody else will close."""
+
+
+def _nothing(state: State) -> list[ev.Event]:
+    return []
+
+
+def _changes(reader: Reader, after: int) -> Iterator[tuple[str, int, str, int, int]]:
+    """(id, version, time, last question, messages) of what changed after that position."""
+    for conversation, version, time, asked in reader.changed_since(after):
+        view, _ = history.load(reader, Lineage.read(reader, conversation), version)
+        yield conversation, version, time, asked, len(view)
+
+
+def bring_list_up(tx: Transaction) -> None:
+    """Bring the list of conversations to the log's end."""
+    for conversation, version, time, asked, messages in _changes(tx, tx.cursor(_CURSOR)):
+        tx.put_listed(conversation, version, time, asked, messages)
+    tx.put_cursor(_CURSOR, tx.last_position())
+
+
+def list_anew(tx: Transaction) -> None:
+    """Fill the empty list of conversations from the events."""
+    for record in tx.events_of_types(("created", "forked", "renamed", "archived", "unarchived")):
+        tx.enlist(record, record.event)
+    tx.put_cursor(_CURSOR, 0)
+    bring_list_up(tx)
+
+
+def _brought_up(line: Listed, late: dict[str, Any]) -> Listed:
+    if line.id not in late:
+        return line
+    version, time, asked, messages = late[line.id]
+    return ev.msgspec.structs.replace(
+        line, version=version, updated=time, messages=messages, asked=max(line.asked, asked)
+    )

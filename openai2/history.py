@@ -1,0 +1,354 @@
+"""Reading a stream: its lineage through forks, its view at any version, what undo and redo lead to.
+
+Rules: the view at a version is found from the newest snapshot before it and the events since; where one
+of these brings an earlier view back (`restored`, `forked`), what lies between is not folded at all. So
+a state costs a bounded number of events, wherever it lies.
+"""
+
+from __future__ import annotations
+
+import secrets
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from openai2 import events as ev
+from openai2 import messages as msg
+from openai2.errors import BadInput, DamagedStore
+from openai2.projection import View, unpack
+from openai2.store import Reader
+from openai2.turn import State
+
+#: The events that change the view.
+VIEW_TYPES = (
+    *("message_added", "pinned", "unpinned", "rolled_back", "truncated", "restored", "forked"),
+    *("role_set", "remark_added"),
+)
+
+_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's, without i l o u
+_ID_LENGTH = 16
+
+
+def new_id() -> str:
+    """A conversation's id: 80 random bits, so that a few characters are enough to name it."""
+    return "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
+
+
+def check_name(name: object) -> str | None:
+    """A conversation's name, checked. Raises BadInput where nobody could type or tell it."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise BadInput("a name is a str, not {kind}", kind=type(name).__name__)
+    if not name.strip() or name != name.strip():
+        raise BadInput("a conversation's name is not empty and has no spaces around it")
+    if "@" in name:
+        raise BadInput("a conversation's name has no @ in it: that is where the version begins")
+    if any(char < " " or char in "\x7f\x85\u2028\u2029" or "\ud800" <= char <= "\udfff" for char in name):
+        raise BadInput("a conversation's name has no control characters in it")
+    if len(name) > 200:
+        raise BadInput("a conversation's name has at most 200 characters, not {size}", size=len(name))
+    return name
+
+
+class Part(NamedTuple):
+    """A stretch of a lineage: the ids after *after*, up to *upto*, are events of *conversation*."""
+
+    after: int
+    upto: int | None
+    conversation: str
+
+
+class Lineage:
+    """Which stream holds which id: a conversation's own events, and before them its ancestors'."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        self.conversation = parts[-1].conversation
+        self.base = parts[-1].after
+        self._starts = [part.after for part in parts]
+
+    @classmethod
+    def root(cls, conversation: str) -> Lineage:
+        """That of a conversation that is no fork."""
+        return cls([Part(0, None, conversation)])
+
+    @classmethod
+    def read(cls, reader: Reader, conversation: str) -> Lineage:
+        """That of a conversation in the store."""
+        chain: list[tuple[str, ev.Forked]] = []
+        current = conversation
+        while True:
+            first = next(reader.events(current, limit=1), None)
+            event = first.event if first is not None else None
+            if not isinstance(event, ev.Forked):
+                break
+            chain.append((current, event))
+            current = event.parent
+        parts = [Part(0, None, current)]
+        for child, forked in reversed(chain):
+            parts = cls(parts).fork(child, forked.version).parts_list()
+        return cls(parts)
+
+    def parts_list(self) -> list[Part]:
+        return list(self.parts)
+
+    def fork(self, conversation: str, version: int) -> Lineage:
+        """That of a fork at *version* of this conversation's own stream."""
+        last = self.base + version
+        kept = [*self.parts[:-1], Part(self.base, last, self.conversation)]
+        return Lineage([*kept, Part(last, None, conversation)])
+
+    def up(self) -> Lineage | None:
+        """The parent's lineage; None for a root."""
+        if len(self.parts) == 1:
+            return None
+        *older, parent, _ = self.parts
+        return Lineage([*older, Part(parent.after, None, parent.conversation)])
+
+    def place(self, number: int) -> tuple[str, int]:
+        """(conversation, version) of the event with that id."""
+        part = self.parts[max(0, bisect_right(self._starts, number - 1) - 1)]
+        return part.conversation, number - part.after
+
+    def places(self, numbers: Iterable[int]) -> Iterator[tuple[Part, list[int]]]:
+        """The versions to look up, stream by stream."""
+        if len(self.parts) == 1:
+            yield self.parts[0], list(numbers)
+            return
+        by_part: dict[int, list[int]] = {}
+        for number in numbers:
+            index = max(0, bisect_right(self._starts, number - 1) - 1)
+            by_part.setdefault(index, []).append(number - self.parts[index].after)
+        for index, versions in by_part.items():
+            yield self.parts[index], versions
+
+
+# -- views
+
+
+def load(reader: Reader, lineage: Lineage, version: int) -> tuple[View, int]:
+    """The view at the stream's last *version*, and how many bytes of events lie after its snapshot."""
+    snapshot = reader.snapshot(lineage.conversation, version)
+    tail = list(reader.events(lineage.conversation, after=snapshot[0] if snapshot else 0, upto=version))
+    weight = sum(len(record.json) + 120 for record in tail)
+    return _fold(reader, lineage, snapshot, tail), weight
+
+
+def view_at(reader: Reader, lineage: Lineage, version: int) -> View:
+    """The view at any *version* of the stream."""
+    snapshot = reader.snapshot(lineage.conversation, version)
+    tail = list(
+        reader.events(
+            lineage.conversation, after=snapshot[0] if snapshot else 0, upto=version, types=VIEW_TYPES
+        )
+    )
+    return _fold(reader, lineage, snapshot, tail)
+
+
+def inherited(reader: Reader, lineage: Lineage) -> View:
+    """The view that a fork begins with."""
+    parent = lineage.up()
+    assert parent is not None
+    return view_at(reader, parent, lineage.base - parent.base)
+
+
+def _fold(
+    reader: Reader, lineage: Lineage, snapshot: tuple[int, bytes] | None, tail: list[ev.Recorded]
+) -> View:
+    # Backwards first: which stretches of the log does the state depend on? Forwards then.
+    stretches: list[tuple[int, list[ev.Recorded]]] = []
+    while True:
+        jump, stretch = _last_jump(tail)
+        stretches.append((lineage.base, stretch))
+        if jump is None:
+            base = _unpacked(snapshot, lineage) if snapshot else View()
+            break
+        event = jump.event
+        if isinstance(event, ev.Restored):
+            goal = event.version
+        else:
+            assert isinstance(event, ev.Forked)
+            goal = event.version
+            up = lineage.up()
+            if up is None or up.conversation != event.parent:
+                raise DamagedStore(
+                    "conversation {conversation} names a parent that it does not descend from",
+                    conversation=lineage.conversation,
+                )
+            lineage, snapshot, tail = up, None, []
+        if isinstance(event, ev.Restored) and snapshot is not None and goal == snapshot[0]:
+            tail = []
+        elif isinstance(event, ev.Restored) and (snapshot is None or goal > snapshot[0]):
+            tail = tail[: bisect_right([record.version for record in tail], goal)]
+        else:
+            snapshot = reader.snapshot(lineage.conversation, goal)
+            after = snapshot[0] if snapshot else 0
+            tail = list(reader.events(lineage.conversation, after=after, upto=goal, types=VIEW_TYPES))
+    for number_base, stretch in reversed(stretches):
+        for record in stretch:
+            base.apply(record.event, number_base + record.version)
+    return base
+
+
+def _last_jump(tail: list[ev.Recorded]) -> tuple[ev.Recorded | None, list[ev.Recorded]]:
+    for index in range(len(tail) - 1, -1, -1):
+        if tail[index].type in ("restored", "forked"):
+            return tail[index], tail[index + 1 :]
+    return None, tail
+
+
+def _unpacked(snapshot: tuple[int, bytes], lineage: Lineage) -> View:
+    try:
+        return unpack(snapshot[1])
+    except (ValueError, msgspec.DecodeError) as fault:
+        raise DamagedStore(
+            "the snapshot of conversation {conversation} at version {version} is damaged: "
+            "run `openai2 rebuild`",
+            conversation=lineage.conversation,
+            version=snapshot[0],
+        ) from fault
+
+
+# -- texts
+
+
+class _Text(msgspec.Struct):
+    message: msgspec.Raw
+
+
+_text = msgspec.json.Decoder(_Text).decode
+
+
+def texts(reader: Reader, lineage: Lineage, numbers: Iterable[int]) -> dict[int, bytes]:
+    """The encoded messages with these ids; those that are none are left out."""
+    found: dict[int, bytes] = {}
+    for part, versions in lineage.places(numbers):
+        redacted: dict[int, ev.Redacted] | None = None
+        for version, tag, data in reader.data(part.conversation, versions):
+            if tag != "message_added":
+                continue
+            if not data:
+                redacted = redacted or reader.redactions(part.conversation)
+                data = bytes(redacted[version].left)
+            found[part.after + version] = bytes(_text(data).message)
+    return found
+
+
+def group_events(reader: Reader, lineage: Lineage, numbers: Sequence[int]) -> list[ev.Event]:
+    """The events with these ids, in their order."""
+    found: dict[int, ev.Event] = {}
+    for part, versions in lineage.places(numbers):
+        redacted: dict[int, ev.Redacted] | None = None
+        for version, tag, data in reader.data(part.conversation, versions):
+            if not data:
+                redacted = redacted or reader.redactions(part.conversation)
+                data = bytes(redacted[version].left)
+            found[part.after + version] = ev.decode(tag, data)
+    return [found[number] for number in numbers]
+
+
+# -- undo and redo
+
+
+def _last_change(reader: Reader, conversation: str, version: int) -> ev.Recorded | None:
+    """The last event at or before *version* that changed the view."""
+    for record in reader.events(conversation, upto=version, types=VIEW_TYPES, newest_first=True):
+        if record.type == "message_added":
+            event = record.event
+            if isinstance(event, ev.MessageAdded) and event.request is not None and event.answer is None:
+                continue  # a question on record, which waits for its answer
+        return record
+    return None
+
+
+def _before(reader: Reader, conversation: str, version: int) -> int | None:
+    """The version before the last action that still counts at *version*; None where there is none."""
+    while True:
+        record = _last_change(reader, conversation, version)
+        if record is None or record.type == "forked":
+            return None
+        event = record.event
+        if isinstance(event, ev.Restored) and event.cause is not None:
+            version = event.version
+            continue
+        return max(1, record.batch - 1)
+
+
+def undo(reader: Reader, conversation: str, state: State, n: int) -> list[ev.Event]:
+    """Events that undo up to *n* actions, the last first."""
+    steps: list[ev.Event] = []
+    last = _last_change(reader, conversation, state.version)
+    if last is None:
+        return steps
+    standing, redo_to = last.version, last.version
+    while len(steps) < n and (target := _before(reader, conversation, standing)) is not None:
+        steps.append(ev.Restored(version=target, cause="undo", redo=redo_to))
+        standing, redo_to = target, state.version + len(steps)
+    return steps
+
+
+def _after(reader: Reader, conversation: str, version: int) -> int | None:
+    """The version that a redo at *version* leads to."""
+    while True:
+        record = _last_change(reader, conversation, version)
+        event = None if record is None else record.event
+        if not isinstance(event, ev.Restored) or event.cause is None:
+            return None
+        if event.cause == "undo":
+            return event.redo
+        version = event.version
+
+
+def redo(reader: Reader, conversation: str, state: State, n: int) -> list[ev.Event]:
+    """Events that redo up to *n* undone actions."""
+    steps: list[ev.Event] = []
+    standing = state.version
+    while len(steps) < n and (target := _after(reader, conversation, standing)) is not None:
+        steps.append(ev.Restored(version=target, cause="redo"))
+        standing = target
+    return steps
+
+
+# -- requests on record
+
+
+def started(
+    reader: Reader, conversation: str, base: int, request: int
+) -> tuple[ev.RequestStarted, list[tuple[int, str]]]:
+    """What a request put on record: its event, and the ids and kinds of its question."""
+    version = request - base
+    records = list(reader.events(conversation, after=version - 1, upto=version))
+    if not records or not isinstance(records[0].event, ev.RequestStarted):
+        raise DamagedStore(
+            "conversation {conversation} has no request {request}", conversation=conversation, request=request
+        )
+    event = records[0].event
+    question: list[tuple[int, str]] = []
+    lineage = Lineage.read(reader, conversation)
+    old = texts(reader, lineage, event.question)
+    question += [(number, msg.kind_of(old[number])) for number in event.question]
+    for record in reader.events(conversation, after=version, types=("message_added",)):
+        if record.batch != records[0].batch:
+            break
+        added = record.event
+        if isinstance(added, ev.MessageAdded) and added.request == request:
+            question.append((base + record.version, msg.kind_of(added.message)))
+    return event, question
+
+
+def last_unanswered(reader: Reader, conversation: str, base: int) -> list[tuple[int, str]] | None:
+    """The question of the last request, where that failed or was stopped before anything came."""
+    ends = ("message_added", "request_failed", "request_stopped")
+    for record in reader.events(conversation, types=ends, newest_first=True):
+        event = record.event
+        if isinstance(event, ev.RequestFailed) or (
+            isinstance(event, ev.RequestStopped) and not event.kept
+        ):
+            return started(reader, conversation, base, event.request)[1]
+        if isinstance(event, ev.MessageAdded) and event.request is not None and event.answer is None:
+            continue
+        return None
+    return None

@@ -1,0 +1,265 @@
+"""Messages: one OpenAI Chat Completions message is a dict, kept verbatim as its JSON.
+
+Rules: what comes in is checked once, here, and refused by name of its place rather than bent into
+shape; what JSON cannot hold exactly (lone surrogates, NaN, bytes, keys that are no strings) is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from openai2.errors import BadInput, NotAMessage
+
+Message = dict[str, Any]
+
+#: Kinds, one letter a message: what rounds and truncation need to know of it.
+USER, SYSTEM, ASSISTANT, CALLS, TOOL, OTHER = "u", "s", "a", "c", "t", "o"
+_KINDS = {
+    "user": USER,
+    "system": SYSTEM,
+    "developer": SYSTEM,
+    "assistant": ASSISTANT,
+    "tool": TOOL,
+    "function": TOOL,
+}
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Head(msgspec.Struct):
+    role: str = ""
+    tool_calls: Any = None
+    function_call: Any = None
+
+
+_head = msgspec.json.Decoder(_Head).decode
+
+
+def user_msg(text: str) -> Message:
+    """A user message: `{'role': 'user', 'content': text}`."""
+    return {"role": "user", "content": text}
+
+
+def assistant_msg(text: str) -> Message:
+    """An assistant message: `{'role': 'assistant', 'content': text}`."""
+    return {"role": "assistant", "content": text}
+
+
+def system_msg(text: str) -> Message:
+    """A system message: `{'role': 'system', 'content': text}`."""
+    return {"role": "system", "content": text}
+
+
+class Multimodal_Part:
+    """Content parts for `request(text, *parts)`."""
+
+    @staticmethod
+    def text(text: str) -> Message:
+        """A text part."""
+        return {"type": "text", "text": text}
+
+    @staticmethod
+    def image(data: bytes, mime: str) -> Message:
+        """An image part that carries *data* of the type *mime*, such as `image/webp`, in itself."""
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(f"an image part is made from bytes, not from {type(data).__name__}")
+        encoded = base64.b64encode(data).decode("ascii")
+        return {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{encoded}"}}
+
+    @staticmethod
+    def jpeg(data: bytes) -> Message:
+        """A part that carries a JPEG image, given as its bytes."""
+        return Multimodal_Part.image(data, "image/jpeg")
+
+    @staticmethod
+    def png(data: bytes) -> Message:
+        """A part that carries a PNG image, given as its bytes."""
+        return Multimodal_Part.image(data, "image/png")
+
+
+def question(text: str | None, parts: Sequence[Mapping[str, Any]], more: Iterable[Any]) -> list[bytes]:
+    """The messages that one request adds, encoded: a user message of *text* and *parts*, then *more*.
+
+    Raises BadInput where the text is empty, NotAMessage where something is no part or no message.
+    """
+    encoded: list[bytes] = []
+    if text is not None and not isinstance(text, str):
+        raise BadInput("a prompt is a str, not {kind}", kind=type(text).__name__)
+    if text is not None and not text.strip() and not parts:
+        raise BadInput("the prompt is empty: say something")
+    if parts:
+        content = [*([Multimodal_Part.text(text)] if text else []), *parts]
+        encoded.append(encode({"role": "user", "content": content}, "the prompt"))
+    elif text is not None:
+        encoded.append(encode(user_msg(text), "the prompt"))
+    return encoded + encode_all(more)
+
+
+def encode_all(messages: Iterable[Any]) -> list[bytes]:
+    """Each of *messages* as JSON; all of them are looked at before any is used."""
+    if isinstance(messages, (Mapping, str, bytes)):
+        raise NotAMessage("a list of messages is wanted, not {kind}", kind=type(messages).__name__)
+    return [encode(message, f"message {place}") for place, message in enumerate(messages)]
+
+
+def encode(message: Any, place: str) -> bytes:
+    """One message as UTF-8 JSON, checked. *place* names it in the error.
+
+    Raises NotAMessage where it is none, or holds what JSON cannot hold exactly.
+    """
+    _check_message(message, place)
+    try:
+        return _encode(message)
+    except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as fault:
+        raise _unwritable(place, fault) from None
+
+
+def _unwritable(place: str, fault: Exception) -> NotAMessage:
+    if isinstance(fault, UnicodeEncodeError):
+        return NotAMessage("{place} holds a lone surrogate, which no UTF-8 text can hold", place=place)
+    if isinstance(fault, RecursionError):
+        return NotAMessage("{place} is nested too deeply", place=place)
+    return NotAMessage("{place} cannot be written as JSON: {fault}", place=place, fault=str(fault))
+
+
+def _check_message(message: Any, place: str) -> None:
+    if not isinstance(message, Mapping):
+        raise NotAMessage(
+            "{place} is no message: a dict with a role is wanted, not {kind}",
+            place=place,
+            kind=type(message).__name__,
+        )
+    role = message.get("role")
+    if not isinstance(role, str) or not role:
+        raise NotAMessage("{place} is no message: it has no role", place=place)
+    content = message.get("content")
+    if type(content) is str and len(message) == 2:
+        return  # the everyday message: nothing nested to look into
+    if not isinstance(content, (str, list, tuple)) and (content is not None or len(message) < 2):
+        raise NotAMessage(
+            "{place} is no message: its content is neither text nor a list of parts", place=place
+        )
+    if content is None and role in ("user", "system", "developer", "tool"):
+        raise NotAMessage("{place} is no message: a {role} message needs content", place=place, role=role)
+    if isinstance(content, (list, tuple)):
+        for number, part in enumerate(content):
+            if not isinstance(part, (Mapping, str)):
+                raise NotAMessage(
+                    "{place} is no message: part {number} of its content is {kind}",
+                    place=place,
+                    number=number,
+                    kind=type(part).__name__,
+                )
+    try:
+        _check_json(message, place)
+    except RecursionError as fault:
+        raise _unwritable(place, fault) from None
+
+
+def _check_json(value: Any, place: str) -> None:
+    """Refuse what an encoder would bend: NaN to null, bytes to base64, numbers as keys to strings."""
+    if value is None or isinstance(value, (str, bool, int)):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise NotAMessage("{place} holds {value}, which JSON has no word for", place=place, value=value)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise NotAMessage(
+                    "{place} has the key {key}, which is no string", place=place, key=repr(key)
+                )
+            _check_json(inner, place)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            _check_json(inner, place)
+    else:
+        raise NotAMessage(
+            "{place} holds a {kind}, which JSON has no word for", place=place, kind=type(value).__name__
+        )
+
+
+def decode(raw: bytes) -> Message:
+    """The message that was encoded as *raw*, as a dict of one's own."""
+    message: Message = msgspec.json.decode(raw)
+    return message
+
+
+def kind_of(raw: bytes | msgspec.Raw) -> str:
+    """The one-letter kind of an encoded message."""
+    head = _head(raw)
+    if head.role == "assistant" and (head.tool_calls or head.function_call):
+        return CALLS
+    return _KINDS.get(head.role, OTHER)
+
+
+def kind(message: Mapping[str, Any]) -> str:
+    """The one-letter kind of a message."""
+    role = message.get("role", "")
+    if role == "assistant" and (message.get("tool_calls") or message.get("function_call")):
+        return CALLS
+    return _KINDS.get(role, OTHER)
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """What a person would read of a message: its text, with a word in brackets for what is none."""
+    content = message.get("content")
+    if isinstance(content, str):
+        text = content
+    elif isinstance(content, list):
+        text = "\n".join(_part_text(part) for part in content)
+    else:
+        text = message.get("refusal") or ""
+    calls = message.get("tool_calls")
+    if isinstance(calls, list):
+        text = "\n".join(filter(None, [text, *(_call_text(call) for call in calls)]))
+    return text
+
+
+def _part_text(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Mapping):
+        if isinstance(part.get("text"), str):
+            return str(part["text"])
+        return f"[{part.get('type', 'part')}]"
+    return "[part]"
+
+
+def _call_text(call: Any) -> str:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if isinstance(function, Mapping):
+        return f"[{function.get('name', 'tool')}({function.get('arguments', '')})]"
+    return "[tool call]"
+
+
+class Round(Sequence[Message]):
+    """A user message and everything after it up to the next one.
+
+    `str()` and `repr()` read `[user]:再往后呢? [assistant]:7`; an empty round reads as nothing.
+    """
+
+    def __init__(self, messages: Iterable[Message] = ()) -> None:
+        self._messages = tuple(messages)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._messages[index]
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Round) and self._messages == other._messages
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __str__(self) -> str:
+        return " ".join(f"[{message.get('role')}]:{text_of(message)}" for message in self._messages)
+
+    __repr__ = __str__

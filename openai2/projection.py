@@ -1,0 +1,221 @@
+"""The fold: events in, the view out.
+
+Rules: no I/O; the view at version v is a function of the first v events and of nothing else. The view
+holds ids, not texts, so that a state costs a few bytes a message and a redacted text is in no state.
+
+Two kinds of event refer to a view that stood earlier (`forked`, `restored`). Whoever folds hands that
+view in; `replay` does so for a whole stream, the engine does it from snapshots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+
+from openai2 import events as ev
+from openai2 import messages as msg
+
+Earlier = Callable[[int], "View"]
+
+
+class View:
+    """The messages that a model would be sent, as ids, and what else a rollback could bring back.
+
+    *ids* in the order in which they are sent; *kinds* one letter each (see `messages`); *pins* the ids
+    that are pinned; *roles* and *remarks* a group chat's: the id of the event that describes each role,
+    and the ids of the remarks that no request has used yet.
+    """
+
+    __slots__ = ("ids", "kinds", "pins", "remarks", "roles")
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.kinds: list[str] = []
+        self.pins: set[int] = set()
+        self.roles: dict[str, int] = {}
+        self.remarks: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, View) and all(
+            getattr(self, name) == getattr(other, name) for name in View.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # a view changes as it folds
+
+    def __repr__(self) -> str:
+        return f"<View of {len(self.ids)} messages, {len(self.pins)} pinned>"
+
+    def copy(self) -> View:
+        """A view of one's own with the same content."""
+        twin = View()
+        twin.become(self)
+        return twin
+
+    def become(self, other: View) -> None:
+        """Take over the content of *other*."""
+        self.ids = other.ids.copy()
+        self.kinds = other.kinds.copy()
+        self.pins = other.pins.copy()
+        self.roles = other.roles.copy()
+        self.remarks = other.remarks.copy()
+
+    # -- the fold
+
+    def apply(self, event: ev.Event, number: int, earlier: Earlier | None = None) -> None:
+        """Fold one more event in. *number* is its id: the id that a message it adds will have.
+
+        *earlier* gives the view at a version that `forked` (of the parent) or `restored` names.
+        """
+        if isinstance(event, ev.MessageAdded):
+            self._add(event, number)
+        elif isinstance(event, ev.Pinned):
+            self.pins.update(event.messages)
+        elif isinstance(event, ev.Unpinned):
+            self.pins.difference_update(event.messages)
+        elif isinstance(event, (ev.RolledBack, ev.Truncated)):
+            self.remove(event.spans)
+        elif isinstance(event, (ev.Restored, ev.Forked)):
+            if earlier is None:
+                raise ValueError(f"a {event.type} event needs the view that it names")
+            self.become(earlier(event.version))
+        elif isinstance(event, ev.RoleSet):
+            self.roles.pop(event.name, None)
+            if event.description is not None:
+                self.roles[event.name] = number
+        elif isinstance(event, ev.RemarkAdded):
+            self.remarks.append(number)
+
+    def _add(self, event: ev.MessageAdded, number: int) -> None:
+        if event.request is not None and event.answer is None:
+            return  # a question on record; it joins with its answer
+        if event.question:
+            self.ids.extend(event.question)
+            self.kinds.extend(event.kinds or msg.USER * len(event.question))
+        if event.remarks:
+            used = set(event.remarks)
+            self.remarks = [remark for remark in self.remarks if remark not in used]
+        self.ids.append(number)
+        self.kinds.append(msg.kind_of(event.message))
+
+    def remove(self, spans: Iterable[ev.Span]) -> None:
+        """Take the messages of *spans* out. Raises ValueError where one does not stand in the view."""
+        for first, last in reversed(list(spans)):
+            stop = _last_index(self.ids, last)
+            start = _last_index(self.ids, first)
+            if self.pins:
+                self.pins.difference_update(self.ids[start : stop + 1])
+            del self.ids[start : stop + 1]
+            del self.kinds[start : stop + 1]
+
+    # -- what decisions ask
+
+    def pinned_at(self, index: int) -> bool:
+        """Whether the message at *index* is pinned."""
+        return self.ids[index] in self.pins
+
+    def spans(self, indexes: Sequence[int]) -> list[ev.Span]:
+        """The messages at these ascending *indexes* as spans."""
+        spans: list[ev.Span] = []
+        start = previous = -2
+        for index in indexes:
+            if index != previous + 1:
+                if start >= 0:
+                    spans.append((self.ids[start], self.ids[previous]))
+                start = index
+            previous = index
+        if start >= 0:
+            spans.append((self.ids[start], self.ids[previous]))
+        return spans
+
+    def round_starts(self) -> list[int]:
+        """The indexes at which rounds begin: those of the user messages."""
+        return [index for index, kind in enumerate(self.kinds) if kind == msg.USER]
+
+    def units(self, start: int = 0) -> Iterator[range]:
+        """The stretches that truncation keeps or drops whole: a message, or a call with its results."""
+        index = start
+        while index < len(self.kinds):
+            end = index + 1
+            if self.kinds[index] == msg.CALLS:
+                while end < len(self.kinds) and self.kinds[end] == msg.TOOL:
+                    end += 1
+            yield range(index, end)
+            index = end
+
+
+def _last_index(ids: list[int], wanted: int) -> int:
+    """Where *wanted* stands, looked for from the end, since that is where rollbacks happen."""
+    if ids and ids[0] == wanted:
+        return 0  # and where truncations do
+    for index in range(len(ids) - 1, -1, -1):
+        if ids[index] == wanted:
+            return index
+    raise ValueError(f"message {wanted} does not stand in the view")
+
+
+def earlier_version(event: ev.Event) -> int | None:
+    """The version of this very stream whose view the event brings back, if it is such an event."""
+    return event.version if isinstance(event, ev.Restored) else None
+
+
+def replay(
+    stream: Sequence[tuple[int, ev.Event]], base: int = 0, inherited: View | None = None
+) -> Iterator[tuple[int, View]]:
+    """Fold a whole stream from nothing; after each event, its version and the view (not a copy).
+
+    *stream* holds (version, event) from version 1 on, *base* the id of the last inherited event, and
+    *inherited* the parent's view for a stream that begins with `forked`.
+    """
+    wanted = {event.version for _, event in stream if isinstance(event, ev.Restored)}
+    kept: dict[int, View] = {0: View()}
+    view = View()
+
+    for version, event in stream:
+        source = inherited if isinstance(event, ev.Forked) else None
+        view.apply(event, base + version, lambda at, source=source: source or kept[at])  # type: ignore[misc]
+        if version in wanted:
+            kept[version] = view.copy()
+        yield version, view
+
+
+# -- snapshots: a view in few bytes
+
+
+class _Packed(msgspec.Struct, array_like=True, frozen=True):
+    steps: list[int]
+    kinds: str
+    pins: list[int]
+    roles: dict[str, int]
+    remarks: list[int]
+
+
+_pack = msgspec.json.Encoder().encode
+_unpack = msgspec.json.Decoder(_Packed).decode
+
+
+def pack(view: View) -> bytes:
+    """The view as JSON: ids as steps from one to the next, since those are small."""
+    ids = view.ids
+    steps = [after - before for before, after in zip([0, *ids], ids, strict=False)]
+    return _pack(_Packed(steps, "".join(view.kinds), sorted(view.pins), view.roles, view.remarks))
+
+
+def unpack(packed: bytes) -> View:
+    """The view that was packed. Raises msgspec.DecodeError or ValueError where it is damaged."""
+    data = _unpack(packed)
+    if len(data.steps) != len(data.kinds):
+        raise ValueError("a packed view has as many kinds as ids")
+    view = View()
+    total = 0
+    for step in data.steps:
+        total += step
+        view.ids.append(total)
+    view.kinds = list(data.kinds)
+    view.pins = set(data.pins)
+    view.roles = data.roles
+    view.remarks = data.remarks
+    return view

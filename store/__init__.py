@@ -1,0 +1,121 @@
+"""Where events live: the store, and how to name one.
+
+A store holds streams of events. What a store can do is written down in `Store`; SQLite does it today.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar, runtime_checkable
+from urllib.parse import unquote, urlsplit
+
+from openai2 import events as ev
+from openai2.errors import BadInput
+from openai2.store.codec import NO_HASH, timestamp
+from openai2.store.sqlite import Draft, Listed, Reader, SqliteStore, Transaction
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Store(Protocol):
+    """What the engine asks of a store.
+
+    `append` is the one way in: atomic, refused where the stream is at another version, durable once it
+    returns. `transact` runs a job that reads and appends in one transaction; `submit` does so without
+    making the caller wait.
+    """
+
+    name: str
+    read_only: bool
+    epoch: int
+
+    def reading(self) -> AbstractContextManager[Reader]: ...
+    def transact(self, job: Callable[[Transaction], T]) -> T: ...
+    def submit(
+        self, job: Callable[[Transaction], T], done: Callable[[Callable[[], T]], None]
+    ) -> None: ...
+    def append(
+        self, conversation: str, expected_version: int, events: Sequence[ev.Event]
+    ) -> list[ev.Recorded]: ...
+    def rebuild_tables(self) -> None: ...
+    def close(self) -> None: ...
+
+
+Db = str | os.PathLike[str] | Store | None
+
+_shared: dict[tuple[int, str], SqliteStore] = {}
+_lock = threading.Lock()
+
+
+def open_store(db: str | os.PathLike[str] | None, *, synchronous: str = "FULL") -> SqliteStore:
+    """The store that *db* names: a path, `sqlite:///path`, or None for one in memory."""
+    return SqliteStore(path_of(db), synchronous=synchronous)
+
+
+def path_of(db: str | os.PathLike[str] | None) -> str | None:
+    """The path that *db*, a path or URL, names; None for memory. Raises BadInput for other schemes."""
+    if db is None:
+        return None
+    path = os.fspath(db)
+    if isinstance(path, str) and "://" in path:
+        parts = urlsplit(path)
+        if parts.scheme != "sqlite" or parts.netloc:
+            raise BadInput("{url} names no store: sqlite:///PATH does", url=f"{parts.scheme}://…")
+        path = unquote(parts.path.removeprefix("/"))
+    if path in (":memory:", ""):
+        return None
+    return os.path.expanduser(path)
+
+
+def share(db: str | os.PathLike[str] | SqliteStore | None) -> tuple[SqliteStore, Callable[[], None]]:
+    """A store and how to let go of it; the last one to let go closes it.
+
+    Everybody in this process who names the same file shares one store.
+    """
+    if isinstance(db, SqliteStore):
+        store = db
+        with _lock:
+            store.users += 1
+    elif (path := path_of(db)) is None:
+        store = SqliteStore(None)
+        store.users = 1
+    else:
+        key = (os.getpid(), os.path.realpath(path))
+        with _lock:
+            known = _shared.get(key)
+            store = _shared[key] = SqliteStore(path) if known is None else known
+            store.users += 1
+    held = [os.getpid()]
+
+    def let_go() -> None:
+        with _lock:
+            if not held or held.pop() != os.getpid():
+                return
+            store.users -= 1
+            if store.users:
+                return
+            if store.path is not None:
+                _shared.pop((os.getpid(), os.path.realpath(store.path)), None)
+        store.close()
+
+    return store, let_go
+
+
+__all__ = [
+    "NO_HASH",
+    "Db",
+    "Draft",
+    "Listed",
+    "Reader",
+    "SqliteStore",
+    "Store",
+    "Transaction",
+    "open_store",
+    "path_of",
+    "share",
+    "timestamp",
+]

@@ -1,0 +1,74 @@
+"""Events <-> rows, and the hash that links each event to all before it.
+
+The bytes that are hashed are part of the format (docs/format.md): whoever changes them changes the
+tag in front, and the store's version.
+
+    digest = SHA-256(data)
+    hash   = SHA-256("openai2 event 1" NUL  previous-hash  digest
+                     conversation NUL version NUL batch NUL type NUL time)
+
+`previous-hash` is 32 bytes: the hash of the stream's previous event; of the parent's event at the
+fork's version for the first event of a fork; 32 zero bytes for the first event of any other stream.
+Since the digest stands between, the data of a redacted event can go while the chain stays provable.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from hashlib import sha256
+
+from openai2 import events as ev
+
+TAG = b"openai2 event 1\0"
+NO_HASH = bytes(32)
+
+#: The columns of a row, in the order in which `recorded` takes them. Data comes as a BLOB: that spares
+#: SQLite's bytes the detour through str on their way to the decoder.
+COLUMNS = "conversation, version, position, batch, type, time, CAST(data AS BLOB), hash"
+
+
+def link(
+    previous: bytes, digest: bytes, conversation: str, version: int, batch: int, tag: str, time: str
+) -> bytes:
+    """The hash of one event: 32 bytes that commit to it and to all before it."""
+    fields = f"{conversation}\0{version}\0{batch}\0{tag}\0{time}".encode()
+    return sha256(TAG + previous + digest + fields).digest()
+
+
+def digest(data: bytes) -> bytes:
+    """SHA-256 of an event's data as stored."""
+    return sha256(data).digest()
+
+
+def recorded(row: tuple[str, int, int, int, str, str, bytes, bytes]) -> ev.Recorded:
+    """The event of a row that was read by `COLUMNS`."""
+    conversation, version, position, batch, tag, time, data, link_ = row
+    return ev.Recorded(conversation, version, position, batch, tag, time, data, link_.hex())
+
+
+def chain(
+    conversation: str,
+    head: tuple[int, bytes],
+    position: int,
+    events: list[ev.Event],
+    time: str,
+) -> list[ev.Recorded]:
+    """The rows that append *events* after *head*, all at *time*, from *position* + 1 on."""
+    version, previous = head
+    batch = version + 1
+    chained: list[ev.Recorded] = []
+    for event in events:
+        version += 1
+        position += 1
+        data = ev.encode(event)
+        previous = link(previous, digest(data), conversation, version, batch, event.type, time)
+        chained.append(
+            ev.Recorded(conversation, version, position, batch, event.type, time, data, previous.hex())
+        )
+    return chained
+
+
+def timestamp(moment: datetime | None = None) -> str:
+    """Now, or *moment*, as UTC in ISO 8601 with microseconds: `2026-11-22T10:05:00.000000Z`."""
+    when = datetime.now(timezone.utc) if moment is None else moment.astimezone(timezone.utc)
+    return when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

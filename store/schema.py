@@ -1,0 +1,216 @@
+"""Tables, guards and views, and how a file becomes and stays a store of ours.
+
+`events` is the truth. Everything else is derived: it can be dropped, and `rebuild` gives it back
+(drafts excepted, which are what no event holds yet).
+
+Rules: a file that is not ours is refused before a byte of it changes; so is one from a newer openai2.
+Migrations are sqlite-utils'; they run under the write lock, so that processes which start together do
+not trip over each other. sqlite-utils takes a tenth of a second to import, so it is imported only where
+there is something to migrate.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from openai2.errors import NewerStore, NotAStore
+
+#: "oai2" in ASCII, as PRAGMA application_id: `file` and SQLite's tools show it.
+APPLICATION_ID = 0x6F616932
+#: PRAGMA user_version: how many migrations the file has seen.
+SCHEMA_VERSION = 1
+
+DERIVED = ("conversations", "snapshots", "cursors", "drafts")
+
+EVENTS = """
+CREATE TABLE events (
+  position INTEGER PRIMARY KEY CHECK (position > 0),
+  conversation TEXT NOT NULL,
+  version INTEGER NOT NULL CHECK (version > 0),
+  batch INTEGER NOT NULL,
+  type TEXT NOT NULL,
+  data TEXT NOT NULL,
+  time TEXT NOT NULL,
+  hash BLOB NOT NULL CHECK (length(hash) = 32),
+  UNIQUE (conversation, version)
+);
+"""
+
+# REPLACE deletes rows without firing DELETE triggers on a plain connection, so the guard stands before
+# the insert. It names every column, so that ALTER TABLE cannot drop one either.
+GUARDS = """
+CREATE TRIGGER events_are_added_at_the_end BEFORE INSERT ON events
+WHEN NEW.version IS NOT 1 + ifnull(
+       (SELECT max(version) FROM events WHERE conversation = NEW.conversation), 0)
+  OR NEW.position NOT IN (-1, 1 + ifnull((SELECT max(position) FROM events), 0))
+BEGIN
+  SELECT RAISE(ABORT, 'events are append-only: an event goes to the end of its stream');
+END;
+CREATE TRIGGER events_are_not_changed BEFORE UPDATE ON events
+WHEN NEW.data IS NOT ''
+  OR OLD.data IS ''
+  OR OLD.type IS 'redacted'
+  OR NEW.position IS NOT OLD.position
+  OR NEW.conversation IS NOT OLD.conversation
+  OR NEW.version IS NOT OLD.version
+  OR NEW.batch IS NOT OLD.batch
+  OR NEW.type IS NOT OLD.type
+  OR NEW.time IS NOT OLD.time
+  OR NEW.hash IS NOT OLD.hash
+  OR NOT EXISTS (
+       SELECT 1 FROM events AS record
+       WHERE record.conversation = OLD.conversation AND record.version > OLD.version
+         AND record.type = 'redacted' AND record.data LIKE '{"version":' || OLD.version || ',%')
+BEGIN
+  SELECT RAISE(ABORT, 'events are append-only: an event never changes');
+END;
+CREATE TRIGGER events_are_not_removed BEFORE DELETE ON events
+BEGIN
+  SELECT RAISE(ABORT, 'events are append-only: an event is never removed');
+END;
+"""
+
+CONVERSATIONS = """
+CREATE TABLE conversations (
+  id TEXT PRIMARY KEY,
+  name TEXT UNIQUE,
+  parent TEXT,
+  parent_version INTEGER,
+  base INTEGER NOT NULL DEFAULT 0,
+  archived INTEGER NOT NULL DEFAULT 0,
+  created TEXT NOT NULL,
+  updated TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  messages INTEGER NOT NULL DEFAULT 0,
+  asked INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX conversations_by_update ON conversations (archived, updated);
+CREATE INDEX conversations_by_question ON conversations (asked);
+CREATE INDEX conversations_by_parent ON conversations (parent) WHERE parent IS NOT NULL;
+"""
+
+SNAPSHOTS = """
+CREATE TABLE snapshots (
+  conversation TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  view TEXT NOT NULL,
+  PRIMARY KEY (conversation, version)
+) WITHOUT ROWID;
+"""
+
+CURSORS = """
+CREATE TABLE cursors (
+  name TEXT PRIMARY KEY,
+  position INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+DRAFTS = """
+CREATE TABLE drafts (
+  conversation TEXT NOT NULL,
+  request INTEGER NOT NULL,
+  writer TEXT NOT NULL,
+  lease REAL NOT NULL,
+  partial TEXT,
+  PRIMARY KEY (conversation, request)
+) WITHOUT ROWID;
+"""
+
+VIEWS = """
+CREATE VIEW messages AS
+  SELECT e.position, e.conversation, c.name, e.version, e.time,
+         json_extract(e.data, '$.message.role') AS role,
+         json_extract(e.data, '$.message.content') AS content,
+         json_extract(e.data, '$.answer.model') AS model
+  FROM events AS e LEFT JOIN conversations AS c ON c.id = e.conversation
+  WHERE e.type = 'message_added' AND e.data <> '';
+CREATE VIEW answers AS
+  SELECT e.position, e.conversation, c.name, e.version, e.time,
+         json_extract(e.data, '$.answer.model') AS model,
+         json_extract(e.data, '$.answer.key') AS key,
+         json_extract(e.data, '$.answer.finish_reason') AS finish_reason,
+         json_extract(e.data, '$.answer.usage.prompt_tokens') AS prompt_tokens,
+         json_extract(e.data, '$.answer.usage.completion_tokens') AS completion_tokens,
+         json_extract(e.data, '$.answer.seconds') AS seconds,
+         json_extract(e.data, '$.message.content') AS content
+  FROM events AS e LEFT JOIN conversations AS c ON c.id = e.conversation
+  WHERE e.type = 'message_added' AND e.data <> '' AND json_extract(e.data, '$.answer') IS NOT NULL;
+CREATE VIEW failures AS
+  SELECT e.position, e.conversation, c.name, e.version, e.time,
+         json_extract(e.data, '$.error') AS error,
+         json_extract(e.data, '$.status') AS status,
+         json_extract(e.data, '$.message') AS message,
+         json_extract(e.data, '$.key') AS key
+  FROM events AS e LEFT JOIN conversations AS c ON c.id = e.conversation
+  WHERE e.type = 'request_failed' AND e.data <> '';
+"""
+
+
+def check(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether the open file is a store that needs no migration; False where it wants one.
+
+    Raises NotAStore, NewerStore. Reads only.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application == APPLICATION_ID:
+        if version > SCHEMA_VERSION:
+            raise NewerStore(
+                "{name} was written by a newer openai2 (its format is {found}, this one knows {known}): "
+                "update openai2",
+                name=name,
+                found=version,
+                known=SCHEMA_VERSION,
+            )
+        return bool(version == SCHEMA_VERSION)
+    if application or version or connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        raise NotAStore("{name} is a database of another program, not of openai2", name=name)
+    return False
+
+
+def migrate(connection: sqlite3.Connection, name: str) -> None:
+    """Bring the open file to today's schema, all or nothing; safe with several processes at once."""
+    from sqlite_utils import Database
+    from sqlite_utils.migrations import Migrations
+
+    migrations = Migrations("openai2")
+
+    @migrations()
+    def first(db: Database) -> None:
+        for part in (EVENTS, GUARDS, CONVERSATIONS, SNAPSHOTS, CURSORS, DRAFTS, VIEWS):
+            _run(db.conn, part)
+
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not check(connection, name):
+            migrations.apply(Database(connection, execute_plugins=False, recursive_triggers=False))
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def recreate_derived(connection: sqlite3.Connection) -> None:
+    """Drop what is derived and make it anew, empty; drafts stay where they are sound."""
+    for table in ("conversations", "snapshots", "cursors"):
+        connection.execute(f"DROP TABLE IF EXISTS {table}")
+    for view in ("messages", "answers", "failures"):
+        connection.execute(f"DROP VIEW IF EXISTS {view}")
+    parts = [CONVERSATIONS, SNAPSHOTS, CURSORS, VIEWS]
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'drafts'").fetchone():
+        parts.append(DRAFTS)
+    for part in parts:
+        _run(connection, part)
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    # executescript() would commit first; complete_statement() knows that a trigger's body is one piece.
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""

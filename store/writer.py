@@ -1,0 +1,156 @@
+"""One writer at a time, and one sync of the disk for all who wait for it.
+
+A job is what runs inside a transaction. Whoever comes first takes the lock and runs every job that is
+waiting, each behind a savepoint, then commits once: jobs that wait for the same sync of the disk share
+it. Threads that have to wait do so for a lock; tasks are told by a callback, and never wait at all.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Ticket(Generic[T]):
+    """A job in the queue, and what became of it."""
+
+    __slots__ = ("done", "error", "job", "notify", "result")
+
+    def __init__(self, job: Callable[[], T], notify: Callable[[Ticket[T]], None] | None) -> None:
+        self.job = job
+        self.notify = notify
+        self.done = False
+        self.result: T | None = None
+        self.error: BaseException | None = None
+
+    def outcome(self) -> T:
+        """What the job returned; what it raised is raised."""
+        if self.error is not None:
+            raise self.error
+        return self.result  # type: ignore[return-value]  # a done ticket without error has its result
+
+
+class Writer:
+    """Runs jobs in transactions.
+
+    *begin*, *commit* and *rollback* are the transaction's; *mark* sets a savepoint, which *release*
+    lets go and *rewind* returns to. *commit* may raise: then every job fails with what it raised.
+    """
+
+    #: Jobs in one transaction, so that those at its front do not wait for ever.
+    MOST = 256
+
+    def __init__(
+        self,
+        begin: Callable[[], None],
+        mark: Callable[[], None],
+        release: Callable[[], None],
+        rewind: Callable[[], None],
+        commit: Callable[[], None],
+        rollback: Callable[[], None],
+    ) -> None:
+        self._begin = begin
+        self._mark = mark
+        self._release = release
+        self._rewind = rewind
+        self._commit = commit
+        self._rollback = rollback
+        self.lock = threading.RLock()
+        self._waiting: deque[Ticket[Any]] = deque()
+        self._wake: queue.SimpleQueue[bool] | None = None
+        self._thread: threading.Thread | None = None
+        self._thread_lock = threading.Lock()
+
+    def run(self, job: Callable[[], T]) -> T:
+        """Run *job* in a transaction, perhaps together with others'; return what it returns."""
+        ticket: Ticket[T] = Ticket(job, None)
+        self._waiting.append(ticket)
+        with self.lock:
+            while not ticket.done:
+                self._drain()
+        return ticket.outcome()
+
+    def submit(self, job: Callable[[], T], notify: Callable[[Ticket[T]], None]) -> None:
+        """Run *job* in the writer's own thread; *notify* is called there when it is done."""
+        self._waiting.append(Ticket(job, notify))
+        with self._thread_lock:
+            if self._wake is None:
+                self._wake = queue.SimpleQueue()
+                self._thread = threading.Thread(
+                    target=self._serve, args=(self._wake,), name="openai2-writer", daemon=True
+                )
+                self._thread.start()
+            self._wake.put(True)
+
+    def stop(self) -> None:
+        """Finish what waits and end the thread."""
+        with self._thread_lock:
+            thread, wake = self._thread, self._wake
+            self._thread = self._wake = None
+        if wake is not None:
+            wake.put(False)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _serve(self, wake: queue.SimpleQueue[bool]) -> None:
+        while True:
+            go_on = wake.get()
+            if self._waiting:
+                with self.lock:
+                    self._drain()
+            if not go_on:
+                return
+
+    def _drain(self) -> None:
+        tickets: list[Ticket[Any]] = []
+        while self._waiting and len(tickets) < self.MOST:
+            try:
+                tickets.append(self._waiting.popleft())
+            except IndexError:  # another thread was quicker
+                break
+        if not tickets:
+            return
+        try:
+            self._transaction(tickets)
+        except BaseException as fault:
+            for ticket in tickets:
+                ticket.error = fault
+                ticket.result = None
+            if not isinstance(fault, Exception):
+                self._finish(tickets)
+                raise
+        self._finish(tickets)
+
+    def _transaction(self, tickets: list[Ticket[Any]]) -> None:
+        self._begin()
+        try:
+            if len(tickets) == 1:  # nobody to be kept apart from: the transaction is the savepoint
+                tickets[0].result = tickets[0].job()
+            else:
+                for ticket in tickets:
+                    self._run_apart(ticket)
+            self._commit()
+        except BaseException:
+            self._rollback()
+            raise
+
+    def _run_apart(self, ticket: Ticket[Any]) -> None:
+        self._mark()
+        try:
+            ticket.result = ticket.job()
+        except Exception as fault:
+            ticket.error = fault
+            self._rewind()
+        self._release()
+
+    @staticmethod
+    def _finish(tickets: list[Ticket[Any]]) -> None:
+        for ticket in tickets:
+            ticket.done = True
+            if ticket.notify is not None:
+                ticket.notify(ticket)
