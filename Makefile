@@ -68,7 +68,7 @@ format: $(tools) ## put the code in order: format, sorted imports, safe fixes
 .PHONY: types
 types: $(tools) ## mypy and pyright, both strict
 	@$(bin)/mypy --no-error-summary
-	@$(call quietly,$(bin)/basedpyright --warnings)
+	@$(call quietly,$(bin)/basedpyright --warnings --pythonpath $(bin)/python)
 
 .PHONY: test
 test: lint types ## lint, types and tests
