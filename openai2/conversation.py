@@ -414,7 +414,9 @@ class Conversation:
             base = self._lineage.base
             if birth and isinstance(birth[0], ev.Forked):
                 self._view = history.inherited(tx, self._lineage)
-            events = decide(State(self._view, self._version + len(birth), base + self._version + len(birth) + 1))
+            events = decide(
+                State(self._view, self._version + len(birth), base + self._version + len(birth) + 1)
+            )
             if not events and not birth:
                 return []
             records = tx.append(self.id, self._version, [*birth, *events])

@@ -65,11 +65,7 @@ def rollback(view: View, rounds: int) -> list[ev.Event]:
         return []
     taken = min(rounds, len(starts))
     start = starts[-taken]
-    return [
-        ev.RolledBack(
-            spans=[(view.ids[start], view.ids[-1])], messages=len(view) - start, rounds=taken
-        )
-    ]
+    return [ev.RolledBack(spans=[(view.ids[start], view.ids[-1])], messages=len(view) - start, rounds=taken)]
 
 
 def check_limit(limit: object) -> int | None:

@@ -138,7 +138,9 @@ class Engine:
             listed = reader.last_asked()
             if late:
                 every = [_brought_up(line, late) for line in reader.listed(False)]
-                listed = max((line for line in every if line.asked), key=lambda line: line.asked, default=None)
+                listed = max(
+                    (line for line in every if line.asked), key=lambda line: line.asked, default=None
+                )
             if listed is None:
                 return None
             return Conversation(self.store, Lineage.read(reader, listed.id))

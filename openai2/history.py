@@ -344,9 +344,7 @@ def last_unanswered(reader: Reader, conversation: str, base: int) -> list[tuple[
     ends = ("message_added", "request_failed", "request_stopped")
     for record in reader.events(conversation, types=ends, newest_first=True):
         event = record.event
-        if isinstance(event, ev.RequestFailed) or (
-            isinstance(event, ev.RequestStopped) and not event.kept
-        ):
+        if isinstance(event, ev.RequestFailed) or (isinstance(event, ev.RequestStopped) and not event.kept):
             return started(reader, conversation, base, event.request)[1]
         if isinstance(event, ev.MessageAdded) and event.request is not None and event.answer is None:
             continue

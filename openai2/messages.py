@@ -171,9 +171,7 @@ def _check_json(value: Any, place: str) -> None:
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise NotAMessage(
-                    "{place} has the key {key}, which is no string", place=place, key=repr(key)
-                )
+                raise NotAMessage("{place} has the key {key}, which is no string", place=place, key=repr(key))
             _check_json(inner, place)
     elif isinstance(value, (list, tuple)):
         for inner in value:

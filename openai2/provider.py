@@ -67,9 +67,7 @@ def split(options: Mapping[str, Any], *, call: bool = False) -> tuple[Options, O
 def given(options: Mapping[str, Any]) -> Options:
     """The options less those that are the SDK's own sign for "not given"."""
     return {
-        name: value
-        for name, value in options.items()
-        if type(value).__name__ not in ("NotGiven", "Omit")
+        name: value for name, value in options.items() if type(value).__name__ not in ("NotGiven", "Omit")
     }
 
 
@@ -173,9 +171,7 @@ class _Clients(OrderedDict[Any, Any]):
 
 
 _sync_clients = _Clients()
-_async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = (
-    weakref.WeakKeyDictionary()
-)
+_async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -245,8 +241,7 @@ def _make(kind: Any, key: str | None, options: Mapping[str, Any]) -> Any:
     except openai.OpenAIError as error:
         if key is None:
             raise NoKey(
-                "no API key: pass api_key=…, or set OPENAI_API_KEY; "
-                "openai2.offline answers without one"
+                "no API key: pass api_key=…, or set OPENAI_API_KEY; openai2.offline answers without one"
             ) from error
         raise
 
@@ -305,9 +300,7 @@ def _clean_response(response: httpx2.Response, key: str | None) -> httpx2.Respon
     import httpx2
 
     dropped = ("content-encoding", "transfer-encoding", "content-length", "set-cookie")
-    headers = {
-        name: _masked(value, key) for name, value in response.headers.items() if name not in dropped
-    }
+    headers = {name: _masked(value, key) for name, value in response.headers.items() if name not in dropped}
     return httpx2.Response(
         response.status_code,
         headers=headers,

@@ -178,9 +178,7 @@ def stopped(
     return events
 
 
-def failed(
-    begun: Begun, partial: bytes | None, answer: ev.Answer, fault: Fault
-) -> list[ev.Event]:
+def failed(begun: Begun, partial: bytes | None, answer: ev.Answer, fault: Fault) -> list[ev.Event]:
     """The request failed: the view stays, and what came is kept on record."""
     return [
         ev.RequestFailed(

@@ -52,9 +52,7 @@ class Listed(ev.msgspec.Struct, frozen=True, kw_only=True):
     asked: int
 
 
-_LISTED = (
-    "id, name, parent, parent_version, base, archived, created, updated, version, messages, asked"
-)
+_LISTED = "id, name, parent, parent_version, base, archived, created, updated, version, messages, asked"
 
 
 def _listed(row: tuple[object, ...]) -> Listed:
@@ -182,9 +180,7 @@ class Reader:
 
     def named(self, name: str) -> Listed | None:
         """The conversation with exactly that name."""
-        row = self.sql.execute(
-            f"SELECT {_LISTED} FROM conversations WHERE name = ?", (name,)
-        ).fetchone()
+        row = self.sql.execute(f"SELECT {_LISTED} FROM conversations WHERE name = ?", (name,)).fetchone()
         return row and _listed(row)
 
     def starting_with(self, prefix: str, limit: int = 20) -> list[Listed]:
@@ -369,8 +365,7 @@ class Transaction(Reader):
     def renew_draft(self, draft: Draft) -> None:
         """Save what is under way again; a draft that was closed meanwhile stays closed."""
         self.sql.execute(
-            "UPDATE drafts SET lease = ?, partial = CAST(? AS TEXT)"
-            " WHERE conversation = ? AND request = ?",
+            "UPDATE drafts SET lease = ?, partial = CAST(? AS TEXT) WHERE conversation = ? AND request = ?",
             (draft.lease, draft.partial, draft.conversation, draft.request),
         )
 
@@ -385,9 +380,7 @@ class Transaction(Reader):
         """Note how far the derived table *name* has read."""
         self.sql.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (name, position))
 
-    def put_listed(
-        self, conversation: str, version: int, updated: str, asked: int, messages: int
-    ) -> None:
+    def put_listed(self, conversation: str, version: int, updated: str, asked: int, messages: int) -> None:
         """Bring a conversation's line in the list up to date; *asked* 0 leaves it as it is."""
         self.sql.execute(
             "UPDATE conversations SET version = ?, updated = ?, messages = ?,"
@@ -461,9 +454,7 @@ class SqliteStore:
         with self._plain_errors():
             return self._writer.run(lambda: job(self._transaction))
 
-    def submit(
-        self, job: Callable[[Transaction], T], done: Callable[[Callable[[], T]], None]
-    ) -> None:
+    def submit(self, job: Callable[[Transaction], T], done: Callable[[Callable[[], T]], None]) -> None:
         """The same in the store's own thread: *done* is called there with a function that gives what
         `transact` would have returned or raised."""
         self._check_writable()
@@ -530,9 +521,7 @@ class SqliteStore:
         connection.close()
 
     def _connect(self, target: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            target, timeout=PATIENCE, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(target, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
         self._open_files.add(connection)
         return connection
 
@@ -631,4 +620,3 @@ def _plain(fault: sqlite3.Error, name: str) -> Openai2Error:
     else:
         kind, sentence = StoreUnavailable, "{name} cannot be used: {reason}"
     return kind(sentence, name=name, reason=text)
-

@@ -1,0 +1,280 @@
+"""Dialogue: what every face on a conversation has, whatever is said in it and by whom.
+
+Settings, the history and its undoing, and the way from a question to a running request; `Chat` and
+`GroupChat` add how a question is put.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+import weakref
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from openai2 import decisions, drivers, provider
+from openai2 import events as ev
+from openai2.conversation import Conversation
+from openai2.engine import Engine
+from openai2.errors import NoKey
+from openai2.flow import Keys, OneKey, Policy, converse
+from openai2.keys import AKPool, check_key
+from openai2.messages import Message, Round
+from openai2.store import Draft, Store
+from openai2.turn import Ask
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+DEFAULT_MODEL = "gpt-4o-mini"
+#: What the openai package does where nothing else is said.
+_RETRIES, _PATIENCE = 2, 600.0
+_OTHER_CREDENTIALS = frozenset(("workload_identity", "provider", "admin_api_key"))
+
+Key = str | AKPool | Callable[[], str] | None
+
+
+class Dialogue:
+    """The base of `Chat` and `GroupChat`; see there for the arguments."""
+
+    def __init__(
+        self,
+        api_key: Key = None,
+        model: str | None = DEFAULT_MODEL,
+        *,
+        MsgMaxCount: int | None = None,
+        msg_max_count: int | None = None,
+        db: str | os.PathLike[str] | Store | Engine | None = None,
+        conversation: str | Conversation | None = None,
+        **options: Any,
+    ) -> None:
+        self._keys = _keys(api_key)
+        self.model = model
+        self.MsgMaxCount = decisions.check_limit(MsgMaxCount if msg_max_count is None else msg_max_count)
+        self._client_options, self._create_options = provider.split(provider.given(options))
+        self._owned = not isinstance(db, Engine)
+        self.engine = db if isinstance(db, Engine) else Engine(db)
+        self._finalizer = weakref.finalize(self, self.engine.close) if self._owned else None
+        try:
+            if isinstance(conversation, Conversation):
+                self.conversation = conversation
+            elif conversation is None:
+                self.conversation = self.engine.new()
+            else:
+                self.conversation = self.engine.open_or_create(conversation)
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} with {self.model}, conversation {self.conversation.id}>"
+
+    # -- the dialogue
+
+    def fetch_messages(self) -> list[Message]:
+        """The messages of the dialogue as it stands, each a dict of one's own."""
+        return self.conversation.messages()
+
+    def add_dialogs(self, *messages: Mapping[str, Any]) -> None:
+        """Add messages, all or nothing. Raises NotAMessage (a ValueError) that names the first bad one."""
+        self.conversation.add(messages)
+
+    def rollback(self, n: int = 1) -> Round:
+        """Take the last *n* rounds out; the round that is now last. Raises ValueError for n below 1."""
+        return self.conversation.rollback(n)
+
+    def pin_messages(self, *indexes: int) -> None:
+        """Pin the messages at these indexes, so that MsgMaxCount leaves them alone. Raises IndexError."""
+        self.conversation.pin(*indexes)
+
+    def unpin_messages(self, *indexes: int) -> None:
+        """Let MsgMaxCount take these messages again. Raises IndexError."""
+        self.conversation.unpin(*indexes)
+
+    def reset_api_key(self, api_key: Key) -> None:
+        """From now on, use this key or pool."""
+        self._keys = _keys(api_key)
+
+    # -- the history
+
+    @property
+    def version(self) -> int:
+        """The version of the conversation's last event; 0 before the first."""
+        return self.conversation.version
+
+    @property
+    def head(self) -> str:
+        """The hash of the conversation's last event, in hex; it commits to all that came before."""
+        return self.conversation.head
+
+    def at(self, version: int) -> list[Message]:
+        """The messages exactly as they stood at *version*. Raises UnknownVersion."""
+        return self.conversation.at(version)
+
+    def events(self) -> Iterator[ev.Recorded]:
+        """What happened, oldest first: the events of this conversation's own stream."""
+        return self.conversation.events()
+
+    def restore(self, version: int) -> None:
+        """Make the dialogue again what it was at *version*; that, too, can be undone."""
+        self.conversation.restore(version)
+
+    def undo(self, n: int = 1) -> int:
+        """Undo the last *n* actions (a round, a rollback, a pin, an import); how many were undone."""
+        return self.conversation.undo(n)
+
+    def redo(self, n: int = 1) -> int:
+        """Take the last *n* undos back; how many were redone."""
+        return self.conversation.redo(n)
+
+    def fork(self, name: str | None = None, at: int | None = None) -> Self:
+        """A dialogue of its own that goes on from here, or from version *at*, with the same settings."""
+        twin = self._with(self.conversation.fork(name, at))
+        return twin
+
+    def _with(self, conversation: Conversation) -> Self:
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.conversation = conversation
+        if self._owned:
+            twin.engine = self.engine.share()
+            twin._finalizer = weakref.finalize(twin, twin.engine.close)
+        return twin
+
+    def interrupted(self) -> list[Draft]:
+        """Requests that a crash cut off: for `keep`, `drop`, or `retry` after a `drop`."""
+        return self.conversation.interrupted()
+
+    def keep(self, draft: Draft) -> None:
+        """Let what had come of a cut answer join the dialogue, marked as stopped."""
+        self.conversation.keep(draft)
+
+    def drop(self, draft: Draft) -> None:
+        """Leave a cut answer out; the log keeps it."""
+        self.conversation.drop(draft)
+
+    # -- the end
+
+    def close(self) -> None:
+        """Let go of the store. HTTP clients are shared, and stay."""
+        if self._finalizer is not None:
+            self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def aclose(self) -> None:
+        """`close`, awaited."""
+        await asyncio.to_thread(self.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # -- asking
+
+    def _asking(self, question: list[bytes], options: dict[str, Any], *, stream: bool, **more: Any) -> Ask:
+        """The Ask, and *options* completed by those of this chat."""
+        if "stream" in options:
+            raise TypeError("whether to stream is said by the method: request or stream_request")
+        chosen = {**self._create_options, **provider.given(options)}
+        _, create = provider.split(chosen, call=True)
+        provider.check_create_options(create)
+        model = create.pop("model", self.model)
+        options.clear()
+        options.update({**chosen, "model": model})
+        return Ask(
+            question=question,
+            model=model,
+            options=provider.on_record(create),
+            stream=stream,
+            limit=self.MsgMaxCount,
+            **more,
+        )
+
+    def _prepare(self, options: dict[str, Any]) -> tuple[Keys, Policy, dict[str, Any], dict[str, Any]]:
+        client, create = provider.split(options, call=True)
+        create.pop("model", None)
+        client = {**self._client_options, **client}
+        keys = self._keys or _the_environments_key(client)
+        retries = client.get("max_retries", _RETRIES)
+        if isinstance(keys, AKPool):
+            client["max_retries"] = 0  # the pool is the only one that tries again
+        timeout = create.get("timeout", client.get("timeout"))
+        policy = Policy(
+            clock=time.monotonic,
+            wall=time.time,
+            random=random.random,
+            retries=retries if isinstance(retries, int) else _RETRIES,
+            patience=float(timeout) if isinstance(timeout, (int, float)) else _PATIENCE,
+        )
+        return keys, policy, client, create
+
+    def _run(self, ask: Ask, options: dict[str, Any]) -> str:
+        running = self._drive(ask, options)
+        while True:
+            try:
+                next(running)
+            except StopIteration as end:
+                return str(end.value)
+
+    def _drive(self, ask: Ask, options: dict[str, Any]) -> Generator[str, None, str]:
+        keys, policy, client, create = self._prepare(options)
+        exchange = provider.Exchange(client, create)
+        return drivers.drive(converse(ask, keys, policy), self.conversation, exchange)
+
+    async def _arun(self, ask: Ask, options: dict[str, Any]) -> str:
+        outcome: list[str] = []
+        async for _ in self._adrive(ask, options, outcome):
+            pass
+        return outcome[0]
+
+    def _adrive(self, ask: Ask, options: dict[str, Any], outcome: list[str]) -> AsyncGenerator[str, None]:
+        keys, policy, client, create = self._prepare(options)
+        exchange = provider.AsyncExchange(client, create)
+        return drivers.adrive(converse(ask, keys, policy), self.conversation, exchange, outcome)
+
+
+def _keys(api_key: Key) -> Keys | None:
+    if api_key is None or isinstance(api_key, AKPool):
+        return api_key
+    if callable(api_key):
+        return _AskedKey(api_key)
+    return OneKey(check_key(api_key))
+
+
+class _AskedKey(OneKey):
+    """A key that a function gives, anew for each request."""
+
+    __slots__ = ("_give",)
+
+    def __init__(self, give: Callable[[], str]) -> None:
+        self._give = give
+
+    def checkout(self, tried: Collection[str] = ()) -> str | None:
+        return None if tried else check_key(self._give())
+
+    def __repr__(self) -> str:
+        return "<key from a function>"
+
+
+def _the_environments_key(client_options: Mapping[str, Any]) -> Keys:
+    if not _OTHER_CREDENTIALS.isdisjoint(client_options):
+        return OneKey("")  # the client has its own way in
+    key = os.environ.get("OPENAI_API_KEY")
+    if not key:
+        raise NoKey("no API key: pass api_key=…, or set OPENAI_API_KEY; openai2.offline answers without one")
+    return OneKey(check_key(key))

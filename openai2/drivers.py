@@ -1,0 +1,165 @@
+"""Drivers: who does what a `flow` asks for; one blocks and one awaits.
+
+Rules: whatever ends a request, its end goes on record. An exception goes into the flow, which closes the
+request and raises it again; a caller that leaves (the iterator dropped, the task cancelled, Ctrl-C) is
+told to the flow as `Stopped`, and what it then wants on record is done before anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import TypeVar
+
+from openai2 import drafts, provider
+from openai2.conversation import Conversation
+from openai2.flow import Close, Effect, Emit, Flow, Open, Pause, Receive, Send
+from openai2.store import Store, Transaction
+from openai2.turn import Fault, Stopped
+
+T = TypeVar("T")
+
+
+def drive(flow: Flow, conversation: Conversation, exchange: provider.Exchange) -> Generator[str, None, str]:
+    """Run the flow, hand out its texts, return the whole. Raises the `openai` exception of a failure."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                result = None
+                if isinstance(effect, Receive):
+                    result = exchange.receive()
+                elif isinstance(effect, Emit):
+                    yield effect.text
+                elif isinstance(effect, Send):
+                    exchange.send(effect)
+                elif isinstance(effect, Pause):
+                    time.sleep(effect.seconds)
+                else:
+                    _record(conversation, effect)
+            except Exception as error:
+                effect = flow.throw(error)
+            except BaseException:
+                _leave(flow, conversation)
+                raise
+            else:
+                effect = flow.send(result)
+    except StopIteration as end:
+        return str(end.value)
+    except Fault as fault:
+        error = _caller_sees(fault, exchange)
+        raise error from error.__cause__
+    finally:
+        exchange.close()
+
+
+def _record(conversation: Conversation, effect: Open | Close) -> None:
+    keeper = drafts.keeper(conversation.store)
+    if isinstance(effect, Open):
+        conversation.begin(effect)
+        _watch(conversation, effect)
+    else:
+        keeper.forget(conversation.id, effect.request)
+        conversation.end(effect.request, effect.decide)
+
+
+def _watch(conversation: Conversation, opening: Open) -> None:
+    if opening.opened is not None:
+        request = opening.opened.begun.request
+        drafts.keeper(conversation.store).watch(conversation.id, request, opening.partial)
+
+
+def _leave(flow: Flow, conversation: Conversation) -> None:
+    """The caller left: put on record what came, whatever else is going on."""
+    try:
+        effect: Effect = flow.throw(Stopped())
+        while isinstance(effect, (Open, Close)):
+            _record(conversation, effect)
+            effect = flow.send(None)
+    except (Stopped, StopIteration):
+        pass
+
+
+async def adrive(
+    flow: Flow, conversation: Conversation, exchange: provider.AsyncExchange, outcome: list[str]
+) -> AsyncGenerator[str, None]:
+    """The same, awaited; the whole text is put into *outcome*, since an async generator returns nothing."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                result = None
+                if isinstance(effect, Receive):
+                    result = await exchange.receive()
+                elif isinstance(effect, Emit):
+                    yield effect.text
+                elif isinstance(effect, Send):
+                    await exchange.send(effect)
+                elif isinstance(effect, Pause):
+                    await asyncio.sleep(effect.seconds)
+                else:
+                    await _arecord(conversation, effect)
+            except Exception as error:
+                effect = flow.throw(error)
+            except BaseException:
+                await _aleave(flow, conversation)
+                raise
+            else:
+                effect = flow.send(result)
+    except StopIteration as end:
+        outcome.append(str(end.value))
+    except Fault as fault:
+        error = _caller_sees(fault, exchange)
+        raise error from error.__cause__
+    finally:
+        await exchange.close()
+
+
+async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
+    keeper = drafts.keeper(conversation.store)
+    if isinstance(effect, Open):
+        try:
+            await settled(conversation.store, conversation.beginning(effect))
+        finally:
+            _watch(conversation, effect)
+    else:
+        keeper.forget(conversation.id, effect.request)
+        await settled(conversation.store, conversation.ending(effect.request, effect.decide))
+
+
+async def _aleave(flow: Flow, conversation: Conversation) -> None:
+    try:
+        effect: Effect = flow.throw(Stopped())
+        while isinstance(effect, (Open, Close)):
+            await _arecord(conversation, effect)
+            effect = flow.send(None)
+    except (Stopped, StopIteration):
+        pass
+
+
+async def settled(store: Store, job: Callable[[Transaction], T]) -> T:
+    """What *job* returns, run by the store. A cancellation waits for the disk, and is then raised."""
+    loop = asyncio.get_running_loop()
+    settled: asyncio.Future[Callable[[], T]] = loop.create_future()
+
+    def tell(outcome: Callable[[], T]) -> None:
+        loop.call_soon_threadsafe(settled.set_result, outcome)
+
+    store.submit(job, tell)
+    cancelled: asyncio.CancelledError | None = None
+    while not settled.done():
+        try:
+            await asyncio.shield(settled)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    result = settled.result()()
+    if cancelled is not None:
+        raise cancelled
+    return result
+
+
+def _caller_sees(fault: Fault, exchange: provider.Exchange | provider.AsyncExchange) -> BaseException:
+    """The exception for the caller."""
+    dressed = provider.fault_of(fault, exchange.key, exchange.request)
+    return dressed.error or dressed
