@@ -16,11 +16,12 @@ import msgspec
 from openai2 import decisions, drafts, history, turn
 from openai2 import events as ev
 from openai2 import messages as msg
-from openai2.errors import Openai2Error, Refused, UnknownVersion
+from openai2.errors import BadInput, Openai2Error, Refused, UnknownVersion
 from openai2.flow import Open, Opened
 from openai2.history import Lineage
 from openai2.messages import Message, Round
 from openai2.projection import View, pack
+from openai2.shapes import is_whole
 from openai2.store import NO_HASH, Draft, Reader, Store, Transaction
 from openai2.turn import Ask, State
 
@@ -115,7 +116,7 @@ class Conversation:
     def check_version(self, version: int) -> None:
         """Raise UnknownVersion where the stream has no such version."""
         last = self.version
-        if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= last:
+        if not is_whole(version, 1) or version > last:
             raise UnknownVersion(
                 "conversation {conversation} has no version {version}: versions go from 1 to {last}"
                 if last
@@ -136,17 +137,25 @@ class Conversation:
             (raw,) = self._raw(reader, [number])
         return msg.decode(raw)
 
+    def scene(self) -> tuple[list[int], list[ev.RemarkAdded], dict[str, str]]:
+        """A group chat as it stands: ids and events of the remarks that no request has used, and roles."""
+        with self._reading() as reader:
+            ids = list(self._view.remarks)
+            remarks = history.events_with(reader, self._lineage, ids)
+            roles = history.events_with(reader, self._lineage, list(self._view.roles.values()))
+        return (
+            ids,
+            [event for event in remarks if isinstance(event, ev.RemarkAdded)],
+            {event.name: event.description or "" for event in roles if isinstance(event, ev.RoleSet)},
+        )
+
     def remarks(self) -> list[ev.RemarkAdded]:
         """A group chat's remarks that no request has used yet."""
-        with self._reading() as reader:
-            found = history.group_events(reader, self._lineage, self._view.remarks)
-        return [event for event in found if isinstance(event, ev.RemarkAdded)]
+        return self.scene()[1]
 
     def roles(self) -> dict[str, str]:
         """A group chat's roles and their descriptions."""
-        with self._reading() as reader:
-            found = history.group_events(reader, self._lineage, list(self._view.roles.values()))
-        return {e.name: e.description or "" for e in found if isinstance(e, ev.RoleSet)}
+        return self.scene()[2]
 
     # -- going on
 
@@ -193,8 +202,8 @@ class Conversation:
         return self._step(history.redo, n)
 
     def _step(self, plan: Callable[[Reader, str, State, int], list[ev.Event]], n: int) -> int:
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise decisions.BadInput("the number of steps is 1 or more, not {n}", n=n)
+        if not is_whole(n, 1):
+            raise BadInput("the number of steps is 1 or more, not {n}", n=n)
 
         def job(tx: Transaction) -> int:
             steps: list[ev.Event] = []

@@ -237,7 +237,7 @@ def texts(reader: Reader, lineage: Lineage, numbers: Iterable[int]) -> dict[int,
     return found
 
 
-def group_events(reader: Reader, lineage: Lineage, numbers: Sequence[int]) -> list[ev.Event]:
+def events_with(reader: Reader, lineage: Lineage, numbers: Sequence[int]) -> list[ev.Event]:
     """The events with these ids, in their order."""
     found: dict[int, ev.Event] = {}
     for part, versions in lineage.places(numbers):
