@@ -36,8 +36,8 @@ dialog. Answer with nothing but a JSON array, one object for each entry of "spea
 
 _CHINESE = """\
 有多个角色在互相交谈。下面两个标记之间是一个 JSON 对象："roles" 说明各人是谁，\
-"dialog" 是自你上次代言以来的对话，"speak" 依次列出现在要请谁对谁说话。请以各角色的口吻写出他们的话，语言与对话一致。\
-只回答一个 JSON 数组，"speak" 的每一项对应一个对象，键为 "speaker"、"audiences"、"remark"。"""
+"dialog" 是自你上次代言以来的对话，"speak" 依次列出现在要请谁对谁说话。请以各角色的口吻写出他们的话，\
+语言与对话一致。只回答一个 JSON 数组，"speak" 的每一项对应一个对象，键为 "speaker"、"audiences"、"remark"。"""
 
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
