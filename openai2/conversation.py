@@ -30,6 +30,7 @@ Decide = Callable[[State], list[ev.Event]]
 #: Snapshots take at most this share of the bytes that events take.
 SNAPSHOT_SHARE = 1 / 16
 _ROW_OVERHEAD = 120  # bytes of a row besides its data: what a short event weighs
+_PAGE = 512  # events
 _LEAST_TAIL = 24_000  # bytes of events that are read faster than a snapshot is worth
 
 
@@ -128,8 +129,13 @@ class Conversation:
 
     def events(self, after: int = 0) -> Iterator[ev.Recorded]:
         """What happened in this stream, oldest first, from version *after* + 1 on."""
-        with self.store.reading() as reader:
-            yield from reader.events(self.id, after=after)
+        while True:  # page by page, so that nobody waits for a caller who stops half-way
+            with self.store.reading() as reader:
+                page = list(reader.events(self.id, after=after, limit=_PAGE))
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].version
 
     def message(self, number: int) -> Message:
         """The message with that id, in view or not."""

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import cache
 
 from openai2.errors import Openai2Error
 from openai2.store import Draft, Store, Transaction
@@ -36,10 +37,14 @@ def _started(pid: int) -> str:
         return ""
 
 
+@cache
+def _writer(pid: int) -> str:
+    return f"{socket.gethostname()} {pid} {_started(pid)}"
+
+
 def writer() -> str:
     """Who we are: host, process, and when it started, since numbers of processes come again."""
-    pid = os.getpid()
-    return f"{socket.gethostname()} {pid} {_started(pid)}"
+    return _writer(os.getpid())
 
 
 def fresh(conversation: str, request: int) -> Draft:
