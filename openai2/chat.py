@@ -107,18 +107,22 @@ class Chat(Dialogue):
         """Generate images: `images.generate` of the client, with this chat's key."""
         key = self._one_key()
         try:
-            return provider.client(key, self._client_options).images.generate(*args, **options)
-        except Exception as error:
+            pictures: ImagesResponse = provider.client(key, self._client_options).images.generate(
+                *args, **options
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, no key is to travel in it
             raise _cleaned(error, key) from error.__cause__
+        return pictures
 
     async def async_dalle(self, *args: Any, **options: Any) -> ImagesResponse:
         """`dalle`, awaited."""
         key = self._one_key()
         try:
             client = await provider.async_client(key, self._client_options)
-            return await client.images.generate(*args, **options)
-        except Exception as error:
+            pictures: ImagesResponse = await client.images.generate(*args, **options)
+        except Exception as error:  # noqa: BLE001 - whatever it is, no key is to travel in it
             raise _cleaned(error, key) from error.__cause__
+        return pictures
 
     # -- inside
 

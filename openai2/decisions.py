@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from openai2 import events as ev
 from openai2.errors import BadInput, NoIndex, NoRoom
 from openai2.projection import View
+from openai2.shapes import is_whole
 
 
 def index_in(view: View, index: int) -> int:
@@ -18,7 +21,7 @@ def index_in(view: View, index: int) -> int:
 
     Raises NoIndex (an IndexError) where no message stands there.
     """
-    if isinstance(index, bool) or not isinstance(index, int):
+    if not is_whole(index):
         raise BadInput("an index is an int, not {kind}", kind=type(index).__name__)
     size = len(view)
     if not -size <= index < size:
@@ -35,7 +38,7 @@ def index_in(view: View, index: int) -> int:
 
 def add(encoded: Iterable[bytes]) -> list[ev.Event]:
     """Put these messages into the view."""
-    return [ev.MessageAdded(message=ev.msgspec.Raw(raw)) for raw in encoded]
+    return [ev.MessageAdded(message=msgspec.Raw(raw)) for raw in encoded]
 
 
 def pin(view: View, indexes: Sequence[int]) -> list[ev.Event]:
@@ -58,7 +61,7 @@ def rollback(view: View, rounds: int) -> list[ev.Event]:
     What stands before the first user message belongs to no round and stays.
     Raises BadInput (a ValueError) where *rounds* is below 1.
     """
-    if isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1:
+    if not is_whole(rounds, 1):
         raise BadInput("the number of rounds to roll back is 1 or more, not {rounds}", rounds=rounds)
     starts = view.round_starts()
     if not starts:
@@ -72,7 +75,7 @@ def check_limit(limit: object) -> int | None:
     """A MsgMaxCount, checked. Raises BadInput (a ValueError) below 1."""
     if limit is None:
         return None
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+    if not is_whole(limit, 1):
         raise BadInput("MsgMaxCount is a whole number of 1 or more, not {limit}", limit=limit)
     return limit
 

@@ -133,8 +133,7 @@ class Dialogue:
 
     def fork(self, name: str | None = None, at: int | None = None) -> Self:
         """A dialogue of its own that goes on from here, or from version *at*, with the same settings."""
-        twin = self._with(self.conversation.fork(name, at))
-        return twin
+        return self._with(self.conversation.fork(name, at))
 
     def _with(self, conversation: Conversation) -> Self:
         twin = type(self).__new__(type(self))

@@ -38,7 +38,7 @@ def drive(flow: Flow, conversation: Conversation, exchange: provider.Exchange) -
                     time.sleep(effect.seconds)
                 else:
                     _record(conversation, effect)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the flow puts it on record and raises it
                 effect = flow.throw(error)
             except BaseException:
                 _leave(flow, conversation)
@@ -48,8 +48,8 @@ def drive(flow: Flow, conversation: Conversation, exchange: provider.Exchange) -
     except StopIteration as end:
         return str(end.value)
     except Fault as fault:
-        error = _caller_sees(fault, exchange)
-        raise error from error.__cause__
+        seen = _caller_sees(fault, exchange)
+        raise seen from seen.__cause__
     finally:
         exchange.close()
 
@@ -100,7 +100,7 @@ async def adrive(
                     await asyncio.sleep(effect.seconds)
                 else:
                     await _arecord(conversation, effect)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the flow puts it on record and raises it
                 effect = flow.throw(error)
             except BaseException:
                 await _aleave(flow, conversation)
@@ -110,8 +110,8 @@ async def adrive(
     except StopIteration as end:
         outcome.append(str(end.value))
     except Fault as fault:
-        error = _caller_sees(fault, exchange)
-        raise error from error.__cause__
+        seen = _caller_sees(fault, exchange)
+        raise seen from seen.__cause__
     finally:
         await exchange.close()
 

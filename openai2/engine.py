@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from openai2 import events as ev
 from openai2 import history
 from openai2.conversation import Conversation
@@ -209,6 +211,6 @@ def _brought_up(line: Listed, late: dict[str, Any]) -> Listed:
     if line.id not in late:
         return line
     version, time, asked, messages = late[line.id]
-    return ev.msgspec.structs.replace(
+    return msgspec.structs.replace(
         line, version=version, updated=time, messages=messages, asked=max(line.asked, asked)
     )

@@ -28,14 +28,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     type: ClassVar[str] = ""
 
 
-class Created(Event):
+class Created(Event, frozen=True, kw_only=True):
     """A conversation began. *name* is None where it has none."""
 
     type: ClassVar[str] = "created"
     name: str | None = None
 
 
-class Forked(Event):
+class Forked(Event, frozen=True, kw_only=True):
     """A conversation began as a fork.
 
     It shares the first *version* events of *parent*; *base* is the message id of the last of them, so
@@ -75,7 +75,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     seen: int | None = None
 
 
-class MessageAdded(Event):
+class MessageAdded(Event, frozen=True, kw_only=True):
     """A message was put on record.
 
     Without *request* it joined the view at once. With *request* but no *answer* it is the question of
@@ -94,21 +94,21 @@ class MessageAdded(Event):
     answer: Answer | None = None
 
 
-class Pinned(Event):
+class Pinned(Event, frozen=True, kw_only=True):
     """These messages were pinned: truncation leaves them alone."""
 
     type: ClassVar[str] = "pinned"
     messages: list[int]
 
 
-class Unpinned(Event):
+class Unpinned(Event, frozen=True, kw_only=True):
     """These messages are no longer pinned."""
 
     type: ClassVar[str] = "unpinned"
     messages: list[int]
 
 
-class RolledBack(Event):
+class RolledBack(Event, frozen=True, kw_only=True):
     """A person took these *spans* (*messages* in number, *rounds* whole rounds) out of the view.
 
     *reason* "retry": an old answer made way for a new one, that of *request*.
@@ -122,7 +122,7 @@ class RolledBack(Event):
     request: int | None = None
 
 
-class Truncated(Event):
+class Truncated(Event, frozen=True, kw_only=True):
     """The *limit* took these *spans* (*messages* in number) out of the view, for *request*."""
 
     type: ClassVar[str] = "truncated"
@@ -132,7 +132,7 @@ class Truncated(Event):
     request: int | None = None
 
 
-class Restored(Event):
+class Restored(Event, frozen=True, kw_only=True):
     """The view became again what it was at *version* of this stream.
 
     *cause* is "undo" or "redo" where a step was undone or redone. *redo*: the version that a redo from
@@ -145,7 +145,7 @@ class Restored(Event):
     redo: int | None = None
 
 
-class RequestStarted(Event):
+class RequestStarted(Event, frozen=True, kw_only=True):
     """The model is about to be asked.
 
     *view* is the version of the view that was sent, *options* those of the API (never headers, never
@@ -163,7 +163,7 @@ class RequestStarted(Event):
     without: list[Span] = []
 
 
-class RequestStopped(Event):
+class RequestStopped(Event, frozen=True, kw_only=True):
     """A request was stopped by its caller, or cut off and its answer kept.
 
     *kept*: what had come joined the view. *reason*: "caller", or "recovered" after a crash.
@@ -178,7 +178,7 @@ class RequestStopped(Event):
     seconds: float | None = None
 
 
-class RequestFailed(Event):
+class RequestFailed(Event, frozen=True, kw_only=True):
     """A request failed; the view stayed as it was.
 
     *error* is the class of the exception, *status* and *code* what the API said, *message* its sentence
@@ -197,7 +197,7 @@ class RequestFailed(Event):
     seconds: float | None = None
 
 
-class Configured(Event):
+class Configured(Event, frozen=True, kw_only=True):
     """The command's settings for this conversation; a field that is None was not changed."""
 
     type: ClassVar[str] = "configured"
@@ -205,26 +205,26 @@ class Configured(Event):
     limit: int | None = None
 
 
-class Renamed(Event):
+class Renamed(Event, frozen=True, kw_only=True):
     """The conversation's name changed; None takes it away."""
 
     type: ClassVar[str] = "renamed"
     name: str | None = None
 
 
-class Archived(Event):
+class Archived(Event, frozen=True, kw_only=True):
     """The conversation was put away: lists leave it out."""
 
     type: ClassVar[str] = "archived"
 
 
-class Unarchived(Event):
+class Unarchived(Event, frozen=True, kw_only=True):
     """The conversation was taken out again."""
 
     type: ClassVar[str] = "unarchived"
 
 
-class Redacted(Event):
+class Redacted(Event, frozen=True, kw_only=True):
     """The content of the event at *version* of this stream was removed from the file for good.
 
     *digest* is the SHA-256 (hex) of its data, so that the chain can still be verified, and *left* its
@@ -238,7 +238,7 @@ class Redacted(Event):
     reason: str | None = None
 
 
-class RoleSet(Event):
+class RoleSet(Event, frozen=True, kw_only=True):
     """A group chat's role was described; a *description* of None takes the role away."""
 
     type: ClassVar[str] = "role_set"
@@ -246,7 +246,7 @@ class RoleSet(Event):
     description: str | None = None
 
 
-class RemarkAdded(Event):
+class RemarkAdded(Event, frozen=True, kw_only=True):
     """Somebody in a group chat said something; it waits for the next request."""
 
     type: ClassVar[str] = "remark_added"

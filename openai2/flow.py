@@ -305,26 +305,36 @@ def _close_answered(begun: Begun, tries: _Tries) -> Close:
     if reasoning:
         answer = msgspec.structs.replace(answer, reasoning=reasoning)
     encoded = tries.without_key(_encode(message))
-    return Close(begun.request, lambda state: turn.answered(begun, state, encoded, answer))
+
+    def decide(state: State) -> list[ev.Event]:
+        return turn.answered(begun, state, encoded, answer)
+
+    return Close(begun.request, decide)
 
 
 def _close_stopped(begun: Begun, tries: _Tries) -> Close:
     partial, answer = tries.partial(), tries.answer()
-    return Close(begun.request, lambda state: turn.stopped(begun, state, partial, answer))
+
+    def decide(state: State) -> list[ev.Event]:
+        return turn.stopped(begun, state, partial, answer)
+
+    return Close(begun.request, decide)
 
 
 def _close_failed(begun: Begun, tries: _Tries, error: Exception) -> Close:
     partial, answer = tries.partial(), tries.answer()
     fault = error if isinstance(error, Fault) else Fault(type(error).__name__, str(error))
-    return Close(begun.request, lambda state: turn.failed(begun, partial, answer, fault))
+
+    def decide(state: State) -> list[ev.Event]:
+        return turn.failed(begun, partial, answer, fault)
+
+    return Close(begun.request, decide)
 
 
 def _told_apart(message: dict[str, Any] | None) -> tuple[dict[str, Any], str | None]:
     """The message that is sent back next time, and the reasoning, which is not."""
     if message is None:
         raise broken("the server's answer is empty")
-    reasoning: list[str] = []
-    for name in ("reasoning_content", "reasoning"):
-        if isinstance(message.get(name), str):
-            reasoning.append(message.pop(name))
+    names = ("reasoning_content", "reasoning")
+    reasoning = [str(message.pop(name)) for name in names if isinstance(message.get(name), str)]
     return message, reasoning[0] if reasoning else None

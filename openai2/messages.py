@@ -9,11 +9,12 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 
 from openai2.errors import BadInput, NotAMessage
+from openai2.shapes import is_list, is_mapping, is_sequence, is_text
 
 Message = dict[str, Any]
 
@@ -66,7 +67,7 @@ class Multimodal_Part:
     @staticmethod
     def image(data: bytes, mime: str) -> Message:
         """An image part that carries *data* of the type *mime*, such as `image/webp`, in itself."""
-        if not isinstance(data, (bytes, bytearray, memoryview)):
+        if not _is_binary(data):
             raise TypeError(f"an image part is made from bytes, not from {type(data).__name__}")
         encoded = base64.b64encode(data).decode("ascii")
         return {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{encoded}"}}
@@ -82,13 +83,17 @@ class Multimodal_Part:
         return Multimodal_Part.image(data, "image/png")
 
 
+def _is_binary(data: object) -> bool:
+    return isinstance(data, (bytes, bytearray, memoryview))
+
+
 def question(text: str | None, parts: Sequence[Mapping[str, Any]], more: Iterable[Any]) -> list[bytes]:
     """The messages that one request adds, encoded: a user message of *text* and *parts*, then *more*.
 
     Raises BadInput where the text is empty, NotAMessage where something is no part or no message.
     """
     encoded: list[bytes] = []
-    if text is not None and not isinstance(text, str):
+    if text is not None and not is_text(text):
         raise BadInput("a prompt is a str, not {kind}", kind=type(text).__name__)
     if text is not None and not text.strip() and not parts:
         raise BadInput("the prompt is empty: say something")
@@ -102,7 +107,7 @@ def question(text: str | None, parts: Sequence[Mapping[str, Any]], more: Iterabl
 
 def encode_all(messages: Iterable[Any]) -> list[bytes]:
     """Each of *messages* as JSON; all of them are looked at before any is used."""
-    if isinstance(messages, (Mapping, str, bytes)):
+    if isinstance(messages, (str, bytes)) or is_mapping(messages):
         raise NotAMessage("a list of messages is wanted, not {kind}", kind=type(messages).__name__)
     return [encode(message, f"message {place}") for place, message in enumerate(messages)]
 
@@ -128,7 +133,7 @@ def _unwritable(place: str, fault: Exception) -> NotAMessage:
 
 
 def _check_message(message: Any, place: str) -> None:
-    if not isinstance(message, Mapping):
+    if not is_mapping(message):
         raise NotAMessage(
             "{place} is no message: a dict with a role is wanted, not {kind}",
             place=place,
@@ -140,13 +145,13 @@ def _check_message(message: Any, place: str) -> None:
     content = message.get("content")
     if type(content) is str and len(message) == 2:
         return  # the everyday message: nothing nested to look into
-    if not isinstance(content, (str, list, tuple)) and (content is not None or len(message) < 2):
+    if not (is_text(content) or is_sequence(content)) and (content is not None or len(message) < 2):
         raise NotAMessage(
             "{place} is no message: its content is neither text nor a list of parts", place=place
         )
     if content is None and role in ("user", "system", "developer", "tool"):
         raise NotAMessage("{place} is no message: a {role} message needs content", place=place, role=role)
-    if isinstance(content, (list, tuple)):
+    if is_sequence(content):
         for number, part in enumerate(content):
             if not isinstance(part, (Mapping, str)):
                 raise NotAMessage(
@@ -168,12 +173,12 @@ def _check_json(value: Any, place: str) -> None:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise NotAMessage("{place} holds {value}, which JSON has no word for", place=place, value=value)
-    elif isinstance(value, Mapping):
+    elif is_mapping(value):
         for key, inner in value.items():
-            if not isinstance(key, str):
+            if not is_text(key):
                 raise NotAMessage("{place} has the key {key}, which is no string", place=place, key=repr(key))
             _check_json(inner, place)
-    elif isinstance(value, (list, tuple)):
+    elif is_sequence(value):
         for inner in value:
             _check_json(inner, place)
     else:
@@ -209,12 +214,12 @@ def text_of(message: Mapping[str, Any]) -> str:
     content = message.get("content")
     if isinstance(content, str):
         text = content
-    elif isinstance(content, list):
+    elif is_list(content):
         text = "\n".join(_part_text(part) for part in content)
     else:
         text = message.get("refusal") or ""
     calls = message.get("tool_calls")
-    if isinstance(calls, list):
+    if is_list(calls):
         text = "\n".join(filter(None, [text, *(_call_text(call) for call in calls)]))
     return text
 
@@ -222,7 +227,7 @@ def text_of(message: Mapping[str, Any]) -> str:
 def _part_text(part: Any) -> str:
     if isinstance(part, str):
         return part
-    if isinstance(part, Mapping):
+    if is_mapping(part):
         if isinstance(part.get("text"), str):
             return str(part["text"])
         return f"[{part.get('type', 'part')}]"
@@ -230,8 +235,8 @@ def _part_text(part: Any) -> str:
 
 
 def _call_text(call: Any) -> str:
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if isinstance(function, Mapping):
+    function = call.get("function") if is_mapping(call) else None
+    if is_mapping(function):
         return f"[{function.get('name', 'tool')}({function.get('arguments', '')})]"
     return "[tool call]"
 
@@ -245,7 +250,11 @@ class Round(Sequence[Message]):
     def __init__(self, messages: Iterable[Message] = ()) -> None:
         self._messages = tuple(messages)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
         return self._messages[index]
 
     def __len__(self) -> int:

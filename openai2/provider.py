@@ -23,6 +23,7 @@ import msgspec
 from openai2.errors import BadInput, NoKey
 from openai2.flow import Send
 from openai2.keys import mask
+from openai2.shapes import is_list, is_mapping, is_sequence
 from openai2.turn import Fault
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def on_record(options: Mapping[str, Any]) -> Options:
     """The options as an event keeps them: without those that could carry a secret."""
     kept = {name: value for name, value in options.items() if name not in TRAVEL_OPTIONS}
     extra = options.get("extra_body")
-    if isinstance(extra, Mapping):
+    if is_mapping(extra):
         kept["extra_body"] = dict(extra)
     plain: Options = msgspec.json.decode(_encode(kept))
     return plain
@@ -103,10 +104,10 @@ def on_record(options: Mapping[str, Any]) -> Options:
 def _hook(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json", exclude_unset=True)
-    if isinstance(value, Mapping):
+    if is_mapping(value):
         return dict(value)
-    if isinstance(value, (Iterator, range)) or hasattr(value, "__iter__"):
-        return list(value)
+    if hasattr(value, "__iter__"):
+        return [*value]
     raise TypeError(f"{type(value).__name__} cannot be sent as JSON")
 
 
@@ -130,7 +131,7 @@ def body(send: Send, options: Mapping[str, Any]) -> bytes:
         rest.setdefault("stream_options", {"include_usage": True})
         if rest["stream_options"] is None:
             del rest["stream_options"]
-    extra = options.get("extra_body") or {}
+    extra: Mapping[str, Any] = options.get("extra_body") or {}
     rest.update(extra)
     if "messages" in extra:
         return _encode(rest)
@@ -152,9 +153,9 @@ def _post_options(options: Mapping[str, Any]) -> Any:
 
 
 def _frozen(value: Any) -> Any:
-    if isinstance(value, Mapping):
+    if is_mapping(value):
         return tuple(sorted((name, _frozen(inner)) for name, inner in value.items()))
-    if isinstance(value, (list, tuple)):
+    if is_sequence(value):
         return tuple(map(_frozen, value))
     try:
         hash(value)
@@ -256,9 +257,9 @@ def _masked(value: Any, key: str | None) -> Any:
         return value.replace(key, mask(key)) if key in value else value
     if isinstance(value, bytes):
         return value.replace(key.encode(), mask(key).encode())
-    if isinstance(value, Mapping):
+    if is_mapping(value):
         return {_masked(name, key): _masked(inner, key) for name, inner in value.items()}
-    if isinstance(value, list):
+    if is_list(value):
         return [_masked(inner, key) for inner in value]
     return value
 
@@ -368,6 +369,14 @@ def _dressed(fault: Fault, key: str | None, request: httpx2.Request | None) -> F
 # -- one exchange
 
 
+def _raw(response: object) -> httpx2.Response:
+    """What `post` gives where it was asked for the response itself; its types know the stream only."""
+    import httpx2
+
+    assert isinstance(response, httpx2.Response)
+    return response
+
+
 class Exchange:
     """One try of one request over a blocking client."""
 
@@ -390,7 +399,7 @@ class Exchange:
         self.close()
         self.key = send.key
         try:
-            self._response = client(send.key, self._client_options).post(
+            response = client(send.key, self._client_options).post(
                 "/chat/completions",
                 cast_to=httpx2.Response,
                 content=body(send, self._options),
@@ -400,7 +409,8 @@ class Exchange:
             )
         except (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
             raise fault_of(error, send.key) from None
-        self._pieces = self._response.iter_bytes() if send.ask.stream else iter([self._response.content])
+        self._response = response = _raw(response)
+        self._pieces = response.iter_bytes() if send.ask.stream else iter([response.content])
 
     def receive(self) -> bytes | None:
         """The next piece; None at the end. Raises Fault."""
@@ -442,7 +452,7 @@ class AsyncExchange:
         self.key = send.key
         shared = await async_client(send.key, self._client_options)
         try:
-            self._response = await shared.post(
+            response = await shared.post(
                 "/chat/completions",
                 cast_to=httpx2.Response,
                 content=body(send, self._options),
@@ -452,7 +462,8 @@ class AsyncExchange:
             )
         except (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
             raise fault_of(error, send.key) from None
-        self._pieces = self._response.aiter_bytes() if send.ask.stream else None
+        self._response = response = _raw(response)
+        self._pieces = response.aiter_bytes() if send.ask.stream else None
 
     async def receive(self) -> bytes | None:
         """The next piece; None at the end. Raises Fault."""
@@ -475,4 +486,6 @@ class AsyncExchange:
 
 def load() -> None:
     """Import the `openai` package now, which takes about a second, rather than at the first request."""
-    import openai  # noqa: F401
+    from importlib import import_module
+
+    import_module("openai")

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from openai2.shapes import is_dict, is_list, is_mapping
 from openai2.turn import Fault
 
 _encode = msgspec.json.Encoder().encode
@@ -52,7 +53,7 @@ def broken(what: str, cause: BaseException | None = None) -> Fault:
 
 def api_error(body: Any) -> Fault:
     """The fault of an error that came where an answer should have been."""
-    known = body if isinstance(body, Mapping) else {}
+    known: Mapping[str, Any] = body if is_mapping(body) else {}
     message = known.get("message")
     code = known.get("code")
     kind = known.get("type")
@@ -184,7 +185,7 @@ class Reply:
         delta = _decode(raw)
         if delta is None:
             return ""
-        if not isinstance(delta, dict):
+        if not is_dict(delta):
             raise broken("the server sent a chunk whose delta is no object")
         text = delta.pop("content", None)
         if text is not None and not isinstance(text, str):
@@ -208,15 +209,15 @@ class Reply:
             completion = _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
             raise broken("the server's answer is no JSON", cause) from cause
-        if not isinstance(completion, dict):
+        if not is_dict(completion):
             raise broken("the server's answer is no chat completion")
         if completion.get("error") and not completion.get("choices"):
             raise api_error(completion["error"])
         choices = completion.get("choices")
-        if not isinstance(choices, list) or not choices:
+        if not is_list(choices) or not choices:
             raise broken("the server's answer is no chat completion: it has no choices")
         for choice in choices:
-            if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+            if not is_dict(choice) or not is_dict(choice.get("message")):
                 raise broken("the server's answer is no chat completion: a choice has no message")
         content = choices[0]["message"].get("content")
         if content is not None and not isinstance(content, (str, list)):
@@ -225,7 +226,7 @@ class Reply:
         self.id = _text(completion.get("id"))
         self.model = _text(completion.get("model"))
         usage = completion.get("usage")
-        self.usage = usage if isinstance(usage, dict) else None
+        self.usage = usage if is_dict(usage) else None
         self.done = True
         return content if isinstance(content, str) else ""
 
@@ -253,7 +254,7 @@ class Reply:
         if texts is None and not any(rest.values()):
             return None if index not in self._finish else {"role": "assistant", "content": ""}
         content = None if texts is None else "".join(texts)
-        if isinstance(rest.get("tool_calls"), list):  # their place in the stream is no part of them
+        if is_list(rest.get("tool_calls")):  # their place in the stream is no part of them
             rest["tool_calls"] = [
                 {name: value for name, value in call.items() if name != "index"}
                 for call in rest["tool_calls"]
@@ -288,14 +289,11 @@ class Reply:
 
     def logprobs(self) -> msgspec.Raw | None:
         """The log probabilities of the first choice, where they were asked for."""
+        found: dict[str, Any] = {}
         if self._whole:
-            found = self._whole[0].get("logprobs")
-        elif self._logprobs:
-            found = {}
-            for piece in self._logprobs:
-                merge(found, piece)
-        else:
-            found = None
+            found = self._whole[0].get("logprobs") or {}
+        for piece in self._logprobs:
+            merge(found, piece)
         return msgspec.Raw(_encode(found)) if found else None
 
 
@@ -328,20 +326,20 @@ def merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
             into[name] = value or known
         elif isinstance(value, str) and isinstance(known, str):
             into[name] = known + value
-        elif isinstance(value, Mapping) and isinstance(known, dict):
+        elif is_mapping(value) and is_dict(known):
             merge(known, value)
-        elif isinstance(value, list) and isinstance(known, list):
+        elif is_list(value) and is_list(known):
             _merge_lists(known, value)
         elif value is not None:
             into[name] = value
 
 
 def _copy(value: Any) -> Any:
-    if isinstance(value, list):
+    if is_list(value):
         fresh: list[Any] = []
         _merge_lists(fresh, value)
         return fresh
-    if isinstance(value, Mapping):
+    if is_mapping(value):
         copied: dict[str, Any] = {}
         merge(copied, value)
         return copied
@@ -350,7 +348,7 @@ def _copy(value: Any) -> Any:
 
 def _merge_lists(known: list[Any], more: list[Any]) -> None:
     for item in more:
-        index = item.get("index") if isinstance(item, Mapping) else None
+        index = item.get("index") if is_mapping(item) else None
         match = None
         if isinstance(index, int):
             match = next((held for held in known if held.get("index") == index), None)
@@ -366,7 +364,7 @@ def usage_in_few(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     few: dict[str, Any] = {}
     for name, value in usage.items():
-        inner = usage_in_few(value) if isinstance(value, Mapping) else value
+        inner = usage_in_few(value) if is_mapping(value) else value
         if inner:
             few[name] = inner
     return few or None

@@ -59,7 +59,7 @@ def path_of(db: str | os.PathLike[str] | None) -> str | None:
     if db is None:
         return None
     path = os.fspath(db)
-    if isinstance(path, str) and "://" in path:
+    if "://" in path:
         parts = urlsplit(path)
         if parts.scheme != "sqlite" or parts.netloc:
             raise BadInput("{url} names no store: sqlite:///PATH does", url=f"{parts.scheme}://…")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
+
+import msgspec
 
 from openai2 import events as ev
 from openai2.errors import (
@@ -36,7 +38,7 @@ PATIENCE = 60.0
 _MOST_IDLE = 4
 
 
-class Listed(ev.msgspec.Struct, frozen=True, kw_only=True):
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation as the list shows it. *asked* is the position of its last question."""
 
     id: str
@@ -56,9 +58,8 @@ _LISTED = "id, name, parent, parent_version, base, archived, created, updated, v
 
 
 def _listed(row: tuple[object, ...]) -> Listed:
-    return ev.msgspec.convert(
-        dict(zip(_LISTED.split(", "), row, strict=True)) | {"archived": bool(row[5])}, Listed
-    )
+    fields = dict(zip(_LISTED.split(", "), row, strict=True)) | {"archived": bool(row[5])}
+    return msgspec.convert(fields, Listed)
 
 
 class Reader:
@@ -246,7 +247,7 @@ class Reader:
         return [Draft(*row) for row in rows]
 
 
-class Draft(ev.msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True):
     """A request that is open: who writes it, until when (epoch seconds) it counts as alive without word
     from them, and what has come of the answer, as a message in JSON."""
 
@@ -399,8 +400,8 @@ class SqliteStore:
     def __init__(self, path: str | os.PathLike[str] | None = None, *, synchronous: str = "FULL") -> None:
         if synchronous.upper() not in ("FULL", "NORMAL", "EXTRA", "OFF"):
             raise BadInput("synchronous is FULL or NORMAL, not {value}", value=synchronous)
-        self.path = None if path is None else os.path.abspath(os.fspath(path))
-        self.name = "the store in memory" if self.path is None else self.path
+        self.path: str | None = None if path is None else os.path.abspath(os.fspath(path))
+        self.name: str = "the store in memory" if self.path is None else self.path
         self.read_only = False
         #: How many share it (see `openai2.store.share`).
         self.users = 0
@@ -434,7 +435,7 @@ class SqliteStore:
     # -- reading and writing
 
     @contextmanager
-    def reading(self) -> Iterator[Reader]:
+    def reading(self) -> Generator[Reader, None, None]:
         """A reader that sees what has been committed."""
         self._check_open()
         if self.path is None:
@@ -586,7 +587,7 @@ class SqliteStore:
             )
 
     @contextmanager
-    def _plain_errors(self) -> Iterator[None]:
+    def _plain_errors(self) -> Generator[None, None, None]:
         try:
             yield
         except sqlite3.Error as fault:
@@ -605,6 +606,7 @@ def _plain(fault: sqlite3.Error, name: str) -> Openai2Error:
     """The error of ours that says what SQLite's means."""
     text = str(fault)
     low = text.lower()
+    kind: type[Openai2Error]
     if "not a database" in low or "malformed" in low:
         kind, sentence = NotAStore, "{name} is not a database, or is damaged: {reason}"
     elif "no such table" in low or "no such column" in low:

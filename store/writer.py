@@ -143,7 +143,7 @@ class Writer:
         self._mark()
         try:
             ticket.result = ticket.job()
-        except Exception as fault:
+        except Exception as fault:  # noqa: BLE001 - it is raised where the job came from
             ticket.error = fault
             self._rewind()
         self._release()

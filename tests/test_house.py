@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # no two modules import each other, not even late. Names are those after `openai2.`; `x.*` is the package x
 # and all that is in it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("errors", "shapes"),
     ("events",),
     ("messages", "projection", "decisions"),
     ("verdicts", "keys"),
@@ -36,6 +36,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("history", "drafts"),
     ("conversation", "engine"),
     ("provider",),
+    ("drivers",),
+    ("dialogue",),
     ("chat", "group", "offline*", "testing"),
     ("cli.*",),
     ("__main__",),
@@ -45,7 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 SEES_ONLY = {"store.*": ("errors", "events", "projection", "store.*")}
 
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
-CORE = "errors events messages projection decisions verdicts keys turn wire flow".split()
+CORE = "errors shapes events messages projection decisions verdicts keys turn wire flow".split()
 
 # What the core may import of the standard library; nothing here reaches outside the process.
 PURE = frozenset(
