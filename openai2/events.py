@@ -290,7 +290,8 @@ class Recorded(msgspec.Struct, frozen=True, weakref=True):
 
     *position* is its place in the whole store, *batch* the version of the first event that was appended
     in the same transaction, *time* UTC in ISO 8601 with microseconds, *json* its data as stored,
-    *hash* its link of the chain in hex: it commits to all that came before.
+    *hash* its link of the chain in hex: it commits to all that came before. Where a redaction took the
+    data, *json* is empty and *left* is what the redaction left of it.
     """
 
     conversation: str
@@ -301,14 +302,15 @@ class Recorded(msgspec.Struct, frozen=True, weakref=True):
     time: str
     json: bytes
     hash: str
+    left: bytes = b""
 
     @property
     def data(self) -> dict[str, Any]:
         """The event's fields as a dict of one's own."""
-        fields: dict[str, Any] = msgspec.json.decode(self.json)
+        fields: dict[str, Any] = msgspec.json.decode(self.json or self.left)
         return fields
 
     @property
     def event(self) -> Event:
         """The event as a struct."""
-        return decode(self.type, self.json)
+        return decode(self.type, self.json or self.left)

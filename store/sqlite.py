@@ -99,14 +99,14 @@ class Reader:
             f"SELECT {codec.COLUMNS} FROM events WHERE {where} ORDER BY version {order} LIMIT ?",
             (*values, limit),
         )
-        return map(codec.recorded, cursor)
+        return self._recorded(cursor)
 
     def every_event(self, after: int = 0) -> Iterator[ev.Recorded]:
         """All events of the store with position > *after*, in the order of their commit."""
         cursor = self.sql.execute(
             f"SELECT {codec.COLUMNS} FROM events WHERE position > ? ORDER BY position", (after,)
         )
-        return map(codec.recorded, cursor)
+        return self._recorded(cursor)
 
     def events_of_types(self, types: Sequence[str]) -> Iterator[ev.Recorded]:
         """All events of these types, in the order of their commit."""
@@ -115,7 +115,19 @@ class Reader:
             " ORDER BY position",
             tuple(types),
         )
-        return map(codec.recorded, cursor)
+        return self._recorded(cursor)
+
+    def _recorded(self, rows: sqlite3.Cursor) -> Iterator[ev.Recorded]:
+        """The events of these rows; those whose data was redacted with what is left of it."""
+        left: dict[str, dict[int, ev.Redacted]] = {}
+        for row in rows:
+            record = codec.recorded(row)
+            if not record.json:
+                known = left.get(record.conversation)
+                if known is None:
+                    known = left[record.conversation] = self.redactions(record.conversation)
+                record = msgspec.structs.replace(record, left=_left(known, record))
+            yield record
 
     def data(self, conversation: str, versions: Sequence[int]) -> Iterator[tuple[int, str, bytes]]:
         """(version, type, data) of those events of the stream."""
@@ -142,10 +154,15 @@ class Reader:
     def redactions(self, conversation: str) -> dict[int, ev.Redacted]:
         """The stream's redactions, by the version whose data they took."""
         found: dict[int, ev.Redacted] = {}
-        for record in self.events(conversation, types=("redacted",)):
-            event = record.event
-            if isinstance(event, ev.Redacted):
-                found[event.version] = event
+        rows = self.sql.execute(
+            "SELECT CAST(data AS BLOB) FROM events WHERE conversation = ? AND type = 'redacted'"
+            " ORDER BY version",
+            (conversation,),
+        )
+        for (data,) in rows:
+            event = ev.decode("redacted", data)
+            assert isinstance(event, ev.Redacted)
+            found[event.version] = event
         return found
 
     def last_position(self) -> int:
@@ -245,6 +262,17 @@ class Reader:
             values,
         )
         return [Draft(*row) for row in rows]
+
+
+def _left(redactions: dict[int, ev.Redacted], record: ev.Recorded) -> bytes:
+    redacted = redactions.get(record.version)
+    if redacted is None:
+        raise DamagedStore(
+            "conversation {conversation} has lost the content of version {version}",
+            conversation=record.conversation,
+            version=record.version,
+        )
+    return bytes(redacted.left)
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -384,7 +412,7 @@ class Transaction(Reader):
     def put_listed(self, conversation: str, version: int, updated: str, asked: int, messages: int) -> None:
         """Bring a conversation's line in the list up to date; *asked* 0 leaves it as it is."""
         self.sql.execute(
-            "UPDATE conversations SET version = ?, updated = ?, messages = ?,"
+            "UPDATE conversations SET version = ?, updated = max(updated, ?), messages = ?,"
             " asked = max(asked, ?) WHERE id = ?",
             (version, updated, messages, asked, conversation),
         )
@@ -609,8 +637,10 @@ def _plain(fault: sqlite3.Error, name: str) -> Openai2Error:
     kind: type[Openai2Error]
     if "not a database" in low or "malformed" in low:
         kind, sentence = NotAStore, "{name} is not a database, or is damaged: {reason}"
-    elif "no such table" in low or "no such column" in low:
+    elif "no such table" in low or "no such column" in low or "has no column" in low:
         kind, sentence = DamagedStore, "{name} lacks a table ({reason}): run `openai2 rebuild`"
+    elif "decode to utf-8" in low:
+        kind, sentence = DamagedStore, "{name} is damaged: it holds text that is not UTF-8"
     elif "append-only" in low:
         kind, sentence = Refused, "{name}: {reason}"
     elif "full" in low:
