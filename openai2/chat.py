@@ -85,6 +85,10 @@ class Chat(Dialogue):
         """`retry`, awaited."""
         return await self._arun(self._ask_again(options, stream=False), options)
 
+    def async_stream_retry(self, **options: Any) -> AsyncIterator[str]:
+        """`stream_retry`, as an async iterator."""
+        return self._adrive(self._ask_again(options, stream=True), options, [])
+
     # -- the original's other names
 
     def dump(self, path: str | os.PathLike[str]) -> bool:
