@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verdicts", "keys"),
     ("turn", "wire", "flow"),
     ("store.*",),
-    ("history", "drafts"),
+    ("history", "drafts", "audit", "recount"),
     ("conversation", "engine"),
     ("provider",),
     ("drivers",),
