@@ -81,7 +81,8 @@ class Keeper:
     def __init__(self, store: Store) -> None:
         self._store = weakref.ref(store)
         self._watched: dict[tuple[str, int], tuple[Partial, bytes | None, float]] = {}
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may close a dropped stream in the middle of our lines.
+        self._lock = threading.RLock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -124,7 +125,8 @@ class Keeper:
             if current != written or lease - now < LEASE / 2:
                 lease = now + LEASE
                 changed.append(Draft(conversation, request, me, lease, current))
-                self._watched[conversation, request] = (partial, current, lease)
+                if (conversation, request) in self._watched:
+                    self._watched[conversation, request] = (partial, current, lease)
         return changed
 
     def _write(self, changed: list[Draft]) -> None:
@@ -144,7 +146,7 @@ class Keeper:
 
 
 _keepers: weakref.WeakKeyDictionary[Store, Keeper] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 def keeper(store: Store) -> Keeper:

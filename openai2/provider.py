@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -42,6 +43,7 @@ CLIENT_OPTIONS = frozenset(
 #: Options of `create` that say how a request travels, not what is asked; they are not put on record.
 TRAVEL_OPTIONS = ("extra_headers", "extra_query", "extra_body", "timeout")
 
+_ENVIRONMENT = ("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY")
 #: Clients kept; the one that was used longest ago goes first.
 MOST_CLIENTS = 256
 
@@ -164,6 +166,11 @@ def _frozen(value: Any) -> Any:
     return value
 
 
+def _surroundings() -> tuple[str | None, ...]:
+    """What the SDK takes from the environment when a client is made."""
+    return tuple(map(os.environ.get, _ENVIRONMENT))
+
+
 class _Clients(OrderedDict[Any, Any]):
     """Clients by key and options, the latest used last."""
 
@@ -180,7 +187,7 @@ def client(key: str | None, options: Mapping[str, Any]) -> openai.OpenAI:
     """The shared client for that key and these options."""
     import openai
 
-    name = (key, _frozen(options))
+    name = (key, _frozen(options), _surroundings())
     with _lock:
         known = _sync_clients.get(name)
         if known is None or known.is_closed():
@@ -197,7 +204,7 @@ async def async_client(key: str | None, options: Mapping[str, Any]) -> openai.As
     import openai
 
     loop = asyncio.get_running_loop()
-    name = (key, _frozen(options))
+    name = (key, _frozen(options), _surroundings())
     with _lock:
         clients = _async_clients.get(loop)
         fresh = clients is None
