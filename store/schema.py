@@ -178,7 +178,7 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
     @migrations()
     def first(db: Database) -> None:
         for part in (EVENTS, GUARDS, CONVERSATIONS, SNAPSHOTS, CURSORS, DRAFTS, VIEWS):
-            _run(db.conn, part)
+            run(db.conn, part)
 
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -203,10 +203,11 @@ def recreate_derived(connection: sqlite3.Connection) -> None:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'drafts'").fetchone():
         parts.append(DRAFTS)
     for part in parts:
-        _run(connection, part)
+        run(connection, part)
 
 
-def _run(connection: sqlite3.Connection, script: str) -> None:
+def run(connection: sqlite3.Connection, script: str) -> None:
+    """Run the statements of *script* in the transaction that is open."""
     # executescript() would commit first; complete_statement() knows that a trigger's body is one piece.
     statement = ""
     for line in script.splitlines(keepends=True):
