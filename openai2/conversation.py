@@ -20,18 +20,12 @@ from openai2.errors import BadInput, Openai2Error, Refused, UnknownVersion
 from openai2.flow import Open, Opened
 from openai2.history import Lineage
 from openai2.messages import Message, Round
-from openai2.projection import View, pack
+from openai2.projection import ROW_OVERHEAD, View, pack, worth_saving
 from openai2.shapes import is_whole
 from openai2.store import NO_HASH, Draft, Reader, Store, Transaction
 from openai2.turn import Ask, State
 
 Decide = Callable[[State], list[ev.Event]]
-
-#: Snapshots take at most this share of the bytes that events take.
-SNAPSHOT_SHARE = 1 / 16
-_ROW_OVERHEAD = 120  # bytes of a row besides its data: what a short event weighs
-_PAGE = 512  # events
-_LEAST_TAIL = 24_000  # bytes of events that are read faster than a snapshot is worth
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -288,7 +282,19 @@ class Conversation:
 
     def begin(self, opening: Open) -> None:
         """Put a request on record, and its draft; *opening* is told what is to be sent."""
-        self.store.transact(self.beginning(opening))
+        try:
+            self.store.transact(self.beginning(opening))
+        except Exception:
+            opening.opened = None  # it is not on record, and nothing is to be closed
+            raise
+        except BaseException:  # Ctrl-C, before or after the commit
+            if opening.opened is not None and not self._is_open(opening.opened.begun.request):
+                opening.opened = None
+            raise
+
+    def _is_open(self, request: int) -> bool:
+        with self.store.reading() as reader:
+            return any(draft.request == request for draft in reader.drafts(self.id))
 
     def beginning(self, opening: Open) -> Callable[[Transaction], None]:
         """The job that `begin` runs."""
@@ -316,9 +322,10 @@ class Conversation:
         unanswered = history.last_unanswered(tx, self.id, self._lineage.base)
         if unanswered is None:
             return ask
+        started, question = unanswered
         standing = set(state.view.ids)
-        again = [(number, kind) for number, kind in unanswered if number not in standing]
-        return msgspec.structs.replace(ask, again=again, retry=not again)
+        again = [(number, kind) for number, kind in question if number not in standing]
+        return msgspec.structs.replace(ask, again=again, retry=bool(started.without))
 
     def end(self, request: int, decide: Decide) -> None:
         """Put on record how a request ended, and forget its draft."""
@@ -391,16 +398,20 @@ class Conversation:
         return Conversation._Looking(self)
 
     def _catch_up(self, reader: Reader) -> None:
-        """Bring view and texts to the stream's last event."""
-        if self._epoch != self.store.epoch or not self._version:
-            self._load(reader)
-            return
-        for record in reader.events(self.id, after=self._version):
-            self._fold(record, reader)
+        """Bring view and texts to the last event that *reader* sees.
 
-    def _load(self, reader: Reader) -> None:
+        That can be one before ours: what a transaction has appended is nobody else's until it is
+        committed, and until then may yet come to nothing.
+        """
         epoch = self.store.epoch
         version, link = reader.head(self.id)
+        if self._epoch != epoch or not self._version or version < self._version:
+            self._load(reader, epoch, version, link)
+        elif version > self._version:
+            for record in reader.events(self.id, after=self._version, upto=version):
+                self._fold(record, reader)
+
+    def _load(self, reader: Reader, epoch: int, version: int, link: bytes) -> None:
         self._texts.clear()
         self._view, self._tail_bytes = history.load(reader, self._lineage, version)
         self._version, self._head, self._epoch = version, link.hex(), epoch
@@ -417,7 +428,7 @@ class Conversation:
         else:
             self._view.apply(event, number)
         self._version, self._head = record.version, record.hash
-        self._tail_bytes += len(record.json) + _ROW_OVERHEAD
+        self._tail_bytes += len(record.json) + ROW_OVERHEAD
         if len(self._texts) > 2 * len(self._view) + 64:
             held = set(self._view.ids)
             self._texts = {number: raw for number, raw in self._texts.items() if number in held}
@@ -441,10 +452,7 @@ class Conversation:
             return records
 
     def _save_snapshot(self, tx: Transaction) -> None:
-        if self._tail_bytes < _LEAST_TAIL:
-            return
-        guess = 4 * len(self._view) + _ROW_OVERHEAD
-        if guess > self._tail_bytes * SNAPSHOT_SHARE:
+        if not worth_saving(self._view, self._tail_bytes):
             return
         tx.put_snapshot(self.id, self._version, pack(self._view))
         self._tail_bytes = 0

@@ -121,6 +121,9 @@ async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
     if isinstance(effect, Open):
         try:
             await settled(conversation.store, conversation.beginning(effect))
+        except Exception:
+            effect.opened = None  # it is not on record, and nothing is to be closed
+            raise
         finally:
             _watch(conversation, effect)
     else:

@@ -339,13 +339,15 @@ def started(
     return event, question
 
 
-def last_unanswered(reader: Reader, conversation: str, base: int) -> list[tuple[int, str]] | None:
-    """The question of the last request, where that failed or was stopped before anything came."""
+def last_unanswered(
+    reader: Reader, conversation: str, base: int
+) -> tuple[ev.RequestStarted, list[tuple[int, str]]] | None:
+    """The last request as it was put on record, where that failed or was stopped before anything came."""
     ends = ("message_added", "request_failed", "request_stopped")
     for record in reader.events(conversation, types=ends, newest_first=True):
         event = record.event
         if isinstance(event, ev.RequestFailed) or (isinstance(event, ev.RequestStopped) and not event.kept):
-            return started(reader, conversation, base, event.request)[1]
+            return started(reader, conversation, base, event.request)
         if isinstance(event, ev.MessageAdded) and event.request is not None and event.answer is None:
             continue
         return None

@@ -249,22 +249,23 @@ class Reply:
         return self._streamed(0)
 
     def _streamed(self, index: int) -> dict[str, Any] | None:
-        texts, fields = self._texts.get(index), self._fields.get(index, {})
+        # A draft is taken by another thread while more comes: what is walked through here is a copy.
+        texts, fields = self._texts.get(index), dict(self._fields.get(index, {}))
         rest = {name: value for name, value in fields.items() if name != "role"}
         if texts is None and not any(rest.values()):
             return None if index not in self._finish else {"role": "assistant", "content": ""}
         content = None if texts is None else "".join(texts)
         if is_list(rest.get("tool_calls")):  # their place in the stream is no part of them
             rest["tool_calls"] = [
-                {name: value for name, value in call.items() if name != "index"}
-                for call in rest["tool_calls"]
+                {name: value for name, value in dict(call).items() if name != "index"}
+                for call in list(rest["tool_calls"])
             ]
         return plain({"role": fields.get("role") or "assistant", "content": content, **rest})
 
     def partial(self) -> bytes | None:
         """What came so far as an encoded message; None for nothing. Safe to call from any thread."""
-        texts, fields = self._texts.get(0), self._fields.get(0)
-        if not texts and not any(value for name, value in (fields or {}).items() if name != "role"):
+        texts, fields = self._texts.get(0), dict(self._fields.get(0, {}))
+        if not texts and not any(value for name, value in fields.items() if name != "role"):
             return None
         message = self._streamed(0)
         return None if message is None else _encode(message)

@@ -33,20 +33,19 @@ class Store(Protocol):
     read_only: bool
     epoch: int
 
-    def reading(self) -> AbstractContextManager[Reader]: ...
+    def reading(self, still: bool = False) -> AbstractContextManager[Reader]: ...
     def transact(self, job: Callable[[Transaction], T]) -> T: ...
     def submit(self, job: Callable[[Transaction], T], done: Callable[[Callable[[], T]], None]) -> None: ...
     def append(
         self, conversation: str, expected_version: int, events: Sequence[ev.Event]
     ) -> list[ev.Recorded]: ...
-    def rebuild_tables(self) -> None: ...
     def close(self) -> None: ...
 
 
 Db = str | os.PathLike[str] | Store | None
 
 _shared: dict[tuple[int, str], SqliteStore] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()  # the garbage collector may close a chat while we hold it
 
 
 def open_store(db: str | os.PathLike[str] | None, *, synchronous: str = "FULL") -> SqliteStore:
@@ -85,8 +84,10 @@ def share(db: str | os.PathLike[str] | SqliteStore | None) -> tuple[SqliteStore,
         key = (os.getpid(), os.path.realpath(path))
         with _lock:
             known = _shared.get(key)
-            store = _shared[key] = SqliteStore(path) if known is None else known
-            store.users += 1
+            if known is None:
+                known = _shared[key] = SqliteStore(path)
+            known.users += 1
+            store = known
     held = [os.getpid()]
 
     def let_go() -> None:

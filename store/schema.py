@@ -11,6 +11,7 @@ there is something to migrate.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 from openai2.errors import NewerStore, NotAStore
@@ -194,16 +195,31 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
 
 
 def recreate_derived(connection: sqlite3.Connection) -> None:
-    """Drop what is derived and make it anew, empty; drafts stay where they are sound."""
-    for table in ("conversations", "snapshots", "cursors"):
-        connection.execute(f"DROP TABLE IF EXISTS {table}")
-    for view in ("messages", "answers", "failures"):
-        connection.execute(f"DROP VIEW IF EXISTS {view}")
-    parts = [CONVERSATIONS, SNAPSHOTS, CURSORS, VIEWS]
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'drafts'").fetchone():
-        parts.append(DRAFTS)
-    for part in parts:
-        run(connection, part)
+    """Drop what is derived and make it anew, empty; guards that are missing come back.
+
+    Drafts stay where their table is sound. Whatever else goes by one of our names goes too.
+    """
+    for script in (CONVERSATIONS, SNAPSHOTS, CURSORS, VIEWS, GUARDS, DRAFTS):
+        names = re.findall(r"^CREATE \w+ (\w+)", script, re.MULTILINE)
+        if script is DRAFTS and _made(connection, names) == script.split():
+            continue
+        for name in names:
+            _drop(connection, name)
+        run(connection, script)
+
+
+def _made(connection: sqlite3.Connection, names: list[str]) -> list[str]:
+    """The words of the statements that made what goes by these names."""
+    rows = connection.execute("SELECT sql || ';' FROM sqlite_master WHERE name = ?", (names[0],))
+    return " ".join(sql for (sql,) in rows).split()
+
+
+def _drop(connection: sqlite3.Connection, name: str) -> None:
+    row = connection.execute(
+        "SELECT type FROM sqlite_master WHERE name = ? COLLATE NOCASE", (name,)
+    ).fetchone()
+    if row is not None:
+        connection.execute(f"DROP {row[0]} {name}")
 
 
 def run(connection: sqlite3.Connection, script: str) -> None:

@@ -27,6 +27,7 @@ from openai2.errors import (
     StoreUnavailable,
     VersionConflict,
 )
+from openai2.projection import free_name
 from openai2.store import codec, schema
 from openai2.store.writer import Ticket, Writer
 
@@ -75,6 +76,15 @@ class Reader:
             (conversation,),
         ).fetchone()
         return row or (0, codec.NO_HASH)
+
+    def heads(self) -> dict[str, str]:
+        """The hash of each stream's last event, in hex."""
+        rows = self.sql.execute(
+            "SELECT e.conversation, e.hash FROM"
+            " (SELECT conversation, max(version) AS version FROM events GROUP BY conversation) AS last"
+            " CROSS JOIN events AS e ON e.conversation = last.conversation AND e.version = last.version"
+        )
+        return {conversation: link.hex() for conversation, link in rows}
 
     def events(
         self,
@@ -343,39 +353,67 @@ class Transaction(Reader):
             )
         return bytes(row[0])
 
-    def enlist(self, record: ev.Recorded, event: ev.Event) -> None:
-        """Keep the list of conversations for the few events that found or name one."""
-        try:
-            if isinstance(event, (ev.Created, ev.Forked)):
-                fork = event if isinstance(event, ev.Forked) else None
-                self.sql.execute(
-                    "INSERT INTO conversations (id, name, parent, parent_version, base, created, updated,"
-                    " version) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        record.conversation,
-                        event.name,
-                        fork and fork.parent,
-                        fork and fork.version,
-                        fork.base if fork else 0,
-                        record.time,
-                        record.time,
-                        record.version,
-                    ),
-                )
-            elif isinstance(event, ev.Renamed):
-                self.sql.execute(
-                    "UPDATE conversations SET name = ? WHERE id = ?", (event.name, record.conversation)
-                )
-            elif isinstance(event, (ev.Archived, ev.Unarchived)):
-                self.sql.execute(
-                    "UPDATE conversations SET archived = ? WHERE id = ?",
-                    (isinstance(event, ev.Archived), record.conversation),
-                )
-        except sqlite3.IntegrityError:
-            name = getattr(event, "name", None)
-            raise NameTaken(
-                "there is a conversation named {name} already", name=name, conversation=record.conversation
-            ) from None
+    def enlist(self, record: ev.Recorded, event: ev.Event, clash: bool = False) -> None:
+        """Keep the list of conversations for the few events that found, name or hide one.
+
+        A name that is another conversation's raises NameTaken; with *clash* the list shows a free one.
+        """
+        if isinstance(event, (ev.Created, ev.Forked, ev.Renamed)):
+            name = event.name
+            if name is not None and self._name_taken(name, record.conversation):
+                if not clash:
+                    raise NameTaken(
+                        "there is a conversation named {name} already",
+                        name=name,
+                        conversation=record.conversation,
+                    )
+                name = free_name(name, lambda shown: self._name_taken(shown, record.conversation))
+            if isinstance(event, ev.Renamed):
+                self._rename(record.conversation, name)
+            else:
+                self._found(record, event, name)
+        elif isinstance(event, (ev.Archived, ev.Unarchived)):
+            self.sql.execute(
+                "UPDATE conversations SET archived = ? WHERE id = ?",
+                (isinstance(event, ev.Archived), record.conversation),
+            )
+
+    def _name_taken(self, name: str, conversation: str) -> bool:
+        row = self.sql.execute(
+            "SELECT 1 FROM conversations WHERE name = ? AND id <> ?", (name, conversation)
+        ).fetchone()
+        return row is not None
+
+    def _rename(self, conversation: str, name: str | None) -> None:
+        self.sql.execute("UPDATE conversations SET name = ? WHERE id = ?", (name, conversation))
+
+    def _found(self, record: ev.Recorded, event: ev.Created | ev.Forked, name: str | None) -> None:
+        fork = event if isinstance(event, ev.Forked) else None
+        self.sql.execute(
+            "INSERT INTO conversations (id, name, parent, parent_version, base, created, updated,"
+            " version) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.conversation,
+                name,
+                fork and fork.parent,
+                fork and fork.version,
+                fork.base if fork else 0,
+                record.time,
+                record.time,
+                record.version,
+            ),
+        )
+
+    def rename_all(self, name_of: Callable[[str], str | None]) -> None:
+        """Show every conversation in the list under the name that *name_of* gives for its id."""
+        rows = self.sql.execute("SELECT id, name FROM conversations").fetchall()
+        changed = [(name_of(id_), id_) for id_, name in rows if name_of(id_) != name]
+        self.sql.executemany("UPDATE conversations SET name = NULL WHERE id = ?", [(i,) for _, i in changed])
+        self.sql.executemany("UPDATE conversations SET name = ? WHERE id = ?", changed)
+
+    def recreate_derived(self) -> None:
+        """Drop what is derived and make it anew, empty; drafts stay where they are sound."""
+        schema.recreate_derived(self.sql)
 
     def put_snapshot(self, conversation: str, version: int, packed: bytes) -> None:
         """Save a view; a cache, never an answer of its own."""
@@ -437,7 +475,7 @@ class SqliteStore:
         self.epoch = 0
         self._synchronous = synchronous.upper()
         self._idle: list[sqlite3.Connection] = []
-        self._idle_lock = threading.Lock()
+        self._idle_lock = threading.RLock()
         self._open_files: set[sqlite3.Connection] = set()
         self._closed = False
         self._pid = os.getpid()
@@ -463,8 +501,8 @@ class SqliteStore:
     # -- reading and writing
 
     @contextmanager
-    def reading(self) -> Generator[Reader, None, None]:
-        """A reader that sees what has been committed."""
+    def reading(self, still: bool = False) -> Generator[Reader, None, None]:
+        """A reader that sees what has been committed; *still*: for all its questions at one moment."""
         self._check_open()
         if self.path is None:
             with self._writer.lock, self._plain_errors():
@@ -473,8 +511,12 @@ class SqliteStore:
         with self._plain_errors():
             connection = self._borrow()
             try:
+                if still:
+                    connection.execute("BEGIN")
                 yield Reader(connection)
             finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 self._give_back(connection)
 
     def transact(self, job: Callable[[Transaction], T]) -> T:
@@ -505,14 +547,6 @@ class SqliteStore:
         Atomic, and durable once it returns. Raises VersionConflict, NameTaken, StoreUnavailable.
         """
         return self.transact(lambda tx: tx.append(conversation, expected_version, events))
-
-    def rebuild_tables(self) -> None:
-        """Drop and make anew, empty, every derived table."""
-
-        def job(tx: Transaction) -> None:
-            schema.recreate_derived(tx.sql)
-
-        self.transact(job)
 
     def close(self) -> None:
         """Finish what waits and close the files; closing twice is fine."""
@@ -594,10 +628,12 @@ class SqliteStore:
         self.epoch += self._transaction.dirty
         self._execute("ROLLBACK TO job")
 
-    def _rollback(self) -> None:
+    def _rollback(self) -> bool:
         self.epoch += self._transaction.dirty
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        if not self._connection.in_transaction:
+            return False
+        self._connection.execute("ROLLBACK")
+        return True
 
     def _check_open(self) -> None:
         if self._closed:
