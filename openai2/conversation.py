@@ -27,6 +27,8 @@ from openai2.turn import Ask, State
 
 Decide = Callable[[State], list[ev.Event]]
 
+_PAGE = 512  # events
+
 
 class Held(msgspec.Struct, frozen=True):
     """A message in the view: its id, itself, and whether it is pinned."""
