@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from openai2 import derived, history
 from openai2 import events as ev
-from openai2 import history
 from openai2.conversation import Conversation
 from openai2.errors import AmbiguousReference, NameTaken, StoreUnavailable, UnknownConversation
 from openai2.history import Lineage
-from openai2.store import Listed, Reader, SqliteStore, Store, Transaction, open_store, share
+from openai2.store import Listed, SqliteStore, Store, open_store, share
 from openai2.turn import State
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-_CURSOR = "conversations"
+    from openai2.audit import Heads, Progress, Report
 
 
 class Engine:
@@ -156,20 +156,37 @@ class Engine:
     def _catch_up(self) -> dict[str, tuple[int, str, int, int]]:
         """Bring the list to the log's end. What could not be written, on a read-only store, is returned."""
         with self.store.reading() as reader:
-            done = reader.cursor(_CURSOR)
+            done = reader.cursor(derived.LIST)
             if reader.last_position() <= done:
                 return {}
         try:
-            self.store.transact(bring_list_up)
+            self.store.transact(derived.bring_list_up)
         except StoreUnavailable:
             with self.store.reading() as reader:
-                return {line[0]: line[1:] for line in _changes(reader, done)}
+                return {line[0]: line[1:] for line in derived.changes(reader, done)}
         return {}
 
+    # -- checking
+
+    def verify(self, heads: Heads | None = None, progress: Progress | None = None) -> Report:
+        """Recompute every hash, number and derived table from the events, and compare.
+
+        *heads* were kept elsewhere: hashes, or ids of conversations with theirs; each must still be there,
+        or a tail was cut off. *progress* is called with (done, total). What is wrong is in the report.
+        """
+        from openai2 import audit
+
+        return audit.verify(self.store, heads, progress)
+
+    def heads(self) -> dict[str, str]:
+        """The hash of each conversation's last event, by id: kept elsewhere, they prove that nothing is
+        missing at the end."""
+        with self.store.reading() as reader:
+            return reader.heads()
+
     def rebuild(self) -> None:
-        """Drop every derived table and make it anew from the events."""
-        self.store.rebuild_tables()
-        self.store.transact(list_anew)
+        """Drop every derived table and make it anew from the events, all or nothing."""
+        derived.rebuild(self.store)
 
 
 def unknown(reference: str) -> UnknownConversation:
@@ -183,28 +200,6 @@ def _nobody() -> None:
 
 def _nothing(state: State) -> list[ev.Event]:
     return []
-
-
-def _changes(reader: Reader, after: int) -> Iterator[tuple[str, int, str, int, int]]:
-    """(id, version, time, last question, messages) of what changed after that position."""
-    for conversation, version, time, asked in reader.changed_since(after):
-        view, _ = history.load(reader, Lineage.read(reader, conversation), version)
-        yield conversation, version, time, asked, len(view)
-
-
-def bring_list_up(tx: Transaction) -> None:
-    """Bring the list of conversations to the log's end."""
-    for conversation, version, time, asked, messages in _changes(tx, tx.cursor(_CURSOR)):
-        tx.put_listed(conversation, version, time, asked, messages)
-    tx.put_cursor(_CURSOR, tx.last_position())
-
-
-def list_anew(tx: Transaction) -> None:
-    """Fill the empty list of conversations from the events."""
-    for record in tx.events_of_types(("created", "forked", "renamed", "archived", "unarchived")):
-        tx.enlist(record, record.event)
-    tx.put_cursor(_CURSOR, 0)
-    bring_list_up(tx)
 
 
 def _brought_up(line: Listed, late: dict[str, Any]) -> Listed:

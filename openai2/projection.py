@@ -182,7 +182,37 @@ def replay(
         yield version, view
 
 
+# -- the list of conversations
+
+
+def free_name(name: str, taken: Callable[[str], bool]) -> str:
+    """The name under which a list shows what is called *name*: with a number behind it where it is taken."""
+    shown, number = name, 1
+    while taken(shown):
+        number += 1
+        shown = f"{name} ({number})"
+    return shown
+
+
 # -- snapshots: a view in few bytes
+
+#: Snapshots take at most this share of the bytes that events take.
+SNAPSHOT_SHARE = 1 / 16
+#: Bytes of a row besides its data: what a short event weighs.
+ROW_OVERHEAD = 120
+_LEAST_TAIL = 24_000  # bytes of events that are read faster than a snapshot is worth
+
+
+def worth_saving(view: View, tail: int) -> bool:
+    """Whether a snapshot of *view* pays after *tail* bytes of events since the last one.
+
+    It is guessed from above what it takes, so that packing the view in vain is spared.
+    """
+    if tail < _LEAST_TAIL:
+        return False
+    names = sum(12 + 6 * len(name) for name in view.roles)
+    guess = 4 * len(view.ids) + 8 * (len(view.pins) + len(view.remarks)) + names + ROW_OVERHEAD
+    return guess <= tail * SNAPSHOT_SHARE
 
 
 class _Packed(msgspec.Struct, array_like=True, frozen=True):

@@ -200,18 +200,20 @@ def recreate_derived(connection: sqlite3.Connection) -> None:
     Drafts stay where their table is sound. Whatever else goes by one of our names goes too.
     """
     for script in (CONVERSATIONS, SNAPSHOTS, CURSORS, VIEWS, GUARDS, DRAFTS):
-        names = re.findall(r"^CREATE \w+ (\w+)", script, re.MULTILINE)
-        if script is DRAFTS and _made(connection, names) == script.split():
+        names: list[str] = re.findall(r"^CREATE \w+ (\w+)", script, re.MULTILINE)
+        if script is DRAFTS and _made(connection, names[0]) == script.split():
             continue
         for name in names:
             _drop(connection, name)
         run(connection, script)
 
 
-def _made(connection: sqlite3.Connection, names: list[str]) -> list[str]:
-    """The words of the statements that made what goes by these names."""
-    rows = connection.execute("SELECT sql || ';' FROM sqlite_master WHERE name = ?", (names[0],))
-    return " ".join(sql for (sql,) in rows).split()
+def _made(connection: sqlite3.Connection, name: str) -> list[str]:
+    """The words of the statement that made what goes by this name."""
+    row: tuple[str] | None = connection.execute(
+        "SELECT sql || ';' FROM sqlite_master WHERE name = ?", (name,)
+    ).fetchone()
+    return row[0].split() if row else []
 
 
 def _drop(connection: sqlite3.Connection, name: str) -> None:

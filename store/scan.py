@@ -1,0 +1,218 @@
+"""The log as an auditor reads it: every row as it lies in the file, nothing trusted.
+
+Rules: text comes as bytes, since what is no UTF-8 is a finding, not an exception; a row whose columns are
+of another type than they should be is told apart (`odd`) before anybody computes with it. Each method is
+one SELECT over a reader for which the log stands still.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from openai2 import events as ev
+from openai2.store import schema
+from openai2.store.sqlite import Reader
+
+#: conversation, version, position, batch, type, data, time, hash
+Row = tuple[bytes, int, int, int, bytes, bytes, bytes, bytes]
+
+_COLUMNS = (
+    "CAST(conversation AS BLOB), version, position, batch, CAST(type AS BLOB), CAST(data AS BLOB),"
+    " CAST(time AS BLOB), hash"
+)
+_TYPES = {
+    "conversation": "text",
+    "version": "integer",
+    "batch": "integer",
+    "type": "text",
+    "data": "text",
+    "time": "text",
+    "hash": "blob",
+}
+_ODD = " OR ".join(f"typeof({column}) <> '{kind}'" for column, kind in _TYPES.items())
+
+#: Events that the whole audit has to know of before it begins, or that name or hide a conversation.
+_NOTED = ("created", "forked", "renamed", "archived", "unarchived", "restored", "redacted")
+
+
+class Odd(NamedTuple):
+    """A row with a column of a wrong type."""
+
+    position: int
+    conversation: str
+    version: int | None
+    what: str
+
+
+class Noted(NamedTuple):
+    """An event that has to be known before others are judged."""
+
+    conversation: bytes
+    version: int
+    position: int
+    type: str
+    data: bytes
+
+
+class Scan:
+    """What an auditor asks of the log."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._sql = reader.sql
+
+    def size(self) -> tuple[int, int]:
+        """(events, last position)."""
+        row: tuple[int, int] = self._sql.execute(
+            "SELECT count(*), ifnull(max(position), 0) FROM events"
+        ).fetchone()
+        return row
+
+    def damage(self) -> Iterator[str]:
+        """What SQLite itself finds wrong with the file."""
+        for (line,) in self._sql.execute("PRAGMA integrity_check(10)"):
+            if line != "ok":
+                yield str(line)
+
+    def strange_schema(self) -> Iterator[str]:
+        """Where the table of events, or a guard on it, is not what we make."""
+        query = (
+            "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'events' AND sql IS NOT NULL"
+            " ORDER BY name"
+        )
+        with_guards = sqlite3.connect(":memory:")
+        try:
+            schema.run(with_guards, schema.EVENTS + schema.GUARDS)
+            wanted = {(kind, name): sql for kind, name, sql in with_guards.execute(query)}
+        finally:
+            with_guards.close()
+        found = {(kind, name): sql for kind, name, sql in self._sql.execute(query)}
+        for kind, name in sorted(wanted.keys() - found.keys()):
+            yield f"the {kind} {name}, which guards the log, is missing"
+        for kind, name in sorted(wanted.keys() & found.keys()):
+            if wanted[kind, name] != found[kind, name]:
+                yield f"the {kind} {name} is not as openai2 makes it"
+        for kind, name in sorted(found.keys() - wanted.keys()):
+            if kind == "trigger":
+                yield f"the {kind} {name} on the log is not openai2's"
+
+    def odd(self, most: int) -> list[Odd]:
+        """Rows with columns of a wrong type; at most *most* of them."""
+        kinds = ", ".join(f"typeof({column})" for column in _TYPES)
+        rows = self._sql.execute(
+            f"SELECT position, CAST(conversation AS BLOB), CAST(version AS INTEGER), {kinds}"
+            f" FROM events WHERE {_ODD} LIMIT ?",
+            (most,),
+        )
+        return [
+            Odd(position, text(conversation), version, _oddity(found))
+            for position, conversation, version, *found in rows
+        ]
+
+    def noted(self) -> Iterator[Noted]:
+        """The events that found, fork, name, hide, restore or redact, in the order of their commit."""
+        rows = self._sql.execute(
+            "SELECT CAST(conversation AS BLOB), version, position, type, CAST(data AS BLOB)"
+            f" FROM events WHERE type IN {_NOTED} AND NOT ({_ODD}) ORDER BY position"
+        )
+        return (Noted(*row) for row in rows)
+
+    def rows(self) -> Iterator[Row]:
+        """Every row of sound types, in the order of positions."""
+        return self._sql.execute(f"SELECT {_COLUMNS} FROM events ORDER BY position")
+
+    def rows_without(self, odd: Iterable[int]) -> Iterator[Row]:
+        """The same without the rows at these positions."""
+        return self._sql.execute(
+            f"SELECT {_COLUMNS} FROM events WHERE position NOT IN (SELECT value FROM json_each(?))"
+            f" AND NOT ({_ODD}) ORDER BY position",
+            (str(sorted(odd)),),
+        )
+
+    def link(self, conversation: bytes, version: int) -> tuple[bytes, int] | None:
+        """(hash, position) of one event."""
+        row: tuple[bytes, int] | None = self._sql.execute(
+            "SELECT hash, position FROM events WHERE conversation = CAST(? AS TEXT) AND version = ?",
+            (conversation, version),
+        ).fetchone()
+        return row
+
+    def stream(self, conversation: str) -> Iterator[tuple[int, int, str, bytes, str]]:
+        """(version, position, type, data, time) of a stream whose chain is sound."""
+        return self._sql.execute(
+            "SELECT version, position, type, CAST(data AS BLOB), time FROM events"
+            " WHERE conversation = ? ORDER BY version",
+            (conversation,),
+        )
+
+    def type_of(self, conversation: str, version: int) -> str | None:
+        """The type of one event."""
+        row = self._sql.execute(
+            "SELECT type FROM events WHERE conversation = ? AND version = ?", (conversation, version)
+        ).fetchone()
+        return row and str(row[0])
+
+    # -- what is derived, as it lies there
+
+    def snapshots(self) -> Iterator[tuple[str, int]]:
+        """(conversation, version) of every snapshot."""
+        rows = self._sql.execute("SELECT CAST(conversation AS BLOB), version FROM snapshots")
+        return ((text(conversation), version) for conversation, version in rows)
+
+    def snapshot(self, conversation: str, version: int) -> bytes:
+        """One snapshot, packed."""
+        row = self._sql.execute(
+            "SELECT CAST(view AS BLOB) FROM snapshots WHERE conversation = ? AND version = ?",
+            (conversation, version),
+        ).fetchone()
+        return bytes(row[0] or b"") if row else b""
+
+    def listed(self) -> dict[str, tuple[object, ...]]:
+        """The list of conversations by id: name, parent, its version, base, archived, created, updated,
+        version, messages, asked."""
+        rows = self._sql.execute(
+            "SELECT CAST(id AS BLOB), CAST(name AS BLOB), CAST(parent AS BLOB), parent_version, base,"
+            " archived, CAST(created AS BLOB), CAST(updated AS BLOB), version, messages, asked"
+            " FROM conversations"
+        )
+        return {
+            text(row[0]): tuple(text(cell) if isinstance(cell, bytes) else cell for cell in row[1:])
+            for row in rows
+        }
+
+    def cursors(self) -> dict[str, int]:
+        """How far each derived table says that it has read the log."""
+        return dict(self._sql.execute("SELECT name, position FROM cursors"))
+
+    def drafts(self) -> list[tuple[str, int, bytes | None]]:
+        """(conversation, request, partial) of every draft."""
+        rows = self._sql.execute(
+            "SELECT CAST(conversation AS BLOB), request, CAST(partial AS BLOB) FROM drafts"
+        )
+        return [(text(conversation), request, partial) for conversation, request, partial in rows]
+
+
+def text(raw: bytes | None) -> str:
+    """Bytes that should be UTF-8 as something that can be shown."""
+    return "" if raw is None else bytes(raw).decode("utf-8", "backslashreplace")
+
+
+def _oddity(found: list[str]) -> str:
+    wrong = [
+        f"{column} is {kind}, not {wanted}"
+        for (column, wanted), kind in zip(_TYPES.items(), found, strict=True)
+        if kind != wanted
+    ]
+    return ", ".join(wrong)
+
+
+def redaction(data: bytes) -> ev.Redacted | None:
+    """The redaction that was stored as *data*; None where it cannot be read."""
+    try:
+        event = ev.decode("redacted", data)
+    except msgspec.DecodeError:
+        return None
+    return event if isinstance(event, ev.Redacted) else None
