@@ -23,9 +23,13 @@ Span = tuple[int, int]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What all events share: `type`, the tag under which an event of this class is stored."""
+    """What all events share: `type`, the tag under which an event of this class is stored.
+
+    *replays*, in a replay: the number (see above) of the source's event that this one does again.
+    """
 
     type: ClassVar[str] = ""
+    replays: int | None = None
 
 
 class Created(Event, frozen=True, kw_only=True):
@@ -35,12 +39,27 @@ class Created(Event, frozen=True, kw_only=True):
     name: str | None = None
 
 
+class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a replay replays, and what is other than it was: the same words mean the same replay.
+
+    *source* is the conversation whose events after the number *start* happen again. None, or no options,
+    means as it was. *options* are those of the API, as they go on record.
+    """
+
+    source: str
+    start: int
+    model: str | None = None
+    system: str | None = None
+    options: dict[str, Any] = {}
+
+
 class Forked(Event, frozen=True, kw_only=True):
     """A conversation began as a fork.
 
     It shares the first *version* events of *parent*; *base* is the message id of the last of them, so
     this stream's own event number v has the id base + v. *reason* says why: None for a plain fork,
-    else a word such as "retry", "edit", "replay" or "diverged".
+    else a word such as "retry", "edit", "replay" or "diverged". *replay*: what it is a replay of; the
+    parent is then the source or one of its ancestors.
     """
 
     type: ClassVar[str] = "forked"
@@ -49,6 +68,7 @@ class Forked(Event, frozen=True, kw_only=True):
     base: int
     name: str | None = None
     reason: str | None = None
+    replay: Replay | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -25,6 +25,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     *question* are the new messages, encoded; *again* the ids and kinds of messages on record that are
     asked again; *retry*: the last answer is left out, and makes way when the new one is there.
     *remarks* are the ids of a group chat's remarks that are in the question. *options* are the API's.
+    *replays*: the number of the event that is replayed, in a replay.
     """
 
     question: list[bytes]
@@ -35,6 +36,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     again: list[tuple[int, str]] = []
     retry: bool = False
     remarks: list[int] = []
+    replays: int | None = None
 
 
 class State(msgspec.Struct, frozen=True):
@@ -88,6 +90,7 @@ def begin(ask: Ask, state: State) -> tuple[list[ev.Event], Begun]:
             options=ask.options,
             question=old,
             without=without,
+            replays=ask.replays,
         )
     ]
     events += [ev.MessageAdded(message=msgspec.Raw(raw), request=request) for raw in ask.question]
