@@ -1,0 +1,141 @@
+"""The `openai2` command: its table of commands, and the one place where it ends.
+
+Rules: a command's module is imported when the command is run, so that each starts as fast as it can; an
+exception becomes one line and an exit status here and nowhere else; options that stand before the
+command's name count as if they stood after it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from openai2.cli import failures
+from openai2.cli.options import conversation_option, db_option, json_option
+from openai2.cli.words import _
+
+#: Where each command lives, in the sections and the order in which `--help` lists them.
+SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (_("Talk"), (("chat", "talk"), ("newchat", "talk"))),
+    (_("Keys"), (("add_apikey", "keys"), ("read_apikey", "keys"), ("clear_apikey", "keys"))),
+    (_("Look"), (("list", "history"), ("show", "history"), ("log", "log"), ("head", "history"))),
+    (
+        _("Go back"),
+        (
+            *(("rollback", "change"), ("undo", "change"), ("redo", "change"), ("restore", "change")),
+            *(("pin", "change"), ("unpin", "change")),
+        ),
+    ),
+    (
+        _("Conversations"),
+        (("fork", "branch"), ("rename", "branch"), ("archive", "branch"), ("unarchive", "branch")),
+    ),
+    (_("The database"), (("path", "places"),)),
+)
+HOMES = {name: module for _title, rows in SECTIONS for name, module in rows}
+
+
+class _PipeClosed(Exception):
+    """Whoever read our output went away."""
+
+
+class _Commands(click.Group):
+    """The commands, each imported when it is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(HOMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in HOMES:
+            return None
+        module = import_module(f"openai2.cli.{HOMES[cmd_name]}")
+        command: click.Command = module.COMMANDS[cmd_name]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, rows in SECTIONS:
+            with formatter.section(title):
+                commands = [self.get_command(ctx, name) for name, _module in rows]
+                formatter.write_dl(
+                    [(command.name or "", command.get_short_help_str(70)) for command in commands if command]
+                )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise _PipeClosed from None  # click would make it exit status 1
+        return result
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        extra.setdefault("prog_name", "openai2")
+        extra["standalone_mode"] = False
+        try:
+            status: Any = super().main(*args, **extra)
+        except _PipeClosed:
+            failures.silence_the_pipe()
+            status = failures.PIPE_CLOSED
+        except (click.Abort, KeyboardInterrupt):
+            status = failures.INTERRUPTED
+        except Exception as error:  # where every error ends, as one line
+            if os.environ.get("OPENAI2_DEBUG") and failures.is_unexpected(error):
+                raise
+            failures.tell(error)
+            status = failures.status_of(error)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from openai2 import __version__
+
+        click.echo(f"openai2 {__version__}")
+        ctx.exit()
+
+
+@click.command(
+    "openai2",
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=_(
+        "Talk with OpenAI chat models, and account for it: whatever happens in a conversation is kept as "
+        "an event that never changes, so any past state can be seen, restored and gone on from.\n\n"
+        "REF names a conversation: its name, or the start of its name or id; REF@12 is its state at "
+        "version 12, REF@{2026-11-22T10:05} its state at that time. Without a REF it is the current "
+        "conversation, the one last chatted in."
+    ),
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help=_("Print the version and exit."),
+)
+@db_option
+@json_option
+@conversation_option
+@click.option("--offline", is_flag=True, help=_("As in `chat --offline`."))
+@click.pass_context
+def cli(ctx: click.Context, /, **options: Any) -> None:
+    """Hand what stands before the command's name on to the command."""
+    given = {name: value for name, value in options.items() if value}
+    name = ctx.invoked_subcommand
+    command = cli.get_command(ctx, name) if name else None
+    if command is None or name is None:
+        return
+    known = {parameter.name: parameter for parameter in command.params}
+    for option in given:
+        if option not in known:
+            flag = {"as_json": "--json"}.get(option, f"--{option}")
+            raise click.UsageError(_("{command} has no {option}", command=name, option=flag), ctx)
+    ctx.default_map = {name: given}
+
+
+__all__ = ["cli"]

@@ -1,0 +1,73 @@
+"""Where things are, and what the environment says.
+
+Rule: the command reads the environment and the user's folders; the engine and `Chat` do not. Each name
+is read here, once, and nowhere else.
+
+    OPENAI2_HOME       the folder of everything (default: the platform's own folders)
+    OPENAI_API_KEY     a key that comes before the key file
+    OPENAI_BASE_URL    another server that speaks the API
+    OPENAI2_MODEL      the model where neither the conversation nor an option names one
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_HOME, _KEY, _URL, _MODEL = "OPENAI2_HOME", "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI2_MODEL"
+
+
+def _folder(kind: str) -> Path:
+    named = os.environ.get(_HOME)
+    if named:
+        return Path(os.path.abspath(os.path.expanduser(named)))
+    import platformdirs
+
+    give = {
+        "config": platformdirs.user_config_path,
+        "data": platformdirs.user_data_path,
+        "state": platformdirs.user_state_path,
+    }[kind]
+    return give("openai2", appauthor=False)
+
+
+def keys() -> Path:
+    """The key file."""
+    return _folder("config") / "keys"
+
+
+def database() -> Path:
+    """The database that is used where `--db` names no other."""
+    return _folder("data") / "openai2.db"
+
+
+def typed() -> Path:
+    """What was typed in interactive sessions, for the up arrow."""
+    return _folder("state") / "history"
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder that *path* will lie in; what we make is nobody else's to read."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def environment_key() -> str | None:
+    """The key that the environment names."""
+    return os.environ.get(_KEY) or None
+
+
+def base_url() -> str | None:
+    """The server that the environment names."""
+    return os.environ.get(_URL) or None
+
+
+def model() -> str | None:
+    """The model that the environment names."""
+    return os.environ.get(_MODEL) or None
+
+
+def reach_loopback_directly() -> None:
+    """Keep a proxy that the environment names from standing between us and our own machine."""
+    for name in ("no_proxy", "NO_PROXY"):
+        held = os.environ.get(name)
+        os.environ[name] = f"{held},127.0.0.1" if held else "127.0.0.1"

@@ -1,0 +1,33 @@
+"""`path`: where things are."""
+
+from __future__ import annotations
+
+import click
+
+from openai2.cli import home
+from openai2.cli.options import database, db_option
+from openai2.cli.render import out, visible
+from openai2.cli.words import _
+
+
+@click.command(
+    "path",
+    short_help=_("Say where the database and the keys are."),
+    help=_(
+        "Say where things are. With WHAT (database, keys or history) only that path is printed, "
+        'as for: sqlite3 "$(openai2 path database)"'
+    ),
+)
+@click.argument("what", required=False, type=click.Choice(["database", "keys", "history"]))
+@db_option
+def path(what: str | None, db: str | None) -> None:
+    """Say where things are."""
+    places = {"database": database(db), "keys": str(home.keys()), "history": str(home.typed())}
+    if what is not None:
+        out(places[what])
+        return
+    for name, place in places.items():
+        out(f"{name:<10}{visible(place)}")
+
+
+COMMANDS = {"path": path}
