@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from openai2.audit import Heads, Progress, Report
+    from openai2.search import Found
 
 
 class Engine:
@@ -166,6 +167,29 @@ class Engine:
                 return {line[0]: line[1:] for line in derived.changes(reader, done)}
         return {}
 
+    # -- searching
+
+    def search(
+        self,
+        text: str,
+        *,
+        current: bool = False,
+        conversation: str | None = None,
+        limit: int | None = 20,
+        raw: bool = False,
+    ) -> list[Found]:
+        """The messages, of all that were ever added, that hold all words of *text*, the best first.
+
+        *current*: those only that stand in a view now. *conversation*: the name or id of the one to search
+        in, with what it inherited. *limit* None: all of them. *raw*: the text is a query of SQLite's FTS5,
+        with its AND, OR, NOT, NEAR and `*`. Raises BadInput, UnknownConversation.
+        """
+        from openai2 import search
+
+        return search.find(
+            self.store, text, current=current, conversation=conversation, limit=limit, raw=raw
+        )
+
     # -- checking
 
     def verify(self, heads: Heads | None = None, progress: Progress | None = None) -> Report:
@@ -185,8 +209,16 @@ class Engine:
             return reader.heads()
 
     def rebuild(self) -> None:
-        """Drop every derived table and make it anew from the events, all or nothing."""
+        """Drop every derived table and make it anew from the events, all or nothing.
+
+        The full-text index follows, where there was one.
+        """
+        from openai2 import search
+
+        searched = search.is_kept(self.store)
         derived.rebuild(self.store)
+        if searched:
+            search.bring_up(self.store)
 
 
 def unknown(reference: str) -> UnknownConversation:

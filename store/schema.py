@@ -117,6 +117,11 @@ CREATE TABLE drafts (
 ) WITHOUT ROWID;
 """
 
+# Made by the first search, not by a migration: see `openai2.store.search`. No text is stored in it.
+SEARCH = """
+CREATE VIRTUAL TABLE search USING fts5 (text, content = '', tokenize = 'unicode61 remove_diacritics 2')
+"""
+
 VIEWS = """
 CREATE VIEW messages AS
   SELECT e.position, e.conversation, c.name, e.version, e.time,
@@ -206,6 +211,22 @@ def recreate_derived(connection: sqlite3.Connection) -> None:
         for name in names:
             _drop(connection, name)
         run(connection, script)
+    drop_search(connection)
+
+
+def has_fts5(connection: sqlite3.Connection) -> bool:
+    """Whether this SQLite can search."""
+    row = connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone()
+    return row is not None
+
+
+def drop_search(connection: sqlite3.Connection) -> None:
+    """Drop the full-text index, if there is one; it is made again where somebody searches.
+
+    An SQLite without FTS5 cannot drop it. It stays then, and nobody takes it for sound: its cursor is gone.
+    """
+    if has_fts5(connection):
+        connection.execute("DROP TABLE IF EXISTS search")
 
 
 def _made(connection: sqlite3.Connection, name: str) -> list[str]:

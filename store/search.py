@@ -1,0 +1,320 @@
+"""The full-text index: FTS5 over every message that was ever added.
+
+It is derived from the events and holds no text, only words and where they stand (a contentless table,
+rowid = the event's position). Nothing is done for it when events are appended: whoever searches brings
+it to the log's end, in batches, each a transaction of its own. The table is made at the first search.
+
+Rules:
+- The cursor says how far the index has read. A table without cursor, or a cursor without table, or one
+  that lies behind the log's end, is no index: it is made anew.
+- What FTS5 is told of a text when it leaves must be what it was told when it came; both come from
+  `terms.cut` of `messages.text_of`. Whoever changes what these give raises the number in CURSOR, and
+  every index is made anew.
+- `forget` comes before an event's data is emptied.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import msgspec
+
+from openai2 import messages, terms
+from openai2.errors import BadInput, DamagedStore, StoreUnavailable
+from openai2.store import schema
+from openai2.store.sqlite import Reader, Transaction
+
+#: The index's name among the cursors; the number counts the ways of cutting a text.
+CURSOR = "search 1"
+
+# A batch is what is done in some 50 ms: so long, at most, does a writer wait for it.
+_BATCH_MESSAGES = 1000
+_BATCH_BYTES = 400_000
+
+_MESSAGES = "type = 'message_added' AND data <> ''"
+
+
+class Hit(NamedTuple):
+    """A message that was found: its event's position, and its bm25 (the lower, the better)."""
+
+    position: int
+    rank: float
+
+
+class Flaw(NamedTuple):
+    """A message that the index lacks, or an entry that no message stands behind."""
+
+    position: int
+    missing: bool
+
+
+class _Added(msgspec.Struct):
+    message: dict[str, Any]
+
+
+_added = msgspec.json.Decoder(_Added).decode
+
+
+def text_of(data: bytes) -> str:
+    """What is searched of a message's event; '' where it cannot be read, which verify reports."""
+    try:
+        return messages.text_of(_added(data).message)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+
+
+def check_fts5(sql: sqlite3.Connection) -> None:
+    """Raise StoreUnavailable where this SQLite was built without FTS5."""
+    if not schema.has_fts5(sql):
+        raise StoreUnavailable(
+            "the SQLite of this Python ({version}) was built without FTS5, which search needs",
+            version=sqlite3.sqlite_version,
+        )
+
+
+def reached(reader: Reader) -> int | None:
+    """The position up to which the index has read; None where there is no index."""
+    row = reader.sql.execute(
+        "SELECT position FROM cursors WHERE name = ?"
+        " AND EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'search' AND type = 'table')",
+        (CURSOR,),
+    ).fetchone()
+    if row is None or row[0] > reader.last_position():
+        return None
+    return int(row[0])
+
+
+def was_made(reader: Reader) -> bool:
+    """Whether there is an index that can be kept, or was one that somebody dropped."""
+    names = [row[0] for row in reader.sql.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    if "search" not in names and "cursors" in names:
+        names += [
+            row[0] for row in reader.sql.execute("SELECT 'search' FROM cursors WHERE name = ?", (CURSOR,))
+        ]
+    return "search" in names and schema.has_fts5(reader.sql)
+
+
+_TAMPERED = ("malformed", "vtable", "fts5", "no such table: main.search")
+
+# -- keeping it
+
+
+def bring_on(tx: Transaction) -> int:
+    """Read the next batch of the log into the index; the position that it has then reached."""
+    check_fts5(tx.sql)
+    after = reached(tx)
+    if after is None:
+        schema.drop_search(tx.sql)
+        tx.sql.execute(schema.SEARCH)
+        tx.sql.execute("DELETE FROM cursors WHERE name LIKE 'search%'")
+        after = 0
+    end = tx.last_position()
+    batch, upto = _batch(tx, after, end)
+    with _plain_errors():
+        tx.sql.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", batch)
+    tx.put_cursor(CURSOR, upto)
+    return upto
+
+
+def _batch(reader: Reader, after: int, end: int) -> tuple[list[tuple[int, str]], int]:
+    """(position, cut text) of the next messages, and the position that this reaches."""
+    batch: list[tuple[int, str]] = []
+    size = 0
+    for position, data in reader.sql.execute(
+        "SELECT position, CAST(data AS BLOB) FROM events"
+        f" WHERE position > ? AND position <= ? AND {_MESSAGES} ORDER BY position",
+        (after, end),
+    ):
+        batch.append((position, terms.cut(text_of(data))))
+        size += len(data)
+        if len(batch) >= _BATCH_MESSAGES or size >= _BATCH_BYTES:
+            return batch, position
+    return batch, end
+
+
+def forget(tx: Transaction, events: Iterable[tuple[str, int]]) -> None:
+    """Take the messages of these events, (conversation, version), out of the index for good.
+
+    To be called before their data is emptied, in the same transaction. The index is then merged into
+    one piece (a second for each hundred thousand messages or so), since until then the old words would
+    lie in it, struck out. What SQLite frees keeps its bytes where `PRAGMA secure_delete` is off, and the
+    write-ahead log keeps them until it is truncated: both are for the caller to see to. FTS5 has a
+    `secure-delete` of its own from 3.42 on, but a file that used it cannot be read by an older SQLite.
+    """
+    upto = reached(tx)
+    if upto is None:
+        # What may be left of an index that nobody reads is not left to chance.
+        schema.drop_search(tx.sql)
+        return
+    gone: list[tuple[int, str]] = []
+    for conversation, version in events:
+        for position, data in tx.sql.execute(
+            "SELECT position, CAST(data AS BLOB) FROM events"
+            f" WHERE conversation = ? AND version = ? AND position <= ? AND {_MESSAGES}",
+            (conversation, version, upto),
+        ):
+            gone.append((position, terms.cut(text_of(data))))
+    if not gone:
+        return
+    check_fts5(tx.sql)
+    with _plain_errors():
+        tx.sql.executemany(
+            "INSERT INTO search (search, rowid, text) VALUES ('delete', ?, ?)",
+            gone,
+        )
+        tx.sql.execute("INSERT INTO search (search) VALUES ('optimize')")
+
+
+def flaws(reader: Reader, most: int = 100) -> list[Flaw]:
+    """Where the index and the events differ, up to *most* places; [] where there is no index.
+
+    Costs one look at each message's row and none at the words: it finds what is missing and what is
+    too much, not a word that was altered.
+    """
+    upto = reached(reader)
+    if upto is None:
+        return []
+    with _plain_errors():
+        rows = reader.sql.execute(
+            "SELECT position, 1 FROM events AS e"
+            f" WHERE position <= ?1 AND {_MESSAGES}"
+            " AND NOT EXISTS (SELECT 1 FROM search_docsize WHERE id = e.position)"
+            " UNION ALL SELECT id, 0 FROM search_docsize AS entry"
+            f" WHERE NOT EXISTS (SELECT 1 FROM events WHERE position = entry.id AND {_MESSAGES})"
+            " LIMIT ?2",
+            (upto, most),
+        )
+        return [Flaw(position, bool(missing)) for position, missing in rows]
+
+
+# -- asking it
+
+
+class Place(NamedTuple):
+    """Where a message was added, and when."""
+
+    conversation: str
+    version: int
+    time: str
+
+
+def place(reader: Reader, position: int) -> Place:
+    """Where the event at that position belongs."""
+    row = reader.sql.execute(
+        "SELECT conversation, version, time FROM events WHERE position = ?", (position,)
+    ).fetchone()
+    return Place(*row)
+
+
+def stretch(reader: Reader, first: str, last: str) -> tuple[int, int]:
+    """The positions of the first event of one stream and of the last of another."""
+    (start,) = reader.sql.execute(
+        "SELECT min(position) FROM events WHERE conversation = ? AND version = 1", (first,)
+    ).fetchone()
+    (end,) = reader.sql.execute(
+        "SELECT position FROM events WHERE conversation = ? ORDER BY version DESC LIMIT 1", (last,)
+    ).fetchone() or (0,)
+    return start or 0, end
+
+
+_RANKED = (
+    "SELECT rowid, rank FROM search WHERE search MATCH ? AND rowid BETWEEN ? AND ?"
+    # FTS5 is told of no order: SQLite then keeps the best of them, rather than sort them all.
+    " ORDER BY rank, rowid DESC LIMIT ?"
+)
+
+
+def hits(
+    reader: Reader, query: str, first: int = 0, last: int = 1 << 62, limit: int | None = None
+) -> Iterator[Hit]:
+    """What the index has at positions *first* to *last*, the best first, the newer first among equals."""
+    if reached(reader) is None:
+        return
+    check_fts5(reader.sql)
+    with _plain_errors():
+        yield from _ranked(reader.sql, query, first, last, limit)
+
+
+def _ranked(sql: sqlite3.Connection, query: str, first: int, last: int, limit: int | None) -> Iterator[Hit]:
+    return map(Hit._make, sql.execute(_RANKED, (query, first, last, -1 if limit is None else limit)))
+
+
+# The same words as in the index, but with the text, so that FTS5 can say where they stand.
+_SHOWN = schema.SEARCH.replace("search", "shown").replace("content = '', ", "")
+
+
+class Aside:
+    """An index in a database of its own, which is gone when it is closed.
+
+    It says whether a query can be read, marks what was found, and holds what the store's own index has
+    not read yet where the store cannot be written to. It spills to the disk where it grows.
+    """
+
+    def __init__(self) -> None:
+        self._sql = sqlite3.connect("", isolation_level=None)
+        check_fts5(self._sql)
+        self._sql.execute("PRAGMA synchronous = OFF")
+        self._sql.execute(_SHOWN)
+        self.holds_rest = False
+
+    def close(self) -> None:
+        """Give the space back."""
+        self._sql.close()
+
+    def check(self, query: str) -> None:
+        """Raise BadInput where FTS5 cannot read the query."""
+        try:
+            self._sql.execute("SELECT 1 FROM shown WHERE shown MATCH ?", (query,)).fetchone()
+        except sqlite3.OperationalError as fault:
+            raise BadInput(
+                "the query cannot be read: {reason}", reason=str(fault).removeprefix("fts5: ")
+            ) from None
+
+    def take_rest(self, reader: Reader) -> None:
+        """Index what the store's own index has not read."""
+        after, end = reached(reader) or 0, reader.last_position()
+        self._sql.execute(schema.SEARCH)
+        self.holds_rest = True
+        self._sql.execute("BEGIN")
+        while after < end:
+            batch, after = _batch(reader, after, end)
+            self._sql.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", batch)
+        self._sql.execute("COMMIT")
+
+    def hits(self, query: str, first: int = 0, last: int = 1 << 62) -> Iterator[Hit]:
+        """What was taken, in the order of `hits`; the ranks are those of this part alone."""
+        if self.holds_rest:
+            yield from _ranked(self._sql, query, first, last, None)
+
+    def marks(self, query: str, texts: Sequence[str]) -> list[terms.Spans]:
+        """Where in each of the texts the words of the query stand."""
+        self._sql.execute("BEGIN")
+        self._sql.executemany(
+            "INSERT INTO shown (rowid, text) VALUES (?, ?)",
+            [(row, terms.markable(text)) for row, text in enumerate(texts)],
+        )
+        found = dict(
+            self._sql.execute(
+                "SELECT rowid, highlight(shown, 0, ?, ?) FROM shown WHERE shown MATCH ?",
+                (terms.OPEN, terms.CLOSE, query),
+            ).fetchall()
+        )
+        self._sql.execute("ROLLBACK")
+        return [terms.spans(text, found.get(row, "")) for row, text in enumerate(texts)]
+
+
+@contextmanager
+def _plain_errors() -> Generator[None, None, None]:
+    """What FTS5 says of tables of its own that were tampered with, as an error that tells the way out."""
+    try:
+        yield
+    except sqlite3.DatabaseError as fault:
+        reason = str(fault)
+        if any(sign in reason for sign in _TAMPERED):
+            raise DamagedStore(
+                "the full-text index is damaged ({reason}): run `openai2 rebuild`", reason=reason
+            ) from fault
+        raise
