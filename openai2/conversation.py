@@ -89,10 +89,11 @@ class Conversation:
         with self._reading():
             return self._view.copy()
 
-    def messages(self) -> list[Message]:
-        """The messages that a model would be sent, each a dict of one's own."""
+    def messages(self, last: int | None = None) -> list[Message]:
+        """The messages that a model would be sent, or the *last* of them, each a dict of one's own."""
         with self._reading() as reader:
-            return [msg.decode(raw) for raw in self._raw(reader, self._view.ids)]
+            ids = self._view.ids if last is None else self._view.ids[-last:] if last > 0 else []
+            return [msg.decode(raw) for raw in self._raw(reader, ids)]
 
     def held(self, version: int | None = None) -> list[Held]:
         """The messages of the view, today's or that at *version*, with ids and pins."""
@@ -163,12 +164,20 @@ class Conversation:
 
     def commit(self, decide: Decide) -> list[ev.Recorded]:
         """Append what *decide* makes of the state as it stands, all or nothing, and return it."""
-        return self.store.transact(lambda tx: self._commit(tx, decide))
+        return self.store.transact(self.committing(decide))
+
+    def committing(self, decide: Decide) -> Callable[[Transaction], list[ev.Recorded]]:
+        """The job that `commit` runs, for those who submit it or run several in one transaction."""
+        return lambda tx: self._commit(tx, decide)
 
     def add(self, messages: Iterable[Any]) -> list[ev.Recorded]:
         """Add messages to the view, all or nothing. Raises NotAMessage."""
+        return self.store.transact(self.adding(messages))
+
+    def adding(self, messages: Iterable[Any]) -> Callable[[Transaction], list[ev.Recorded]]:
+        """The job that `add` runs."""
         encoded = msg.encode_all(messages)
-        return self.commit(lambda state: decisions.add(encoded))
+        return self.committing(lambda state: decisions.add(encoded))
 
     def pin(self, *indexes: int) -> None:
         """Pin the messages at these indexes. Raises NoIndex (an IndexError)."""

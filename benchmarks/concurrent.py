@@ -1,0 +1,104 @@
+"""Many at once in one event loop: requests a second, and how long the loop does not come round."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+
+from benchmarks.harness import KEY, Bench, fresh, url
+
+REQUESTS, AT_ONCE = 1000, 50
+
+
+async def _all(count: int, at_once: int, ask: Callable[[int], Awaitable[object]]) -> float:
+    """Seconds for so many requests by so many workers, after one each to warm up."""
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for number in numbers:
+            await ask(number)
+
+    await asyncio.gather(*(ask(number) for number in range(at_once)))
+    started = time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(at_once)))
+    return time.perf_counter() - started
+
+
+def create(at_once: int = AT_ONCE, count: int = REQUESTS) -> float:
+    """Seconds a request, bare."""
+    import openai
+
+    async def main() -> float:
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=url()) as client:
+
+            async def ask(number: int) -> None:
+                await client.chat.completions.create(
+                    model="answer", messages=[{"role": "user", "content": f"What comes after {number}?"}]
+                )
+
+            return await _all(count, at_once, ask) / count
+
+    return asyncio.run(main())
+
+
+def chats(at_once: int = AT_ONCE, count: int = REQUESTS) -> float:
+    """Seconds a request, each in a Chat of its own, all in one store."""
+    from openai2 import Chat, Engine
+
+    async def main() -> float:
+        with Engine(fresh("async")) as engine:
+
+            async def ask(number: int) -> None:
+                chat = Chat(KEY, "answer", base_url=url(), db=engine)
+                await chat.async_request(f"What comes after {number}?")
+
+            return await _all(count, at_once, ask) / count
+
+    return asyncio.run(main())
+
+
+def stalls(streams: int = 50) -> float:
+    """By how much a task that sleeps a millisecond is woken too late: the 95th percentile.
+
+    So many streams run, each of 100 chunks that come 20 ms apart, are committed, and begun anew.
+    """
+    from openai2 import Chat, Engine
+
+    async def main() -> float:
+        late: list[float] = []
+
+        async def ticker() -> None:
+            loop = asyncio.get_running_loop()
+            while True:
+                due = loop.time() + 0.001
+                await asyncio.sleep(0.001)
+                late.append(loop.time() - due)
+
+        with Engine(fresh("stalls")) as engine:
+
+            async def talk(number: int) -> None:
+                chat = Chat(KEY, "paced-100-20", base_url=url(), db=engine)
+                await asyncio.sleep(number * 0.04)  # they begin over one stream's time
+                for question in ("One.", "Two."):
+                    async for _ in chat.async_stream_request(question):
+                        pass
+
+            talks = asyncio.gather(*(talk(number) for number in range(streams)))
+            await asyncio.sleep(0.5)  # the import of openai and the first connection are no stall of ours
+            ticking = asyncio.create_task(ticker())
+            await talks
+            ticking.cancel()
+        return statistics.quantiles(late, n=20)[-1]
+
+    import openai  # noqa: F401
+
+    return asyncio.run(main())
+
+
+if __name__ == "__main__":
+    with Bench("concurrent") as bench:
+        bench.amount("async floor", create, "second")
+        bench.amount("async", chats, "second")
+        bench.amount("stalls", stalls, "second")

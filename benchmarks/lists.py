@@ -1,0 +1,72 @@
+"""A million: the list of conversations, and the search in messages."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from benchmarks import worlds
+from benchmarks.harness import Bench, Work, copied
+
+
+def raw_list() -> Work:
+    """SELECT the 20 that changed last, by an index."""
+    sql = sqlite3.connect(worlds.many_raw())
+
+    def work() -> None:
+        rows = sql.execute(
+            "SELECT id, name, updated, messages FROM conversations ORDER BY updated DESC LIMIT 20"
+        ).fetchall()
+        assert len(rows) == 20
+
+    return work
+
+
+def listed() -> Work:
+    """The engine's list, which first asks whether anything is new."""
+    from openai2 import Engine
+
+    engine = Engine(worlds.many())
+
+    def work() -> None:
+        assert len(engine.conversations(limit=20)) == 20
+
+    return work
+
+
+WANTED = "n777777"
+
+
+def raw_search(tokenizer: str) -> Work:
+    """FTS5 over the same texts, by the same tokenizer."""
+    path = copied(worlds.searchable())
+    sql = sqlite3.connect(path)
+    sql.execute(f"CREATE VIRTUAL TABLE found USING fts5(content, tokenize = '{tokenizer}')")
+    sql.executemany("INSERT INTO found VALUES (?)", ((text,) for text in worlds.texts(worlds.MILLION)))
+    sql.commit()
+
+    def work() -> None:
+        rows = sql.execute(
+            "SELECT rowid, content FROM found WHERE found MATCH ? LIMIT 20", (f'"{WANTED}"',)
+        ).fetchall()
+        assert len(rows) == 1
+
+    return work
+
+
+def search() -> Work:
+    """The engine's search, its index caught up."""
+    from openai2 import Engine
+
+    engine = Engine(worlds.searchable())
+    engine.search(WANTED)
+
+    def work() -> None:
+        assert len(list(engine.search(WANTED))) == 1
+
+    return work
+
+
+if __name__ == "__main__":
+    with Bench("lists") as bench:
+        bench.time("list floor", raw_list, 50)
+        bench.time("list", listed, 50)

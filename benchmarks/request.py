@@ -1,0 +1,64 @@
+"""A request: the CPU that a Chat takes with all on record, beside the bare client with nothing stored."""
+
+from __future__ import annotations
+
+from benchmarks.harness import KEY, Bench, Work, fresh, messages, url
+
+ROUNDS = 5
+
+
+def create_short() -> Work:
+    """Dialogues of five rounds: the list grows by two a round, as a program that keeps one would do it."""
+    import openai
+
+    client = openai.OpenAI(api_key=KEY, base_url=url())
+
+    def dialogue() -> None:
+        said: list[dict[str, str]] = []
+        for number in range(ROUNDS):
+            said.append({"role": "user", "content": f"What comes after {number}?"})
+            done = client.chat.completions.create(model="answer", messages=said)  # type: ignore[arg-type]
+            said.append({"role": "assistant", "content": done.choices[0].message.content or ""})
+
+    return dialogue
+
+
+def chat_short() -> Work:
+    """The same in a new conversation each, in one store."""
+    from openai2 import Chat, Engine
+
+    engine = Engine(fresh("request"))
+
+    def dialogue() -> None:
+        chat = Chat(KEY, "answer", base_url=url(), db=engine)
+        for number in range(ROUNDS):
+            chat.request(f"What comes after {number}?")
+
+    return dialogue
+
+
+def create(count: int) -> Work:
+    """One more question after so many messages."""
+    import openai
+
+    client = openai.OpenAI(api_key=KEY, base_url=url())
+    said = [*messages(count), {"role": "user", "content": "And next?"}]
+    return lambda: client.chat.completions.create(model="answer", messages=said)  # type: ignore[arg-type]
+
+
+def chat(count: int) -> Work:
+    """The same; here the view grows by two each time."""
+    from openai2 import Chat
+
+    talking = Chat(KEY, "answer", base_url=url(), db=fresh("request"))
+    talking.add_dialogs(*messages(count))
+    return lambda: talking.request("And next?")
+
+
+if __name__ == "__main__":
+    with Bench("request") as bench:
+        bench.cpu("request floor", create_short, 20)
+        bench.cpu("request", chat_short, 20)
+        for size, times in ((100, 20), (2000, 3)):
+            bench.cpu(f"request-{size} floor", lambda size=size: create(size), times)  # type: ignore[misc]
+            bench.cpu(f"request-{size}", lambda size=size: chat(size), max(times, 20))  # type: ignore[misc]

@@ -1,0 +1,41 @@
+"""A stream of chunks: CPU, beside the bare client that reads them all and stores nothing."""
+
+from __future__ import annotations
+
+from benchmarks.harness import KEY, Bench, Work, fresh, url
+
+
+def create(model: str) -> Work:
+    """Read the stream, as the client gives it."""
+    import openai
+
+    client = openai.OpenAI(api_key=KEY, base_url=url())
+
+    def read() -> None:
+        stream = client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "Tell me."}], stream=True
+        )
+        for chunk in stream:
+            _ = chunk.choices[0].delta.content
+
+    return read
+
+
+def chat(model: str) -> Work:
+    """The same, question, drafts and answer on record."""
+    from openai2 import Chat
+
+    talking = Chat(KEY, model, base_url=url(), db=fresh("stream"), MsgMaxCount=2)
+
+    def read() -> None:
+        for _ in talking.stream_request("Tell me."):
+            pass
+
+    return read
+
+
+if __name__ == "__main__":
+    with Bench("stream") as bench:
+        for name, model in (("stream", "chunks-5000"), ("stream-paced", "paced-200-2")):
+            bench.cpu(f"{name} floor", lambda model=model: create(model))  # type: ignore[misc]
+            bench.cpu(name, lambda model=model: chat(model))  # type: ignore[misc]

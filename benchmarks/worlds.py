@@ -1,0 +1,191 @@
+"""The stores that several programs read: each is made once, through the engine, without waiting for the disk."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from benchmarks.append import INSERT, TABLE, connect
+from benchmarks.harness import made, message, messages
+
+if TYPE_CHECKING:
+    from openai2 import Engine
+    from openai2.store import Transaction
+
+LONG = 20_000
+MILLION = 1_000_000
+NAME = "the long one"
+
+
+def _engine(path: Path) -> Engine:
+    from openai2 import Engine
+
+    return Engine(path, synchronous="OFF")
+
+
+def _settle(path: Path) -> None:
+    """Everything into the one file."""
+    sql = sqlite3.connect(path)
+    sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    sql.execute("PRAGMA journal_mode = DELETE")
+    sql.close()
+    sql = sqlite3.connect(path)
+    sql.execute("PRAGMA journal_mode = WAL")
+    sql.close()
+
+
+def long_view() -> Path:
+    """A conversation whose view holds 20,000 messages."""
+
+    def make(path: Path) -> None:
+        with _engine(path) as engine:
+            conversation = engine.create(NAME)
+            said = messages(LONG)
+            for start in range(0, LONG, 100):
+                conversation.add(said[start : start + 100])
+        _settle(path)
+
+    return made("long.db", make)
+
+
+def long_raw() -> Path:
+    """The same messages in a plain table."""
+
+    def make(path: Path) -> None:
+        sql = connect(path, "OFF")
+        sql.execute(TABLE)
+        sql.execute("BEGIN")
+        rows = (
+            ("0123456789abcdef", number, number, json.dumps({"message": message(number - 1)}), _TIME, _HASH)
+            for number in range(1, LONG + 1)
+        )
+        sql.executemany(INSERT, rows)
+        sql.execute("COMMIT")
+        sql.close()
+        _settle(path)
+
+    return made("long-raw.db", make)
+
+
+_TIME, _HASH = "2026-11-22T10:05:00.000000Z", bytes(range(32))
+
+
+def turns(count: int, view: int = 20) -> Path:
+    """A conversation of so many events, whose view a limit kept to *view* messages."""
+    from openai2 import events as ev
+    from openai2 import turn
+    from openai2.turn import Ask, State
+
+    question = [msgspec.json.encode(message(0))]
+    answer = msgspec.json.encode(message(1))
+    ask = Ask(question=question, model="answer", limit=view)
+    meta = ev.Answer(model="answer", id="chatcmpl-benchmark", finish_reason="stop", seconds=0.5)
+
+    def make(path: Path) -> None:
+        with _engine(path) as engine:
+            conversation = engine.create(NAME)
+            begun: list[turn.Begun] = []
+            version = conversation.version
+
+            def begin(state: State) -> list[ev.Event]:
+                events, request = turn.begin(ask, state)
+                begun.append(request)
+                return events
+
+            def end(state: State) -> list[ev.Event]:
+                return turn.answered(begun.pop(), state, answer, meta)
+
+            def some(tx: Transaction) -> int:
+                last = version
+                for _ in range(1000):
+                    conversation.committing(begin)(tx)
+                    last = conversation.committing(end)(tx)[-1].version
+                    if last >= count:
+                        break
+                return last
+
+            while version < count:
+                version = engine.store.transact(some)
+        _settle(path)
+
+    return made(f"turns-{count}.db", make)
+
+
+def many(count: int = MILLION) -> Path:
+    """A store of so many conversations, each of one message."""
+    from openai2 import events as ev
+    from openai2.engine import Engine
+
+    def make(path: Path) -> None:
+        said = [msgspec.Raw(msgspec.json.encode({"role": "user", "content": f"Note {n}"})) for n in range(100)]
+
+        def fill(engine: Engine) -> None:
+            def some(numbers: range, tx: Transaction) -> None:
+                for number in numbers:
+                    events: list[ev.Event] = [ev.Created(name=f"conversation {number}")]
+                    if number % 10 == 0:
+                        events.append(ev.MessageAdded(message=said[number % 100]))
+                    tx.append(f"{number * 7919 % 10**15:016d}", 0, events, _time(number))
+
+            step = 10_000
+            for start in range(0, count, step):
+                numbers = range(start, min(start + step, count))
+                engine.store.transact(lambda tx, numbers=numbers: some(numbers, tx))  # type: ignore[misc]
+
+        with _engine(path) as engine:
+            fill(engine)
+            engine.conversations(limit=1)  # the list catches up
+        _settle(path)
+
+    return made(f"many-{count}.db", make)
+
+
+def many_raw(count: int = MILLION) -> Path:
+    """A plain table of so many conversations, with an index by the time of their last change."""
+
+    def make(path: Path) -> None:
+        sql = connect(path, "OFF")
+        sql.execute("CREATE TABLE conversations (id TEXT PRIMARY KEY, name TEXT, updated TEXT, messages INTEGER)")
+        sql.execute("BEGIN")
+        sql.executemany(
+            "INSERT INTO conversations VALUES (?, ?, ?, 1)",
+            ((f"{n * 7919 % 10**15:016d}", f"conversation {n}", _time(n)) for n in range(count)),
+        )
+        sql.execute("CREATE INDEX by_update ON conversations (updated)")
+        sql.execute("COMMIT")
+        sql.close()
+        _settle(path)
+
+    return made(f"many-raw-{count}.db", make)
+
+
+def _time(number: int) -> str:
+    seconds, millis = divmod(number, 1000)
+    minutes, second = divmod(seconds, 60)
+    return f"2026-11-22T{10 + minutes // 60:02d}:{minutes % 60:02d}:{second:02d}.{millis:03d}000Z"
+
+
+def texts(count: int) -> Iterator[str]:
+    """So many texts of ten words."""
+    for number in range(count):
+        yield " ".join(message(2 * (number % 5000))["content"].split()[:9]) + f" n{number}"
+
+
+def searchable(count: int = MILLION) -> Path:
+    """A store of so many messages in 1,000 conversations."""
+
+    def make(path: Path) -> None:
+        with _engine(path) as engine:
+            said = texts(count)
+            for number in range(1000):
+                conversation = engine.create(f"conversation {number}")
+                size = count // 1000
+                conversation.add([{"role": "user", "content": next(said)} for _ in range(size)])
+        _settle(path)
+
+    return made(f"searchable-{count}.db", make)
