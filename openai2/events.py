@@ -15,11 +15,16 @@ stretch of the view as it stood: from the message with the id *first* to the one
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 Span = tuple[int, int]
+
+if TYPE_CHECKING:
+    RawOrNone = msgspec.Raw | None
+else:
+    RawOrNone = msgspec.Raw  # which is None by default: msgspec takes "Raw | None" for null alone
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -89,7 +94,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     key: str | None = None
     attempts: list[dict[str, Any]] = []
     choices: list[msgspec.Raw] = []
-    logprobs: msgspec.Raw | None = None
+    logprobs: RawOrNone = None
     reasoning: str | None = None
     stopped: bool = False
     seen: int | None = None
@@ -187,6 +192,7 @@ class RequestStopped(Event, frozen=True, kw_only=True):
     """A request was stopped by its caller, or cut off and its answer kept.
 
     *kept*: what had come joined the view. *reason*: "caller", or "recovered" after a crash.
+    *reasoning* is what the model had thought, where it had not begun to answer.
     """
 
     type: ClassVar[str] = "request_stopped"
@@ -196,6 +202,7 @@ class RequestStopped(Event, frozen=True, kw_only=True):
     key: str | None = None
     attempts: list[dict[str, Any]] = []
     seconds: float | None = None
+    reasoning: str | None = None
 
 
 class RequestFailed(Event, frozen=True, kw_only=True):
@@ -211,7 +218,7 @@ class RequestFailed(Event, frozen=True, kw_only=True):
     message: str = ""
     status: int | None = None
     code: str | None = None
-    partial: msgspec.Raw | None = None
+    partial: RawOrNone = None
     key: str | None = None
     attempts: list[dict[str, Any]] = []
     seconds: float | None = None
