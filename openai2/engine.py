@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from openai2.audit import Heads, Progress, Report
+    from openai2.diff import Diff
+    from openai2.follow import Following
     from openai2.search import Found
 
 
@@ -189,6 +191,36 @@ class Engine:
         return search.find(
             self.store, text, current=current, conversation=conversation, limit=limit, raw=raw
         )
+
+    # -- watching and comparing
+
+    def follow(
+        self, conversation: str | Conversation | None = None, after: int | None = None, *, poll: float = 0.05
+    ) -> Following:
+        """The events that any process appends from now on, for `for` and `async for`; `stop()` ends it.
+
+        Of one *conversation* (a name, an id, or itself), or of the whole store. *after*: go on behind that
+        version of the conversation, or that position of the store, where 0 means all there is; None: now.
+        *poll* is the longest pause between two looks, in seconds. Raises UnknownConversation, BadInput.
+        """
+        from openai2 import follow
+
+        return follow.Following(self, conversation, after, poll)
+
+    def diff(
+        self,
+        a: str | Conversation,
+        b: str | Conversation,
+        versions: tuple[int | None, int | None] = (None, None),
+    ) -> Diff:
+        """Two conversations side by side, aligned by the question they answer, as they stand or stood at
+        *versions*.
+
+        Raises UnknownConversation, UnknownVersion, Refused where they have no question in common.
+        """
+        from openai2 import diff
+
+        return diff.diff(self, a, b, versions)
 
     # -- checking
 

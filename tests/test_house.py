@@ -27,21 +27,21 @@ ROOT = Path(__file__).resolve().parent.parent
 # no two modules import each other, not even late. Names are those after `openai2.`; `x.*` is the package x
 # and all that is in it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "shapes"),
+    ("errors", "shapes", "words"),
     ("events",),
     ("messages", "projection", "decisions", "terms"),
     ("verdicts", "keys", "scrub"),
-    ("turn", "wire", "flow"),
+    ("turn", "wire", "flow", "replay_plan"),
     ("store.*",),
     ("history", "drafts", "references"),
     ("derived", "search"),
     ("recount",),
     ("audit",),
-    ("conversation", "engine"),
+    ("conversation", "engine", "diff", "follow"),
     ("deadline", "faults", "clients", "created", "provider"),
     ("drivers",),
-    ("dialogue",),
-    ("chat", "group", "offline*", "testing"),
+    ("dialogue", "replay"),
+    ("chat", "group", "offline*", "recordings", "testing", "pytest_plugin"),
     ("cli.*",),
     ("__main__",),
 )
@@ -50,7 +50,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 SEES_ONLY = {"store.*": ("errors", "events", "messages", "projection", "terms", "store.*")}
 
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
-CORE = "errors shapes events messages projection decisions terms verdicts keys scrub turn wire flow".split()
+CORE = (
+    "errors shapes words events messages projection decisions terms verdicts keys scrub turn wire flow"
+    " replay_plan"
+).split()
 
 # What the core may import of the standard library; nothing here reaches outside the process.
 PURE = frozenset(
