@@ -74,6 +74,10 @@ types: $(tools) ## mypy and pyright, both strict
 test: lint types ## lint, types and tests
 	@$(bin)/python -m pytest --quiet --numprocesses=auto --maxprocesses=8
 
+.PHONY: torture
+torture: $(tools) ## the tests that take minutes
+	@$(bin)/python -m pytest --quiet --numprocesses=auto --maxprocesses=8 -m torture
+
 .PHONY: wheel
 wheel: $(tools) ## build the wheel and test it with the source out of the way
 	@$(bin)/python tests/wheel.py

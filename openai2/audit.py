@@ -177,9 +177,8 @@ class _Audit:
         found: dict[bytes, list[tuple[bytes, int]]] = {head: [] for head in heads}
         streams = self.streams
         current, stream = b"", Stream()
-        before = done = 0
-        for conversation, version, position, batch, tag, data, time, link in rows:
-            done += 1
+        before = 0
+        for done, (conversation, version, position, batch, tag, data, time, link) in enumerate(rows, 1):
             if not done % _STEP:
                 self.progress(done, total)
             if position != before + 1:
@@ -231,10 +230,10 @@ class _Audit:
             return
         fork = self._forks.get(conversation) or self._left_of_fork(conversation)
         parent = None if fork is None else self.streams.get(fork.parent.encode("utf-8", "replace"))
-        stream.parent = fork
         if fork is None or parent is None or not 1 <= fork.version <= parent.version:
             self._tell_of(stream, conversation, version, position, "it forks from an event that is not there")
             return
+        stream.parent = fork
         stream.base = parent.base + fork.version
         if fork.base != stream.base:
             what = f"it counts on from {fork.base}, its parent's event is number {stream.base}"

@@ -132,6 +132,7 @@ class Recount:
         wanted = self._wanted.get(conversation, set())
         snapshots = self._snapshots.get(conversation, set())
         kept: dict[int, bytes] = {}
+        wrong_snapshots: list[int] = []
         last = (1, 0, 0)  # version, messages and question where the list has come to
         created = updated = ""
         version = 0
@@ -156,13 +157,17 @@ class Recount:
                 if (conversation, version) in self._forked_at:
                     self._handed_on[conversation, version] = kept[version]
             if version in snapshots and scan.snapshot(conversation, version) != pack(view):
-                self._tell("the snapshot at this version is not what the events give", conversation, version)
+                wrong_snapshots.append(version)
             created = created or time
             if position <= self._cursor or version == 1:
                 listed = position <= self._cursor
                 asked = position if tag == "request_started" and listed else last[2]
                 last = (version, len(view) if listed else 0, asked)
                 updated = max(updated, time)
+        if wrong_snapshots:
+            more = f" (nor are {len(wrong_snapshots) - 1} later ones)" if len(wrong_snapshots) > 1 else ""
+            what = f"the snapshot at this version is not what the events give{more}"
+            self._tell(what, conversation, wrong_snapshots[0])
         for version in sorted(snapshots):
             if not 1 <= version <= stream.version:
                 self._tell("there is a snapshot of a version that is not there", conversation, version)

@@ -656,6 +656,8 @@ class SqliteStore:
             yield
         except sqlite3.Error as fault:
             raise _plain(fault, self.name) from fault
+        except UnicodeDecodeError as fault:  # so damaged that SQLite's own message is no text
+            raise DamagedStore("{name} is damaged: it holds text that is not UTF-8", name=self.name) from fault
         except OSError as fault:
             raise StoreUnavailable(
                 "{name} cannot be opened: {reason}", name=self.name, reason=fault.strerror or str(fault)

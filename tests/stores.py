@@ -1,0 +1,99 @@
+"""Stores that tests are about: small ones in which everything has happened once, and ways to damage them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from openai2 import Conversation, Engine, assistant_msg, system_msg, user_msg
+from openai2 import events as ev
+from openai2 import messages as msg
+from openai2 import turn
+
+
+def asked(
+    conversation: Conversation,
+    text: str,
+    answer: str | None,
+    *,
+    limit: int | None = None,
+    retry: bool = False,
+) -> None:
+    """One request on record: answered, or failed where *answer* is None."""
+    begun: list[turn.Begun] = []
+    question = [] if retry else [msg.encode(user_msg(text), "the prompt")]
+
+    def begin(state: turn.State) -> list[ev.Event]:
+        ask = turn.Ask(question=question, model="gpt-test", limit=limit, retry=retry)
+        events, one = turn.begin(ask, state)
+        begun.append(one)
+        return events
+
+    def end(state: turn.State) -> list[ev.Event]:
+        if answer is None:
+            partial = msg.encode(assistant_msg("half an"), "the answer")
+            return turn.failed(begun[0], partial, ev.Answer(), turn.Fault("APIError", "no luck"))
+        given = ev.Answer(model="gpt-test", finish_reason="stop", key="sk-…abcd", seconds=0.5)
+        return turn.answered(begun[0], state, msg.encode(assistant_msg(answer), "the answer"), given)
+
+    conversation.commit(begin)
+    conversation.commit(end)
+
+
+def busy(engine: Engine) -> dict[str, Conversation]:
+    """Conversations in which everything has happened: pins, undo, forks of forks, a group, requests."""
+    main = engine.create("main")
+    main.add([system_msg("be brief"), user_msg("one"), assistant_msg("1")])
+    main.pin(0)
+    asked(main, "two, with ünïcode 二 🎈", "2")
+    side = main.fork("side", at=main.version)
+    asked(main, "three", None)
+    asked(main, "three again", "3", limit=4)
+    main.rollback()
+    main.undo()
+    main.undo()
+    main.redo()
+    main.restore(5)
+    asked(main, "", "a better one", retry=True)
+    main.unpin(0)
+    side.add([user_msg("elsewhere")])
+    deeper = side.fork(at=1)
+    deeper.rename("deeper")
+    deeper.add([user_msg("x" * 300), {"role": "user", "content": [{"type": "text", "text": "part"}]}])
+    asked(deeper, "deep?", "deep.")
+    group = engine.create("group")
+    group.set_role("Ann", "is kind")
+    group.set_role("Bob", "is not")
+    group.commit(lambda state: [ev.RemarkAdded(speaker="Ann", audiences=["Bob"], remark="hello")])
+    group.set_role("Bob", None)
+    group.configure("gpt-test", 7)
+    put_away = engine.create("put away")
+    put_away.add([user_msg("old")])
+    put_away.archive()
+    engine.create()
+    engine.conversations()
+    return {"main": main, "side": side, "deeper": deeper, "group": group, "put away": put_away}
+
+
+def long(engine: Engine, name: str = "long", size: int = 1200) -> Conversation:
+    """A conversation that is long enough for snapshots."""
+    conversation = engine.create(name)
+    for start in range(0, size // 2, 10):
+        numbers = range(start, start + 10)
+        rounds = [(user_msg(f"question {n} " * 5), assistant_msg(f"answer {n} " * 5)) for n in numbers]
+        conversation.add([message for one in rounds for message in one])
+    return conversation
+
+
+@contextmanager
+def plain(path: Path, *, unguarded: bool = False) -> Iterator[sqlite3.Connection]:
+    """The file as any other program sees it; *unguarded*: with the guards on the log taken off."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        if unguarded:
+            triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+            for (name,) in triggers:
+                connection.execute(f"DROP TRIGGER {name}")
+        yield connection
