@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -18,25 +18,72 @@ from openai2.cli import failures
 from openai2.cli.options import conversation_option, db_option, json_option
 from openai2.cli.words import _
 
-#: Where each command lives, in the sections and the order in which `--help` lists them.
-SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    (_("Talk"), (("chat", "talk"), ("newchat", "talk"))),
-    (_("Keys"), (("add_apikey", "keys"), ("read_apikey", "keys"), ("clear_apikey", "keys"))),
-    (_("Look"), (("list", "history"), ("show", "history"), ("log", "log"), ("head", "history"))),
+
+class Row(NamedTuple):
+    """A command: its name, the module whose COMMANDS hold it, and what the list of commands says of it."""
+
+    name: str
+    module: str
+    help: str
+
+
+#: The commands, in the sections and the order in which `--help` lists them.
+SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
+    (
+        _("Talk"),
+        (
+            Row("chat", "talk", _("Go on with the last conversation.")),
+            Row("newchat", "talk", _("Begin a new conversation; the old one stays.")),
+            Row("demo", "demo", _("A guided run of everything; no key is needed.")),
+        ),
+    ),
+    (
+        _("Keys"),
+        (
+            Row("add_apikey", "keys", _("Add an API key; asks for it without one.")),
+            Row("read_apikey", "keys", _("List the API keys, masked.")),
+            Row("clear_apikey", "keys", _("Remove all API keys.")),
+        ),
+    ),
+    (
+        _("Look"),
+        (
+            Row("list", "history", _("List the conversations.")),
+            Row("show", "history", _("Show the messages of a conversation.")),
+            Row("log", "log", _("Tell what happened in a conversation.")),
+            Row("head", "history", _("Print the hash that commits to a conversation.")),
+        ),
+    ),
     (
         _("Go back"),
         (
-            *(("rollback", "change"), ("undo", "change"), ("redo", "change"), ("restore", "change")),
-            *(("pin", "change"), ("unpin", "change")),
+            Row("rollback", "change", _("Take the last N rounds out.")),
+            Row("undo", "change", _("Undo the last N actions.")),
+            Row("redo", "change", _("Take the last N undos back.")),
+            Row("restore", "change", _("Make a conversation what it was at a version.")),
+            Row("pin", "change", _("Keep messages from being removed by a limit.")),
+            Row("unpin", "change", _("Let pinned messages go again.")),
         ),
     ),
     (
         _("Conversations"),
-        (("fork", "branch"), ("rename", "branch"), ("archive", "branch"), ("unarchive", "branch")),
+        (
+            Row("fork", "branch", _("Make a conversation that goes on from here, or from a version.")),
+            Row("rename", "branch", _("Give a conversation a name.")),
+            Row("archive", "branch", _("Put a conversation away.")),
+            Row("unarchive", "branch", _("Take a conversation out of the archive.")),
+        ),
     ),
-    (_("The database"), (("path", "places"),)),
+    (
+        _("The database"),
+        (
+            Row("verify", "archive", _("Prove that no event was changed or removed.")),
+            Row("rebuild", "archive", _("Make the derived tables anew from the events.")),
+            Row("path", "places", _("Say where the database and the keys are.")),
+        ),
+    ),
 )
-HOMES = {name: module for _title, rows in SECTIONS for name, module in rows}
+HOMES = {row.name: row.module for _title, rows in SECTIONS for row in rows}
 
 
 class _PipeClosed(Exception):
@@ -59,10 +106,7 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, rows in SECTIONS:
             with formatter.section(title):
-                commands = [self.get_command(ctx, name) for name, _module in rows]
-                formatter.write_dl(
-                    [(command.name or "", command.get_short_help_str(70)) for command in commands if command]
-                )
+                formatter.write_dl([(row.name, row.help) for row in rows])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -12,7 +12,6 @@ from openai2.cli.words import _
 
 @click.command(
     "fork",
-    short_help=_("Make a conversation that goes on from here, or from a version."),
     help=_(
         "Make a conversation of its own that goes on from REF, or from REF@VERSION, and print its name or "
         "id. What came before is shared, not copied; the old conversation stays as it is."
@@ -33,7 +32,6 @@ def fork(ref: str | None, name: str | None, conversation: str | None, db: str | 
 
 @click.command(
     "rename",
-    short_help=_("Give a conversation a name."),
     help=_("Give the conversation REF the name NAME; an empty NAME takes its name away."),
 )
 @click.argument("ref")
@@ -47,7 +45,6 @@ def rename(ref: str, name: str, db: str | None) -> None:
 
 @click.command(
     "archive",
-    short_help=_("Put a conversation away."),
     help=_("Put a conversation away: `list` leaves it out, and `chat` does not go on with it by itself."),
 )
 @click.argument("ref")
@@ -60,7 +57,6 @@ def archive(ref: str, db: str | None) -> None:
 
 @click.command(
     "unarchive",
-    short_help=_("Take a conversation out of the archive."),
     help=_("Take a conversation out of the archive. `list --all` shows those that are in it."),
 )
 @click.argument("ref")

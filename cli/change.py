@@ -42,7 +42,6 @@ def _show_last(conversation: Conversation) -> None:
 
 @click.command(
     "rollback",
-    short_help=_("Take the last N rounds out."),
     help=_(
         "Take the last N rounds (1 where none is said) out of the conversation, and print the round that "
         "is now last. They stay in the log, and `undo` brings them back."
@@ -62,7 +61,6 @@ def rollback(n: int, conversation: str | None, db: str | None) -> None:
 
 @click.command(
     "undo",
-    short_help=_("Undo the last N actions."),
     help=_("Undo the last N actions (1 where none is said): a round, a rollback, a pin, a restore."),
 )
 @click.argument("n", type=int, default=1)
@@ -79,7 +77,6 @@ def undo(n: int, conversation: str | None, db: str | None) -> None:
 
 @click.command(
     "redo",
-    short_help=_("Take the last N undos back."),
     help=_("Take the last N undos (1 where none is said) back."),
 )
 @click.argument("n", type=int, default=1)
@@ -96,7 +93,6 @@ def redo(n: int, conversation: str | None, db: str | None) -> None:
 
 @click.command(
     "restore",
-    short_help=_("Make a conversation what it was at a version."),
     help=_(
         "Make a conversation again what it was at REF@VERSION (or @VERSION). What came since stays on record."
     ),
@@ -118,7 +114,6 @@ def restore(ref: str, conversation: str | None, db: str | None) -> None:
 @click.command(
     "pin",
     context_settings=_NEGATIVE,
-    short_help=_("Keep messages from being removed by a limit."),
     help=_(
         "Pin the messages at these indexes, as `show` shows them, so that --max-messages leaves them alone. "
         "Negative ones count from the end; those that are pinned may be among them."
@@ -136,7 +131,6 @@ def pin(index: tuple[int, ...], conversation: str | None, db: str | None) -> Non
 @click.command(
     "unpin",
     context_settings=_NEGATIVE,
-    short_help=_("Let pinned messages go again."),
     help=_("Unpin the messages at these indexes; those that are not pinned may be among them."),
 )
 @click.argument("index", type=int, nargs=-1, required=True)

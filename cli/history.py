@@ -40,12 +40,12 @@ from openai2.conversation import Held
 from openai2.engine import Engine
 from openai2.store import Listed
 
-_NARROW = 60  # columns, below which the list tells the day and not the minute
+_NARROW = 60  # columns, below which the list tells the day and not the minute,
+_TIGHT = 44  # and below which it tells no time at all
 
 
 @click.command(
     "list",
-    short_help=_("List the conversations."),
     help=_("List the conversations, those that changed last first; * marks the current one."),
 )
 @click.option("-a", "--all", "every", is_flag=True, help=_("Also those that were archived."))
@@ -70,7 +70,6 @@ def list_(every: bool, limit: int | None, as_json: bool, db: str | None) -> None
 
 @click.command(
     "show",
-    short_help=_("Show the messages of a conversation."),
     help=_("Show the messages of a conversation as they stand, or stood, with their indexes and pins."),
 )
 @click.argument("ref", required=False)
@@ -95,20 +94,24 @@ def show(ref: str | None, conversation: str | None, as_json: bool, db: str | Non
 
 @click.command(
     "head",
-    short_help=_("Print the hash that commits to a conversation."),
     help=_(
         "Print a conversation's id, version and head: the hash of its last event, which commits to all "
-        "that came before. Kept elsewhere, it proves later that nothing was cut off."
+        "that came before. Kept elsewhere, it lets `verify --heads` find out whether a tail was cut off."
     ),
 )
 @click.argument("ref", required=False)
+@click.option("-a", "--all", "every", is_flag=True, help=_("Of all conversations, a line each."))
 @conversation_option
 @db_option
-def head(ref: str | None, conversation: str | None, db: str | None) -> None:
+def head(ref: str | None, every: bool, conversation: str | None, db: str | None) -> None:
     """Print the head."""
     with engine_to_look(db) as engine:
-        found = refs.find_today(engine, ref or conversation)
-        out(f"{found.id} {found.version} {found.head}")
+        if every:
+            found = [engine.open(line.id) for line in engine.conversations(archived=None)]
+        else:
+            found = [refs.find_today(engine, ref or conversation)]
+        for opened in found:
+            out(f"{opened.id} {opened.version} {opened.head}")
 
 
 def out_json(value: object) -> None:
@@ -148,14 +151,10 @@ def _list_lines(engine: Engine, listed: list[Listed]) -> Iterator[str]:
     rows = [["  " + _("id"), _("size"), _("changed"), _("conversation")]]
     for line in listed:
         mark = "* " if current is not None and current.id == line.id else "  "
-        rows.append(
-            [
-                mark + line.id[:8],
-                str(line.messages),
-                local(line.updated).strftime(moment),
-                _title(engine, line),
-            ]
-        )
+        when = local(line.updated).strftime(moment)
+        rows.append([mark + line.id[:8], str(line.messages), when, _title(engine, line)])
+    if columns < _TIGHT:
+        rows = [[mark, size, title] for mark, size, _when, title in rows]
     for place, text in enumerate(table(rows, columns, right=frozenset({1}))):
         yield paint(text, "dim") if not place else text
 

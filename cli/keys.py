@@ -23,7 +23,6 @@ from openai2.keys import fingerprint, mask
 @click.command(
     "add_apikey",
     context_settings={"ignore_unknown_options": True},
-    short_help=_("Add an API key; asks for it without one."),
     help=_(
         "Add an API KEY to those that chats use. With several keys the chats share the load among them.\n\n"
         "Without KEY it is asked for, unseen, or read as a line from a pipe: other people on the machine "
@@ -48,7 +47,6 @@ def add_apikey(key: tuple[str, ...]) -> None:
 
 @click.command(
     "read_apikey",
-    short_help=_("List the API keys, masked."),
     help=_("List the API keys that are kept: each masked, and the fingerprint that the log names it by."),
 )
 @click.option("--reveal", is_flag=True, help=_("Show the keys whole, one a line."))
@@ -65,7 +63,6 @@ def read_apikey(reveal: bool) -> None:
 
 @click.command(
     "clear_apikey",
-    short_help=_("Remove all API keys."),
     help=_("Remove all API keys that are kept."),
 )
 def clear_apikey() -> None:

@@ -27,7 +27,6 @@ from openai2.store import Reader
 
 @click.command(
     "log",
-    short_help=_("Tell what happened in a conversation."),
     help=_(
         "Tell what happened in a conversation, the newest last: who said what, what a rollback took away, "
         "and of each answer the model, the key that paid (its fingerprint), tokens and seconds.\n\n"
@@ -171,7 +170,7 @@ def _paid(key: str | None, seconds: float | None, attempts: list[dict[str, objec
     if key is not None:
         facts.append(_("key {key}", key=key))
     if seconds is not None:
-        facts.append(_("{seconds} s", seconds=f"{seconds:.1f}"))
+        facts.append(_("{seconds} s", seconds=f"{seconds:.2f}"))
     if attempts:
         facts.append(counted("after {n} failed try", "after {n} failed tries", len(attempts)))
     return facts

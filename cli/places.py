@@ -12,7 +12,6 @@ from openai2.cli.words import _
 
 @click.command(
     "path",
-    short_help=_("Say where the database and the keys are."),
     help=_(
         "Say where things are. With WHAT (database, keys or history) only that path is printed, "
         'as for: sqlite3 "$(openai2 path database)"'

@@ -116,7 +116,7 @@ def table(rows: Sequence[Sequence[str]], columns: int, right: frozenset[int] = f
         for place, cell in enumerate(row[:-1]):
             blank = " " * (wide[place] - width(cell))
             line += (blank + cell if place in right else cell + blank) + "  "
-        yield (line + clip(row[-1], max(8, columns - width(line)))).rstrip()
+        yield (line + clip(row[-1], max(4, columns - width(line)))).rstrip()
 
 
 # -- streams
@@ -146,7 +146,8 @@ def out(line: str = "", end: str = "\n") -> None:
 def note(line: str) -> None:
     """A line on standard error: whatever is neither an answer nor a result that was asked for."""
     sys.stdout.flush()
-    sys.stderr.write(paint(visible(line), "dim", sys.stderr) + "\n")
+    for part in fold(visible(line), screen()) if is_terminal(sys.stderr) else (visible(line),):
+        sys.stderr.write(paint(part, "dim", sys.stderr) + "\n")
     sys.stderr.flush()
 
 

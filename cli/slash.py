@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from openai2.cli.history import message_lines
-from openai2.cli.render import note, out, pad
+from openai2.cli.render import fold, note, out, pad, screen
 from openai2.cli.session import Session
 from openai2.cli.words import _, counted
 from openai2.errors import BadInput
@@ -63,10 +63,15 @@ def is_command(line: str) -> bool:
 
 @row("help", "", _("list these commands"))
 def _help(session: Session, arguments: Sequence[str]) -> None:
-    wide = max(len(f"/{entry.name} {entry.arguments}") for entry in ROWS.values())
-    for entry in ROWS.values():
-        out(f"{pad(f'/{entry.name} {entry.arguments}', wide)}  {entry.help}")
-    out(_("Alt-Enter begins another line; Ctrl-C stops an answer; // begins a question with a slash."))
+    names = [f"/{entry.name} {entry.arguments}".rstrip() for entry in ROWS.values()]
+    wide = max(map(len, names)) + 2
+    columns = screen()
+    for name, entry in zip(names, ROWS.values(), strict=True):
+        first, *rest = fold(entry.help, max(columns - wide, 12))
+        out(pad(name, wide) + first)
+        for line in rest:
+            out(" " * wide + line)
+    note(_("Alt-Enter begins another line; Ctrl-C stops an answer; // begins a question with a slash."))
 
 
 @row("history", "", _("show the messages, with their indexes and pins"))

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from openai2.chat import Chat
-from openai2.cli import opening
 from openai2.cli.failures import INTERRUPTED, warn
 from openai2.cli.options import db_option
 from openai2.cli.render import is_terminal
 from openai2.cli.words import _
 from openai2.errors import BadInput
+
+if TYPE_CHECKING:
+    from openai2.chat import Chat
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,7 +64,6 @@ def _options(command: F) -> F:
 
 @click.command(
     "chat",
-    short_help=_("Go on with the last conversation."),
     help=_("Go on with the conversation last chatted in; with none yet, begin one.") + _MORE,
 )
 @click.option(
@@ -75,24 +75,25 @@ def _options(command: F) -> F:
 @_options
 def chat(prompt: str | None, **options: Any) -> None:
     """Go on with a conversation."""
-    _talk(prompt, opening.Wishes(**options), fresh=False)
+    _talk(prompt, options, fresh=False)
 
 
 @click.command(
     "newchat",
-    short_help=_("Begin a new conversation; the old one stays."),
     help=_("Begin a new conversation. The old one stays as it is, and `chat -c` goes on with it.") + _MORE,
 )
 @click.option("-c", "--conversation", metavar="NAME", help=_("Give the new conversation this name."))
 @_options
 def newchat(prompt: str | None, **options: Any) -> None:
     """Begin a conversation."""
-    _talk(prompt, opening.Wishes(**options), fresh=True)
+    _talk(prompt, options, fresh=True)
 
 
-def _talk(prompt: str | None, wishes: opening.Wishes, *, fresh: bool) -> None:
+def _talk(prompt: str | None, options: dict[str, Any], *, fresh: bool) -> None:
     question = _question(prompt)
-    with opening.opened(wishes, fresh=fresh) as opened:
+    from openai2.cli import opening
+
+    with opening.opened(opening.Wishes(**options), fresh=fresh) as opened:
         if question is None:
             from openai2.cli import repl
 
