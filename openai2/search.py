@@ -28,6 +28,7 @@ from openai2.history import Lineage
 from openai2.shapes import is_whole
 from openai2.store import Listed, Reader, Store
 from openai2.store import search as index
+from openai2.store.aside import Aside
 
 #: Seconds between two batches, so that other writers get their turn.
 _BREATH = 0.01
@@ -102,7 +103,7 @@ def find(
     if limit is not None and not is_whole(limit, 1):
         raise BadInput("the limit is 1 or more, not {limit}", limit=limit)
     complete = bring_up(store)
-    with closing(index.Aside()) as aside:
+    with closing(Aside()) as aside:
         if raw:
             aside.check(query)
         with store.reading(still=True) as reader:
@@ -159,7 +160,7 @@ class _Scope:
         """The wanted ones among the hits, still without snippets."""
         for hit in hits:
             place = index.place(self._reader, hit.position)
-            if self._inside is not None and not self._is_inside(place):
+            if place is None or (self._inside is not None and not self._is_inside(place)):
                 continue
             holder = self._holder(place) if self._current else place.conversation
             if holder is not None:
@@ -172,12 +173,14 @@ class _Scope:
         return upto is None or place.version <= upto
 
     def _told(self, hit: index.Hit, place: index.Place, holder: str) -> Iterator[Found]:
-        """The message; nothing where its content is gone without the index being told."""
-        (_, _, data), *_ = self._reader.data(place.conversation, [place.version])
-        if not data:
+        """The message; nothing where its content is gone, or damaged, without the index being told."""
+        (_, tag, data), *_ = self._reader.data(place.conversation, [place.version])
+        try:
+            added = ev.decode(tag, data)
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        added = ev.decode("message_added", data)
-        assert isinstance(added, ev.MessageAdded)
+        if not isinstance(added, ev.MessageAdded):
+            return
         message = msg.decode(bytes(added.message))
         number = self._base(place.conversation) + place.version
         if holder == place.conversation:

@@ -39,6 +39,7 @@ _clusters = re.compile(
     ".[\u0300-\u036f\u1160-\u11ff\u20d0-\u20ff\u3099\u309a\uff9e\uff9f]*", re.DOTALL
 ).findall
 _no_text = re.compile("[\x00\ud800-\udfff]")
+_unmarkable = re.compile(f"[\x00{OPEN}{CLOSE}]")  # FTS5 ends what it marks at a NUL
 _raw_pieces = re.compile('"((?:[^"]|"")*)"|[0-9A-Za-z_\x1a\x80-\U0010ffff]+')
 _ends = re.compile(r"[\s,.;:!?，。；：！？、]")
 
@@ -103,7 +104,7 @@ def _cut_cluster(cluster: str) -> str:
 
 def markable(text: str) -> str:
     """The text cut so that `spans` finds back from it: as by `cut`, but for the number of spaces."""
-    text = text.replace(OPEN, " ").replace(CLOSE, " ")
+    text = _unmarkable.sub(" ", text)
     return text if text.isascii() else "".join(map(_cut_cluster, _clusters(text)))
 
 
@@ -119,7 +120,7 @@ def spans(text: str, marked: str) -> Spans:
     if text.isascii() or not places:
         return places
     clusters = _clusters(text)
-    cut_starts = list(accumulate((len(_cut_cluster(cluster)) for cluster in clusters), initial=0))
+    cut_starts = list(accumulate(map(len, map(_cut_cluster, clusters)), initial=0))
     starts = list(accumulate(map(len, clusters), initial=0))
     return [
         (starts[bisect_right(cut_starts, first) - 1], starts[bisect_right(cut_starts, end - 1)])

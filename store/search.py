@@ -16,14 +16,14 @@ Rules:
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import msgspec
 
 from openai2 import messages, terms
-from openai2.errors import BadInput, DamagedStore, StoreUnavailable
+from openai2.errors import DamagedStore, StoreUnavailable
 from openai2.store import schema
 from openai2.store.sqlite import Reader, Transaction
 
@@ -112,14 +112,14 @@ def bring_on(tx: Transaction) -> int:
         tx.sql.execute("DELETE FROM cursors WHERE name LIKE 'search%'")
         after = 0
     end = tx.last_position()
-    batch, upto = _batch(tx, after, end)
+    batch, upto = batch_of(tx, after, end)
     with _plain_errors():
         tx.sql.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", batch)
     tx.put_cursor(CURSOR, upto)
     return upto
 
 
-def _batch(reader: Reader, after: int, end: int) -> tuple[list[tuple[int, str]], int]:
+def batch_of(reader: Reader, after: int, end: int) -> tuple[list[tuple[int, str]], int]:
     """(position, cut text) of the next messages, and the position that this reaches."""
     batch: list[tuple[int, str]] = []
     size = 0
@@ -146,8 +146,10 @@ def forget(tx: Transaction, events: Iterable[tuple[str, int]]) -> None:
     """
     upto = reached(tx)
     if upto is None:
-        # What may be left of an index that nobody reads is not left to chance.
-        schema.drop_search(tx.sql)
+        # An index that nobody reads may still hold the words.
+        if tx.sql.execute("SELECT 1 FROM sqlite_master WHERE name = 'search'").fetchone():
+            check_fts5(tx.sql)
+            schema.drop_search(tx.sql)
         return
     gone: list[tuple[int, str]] = []
     for conversation, version in events:
@@ -201,12 +203,12 @@ class Place(NamedTuple):
     time: str
 
 
-def place(reader: Reader, position: int) -> Place:
-    """Where the event at that position belongs."""
+def place(reader: Reader, position: int) -> Place | None:
+    """Where the event at that position belongs; None where there is none any more."""
     row = reader.sql.execute(
         "SELECT conversation, version, time FROM events WHERE position = ?", (position,)
     ).fetchone()
-    return Place(*row)
+    return row and Place(*row)
 
 
 def stretch(reader: Reader, first: str, last: str) -> tuple[int, int]:
@@ -220,9 +222,10 @@ def stretch(reader: Reader, first: str, last: str) -> tuple[int, int]:
     return start or 0, end
 
 
+# By two columns FTS5 cannot sort: SQLite then keeps the best few while it goes, which is twice as fast as
+# FTS5's own ORDER BY rank, which sorts them all.
 _RANKED = (
     "SELECT rowid, rank FROM search WHERE search MATCH ? AND rowid BETWEEN ? AND ?"
-    # FTS5 is told of no order: SQLite then keeps the best of them, rather than sort them all.
     " ORDER BY rank, rowid DESC LIMIT ?"
 )
 
@@ -235,75 +238,12 @@ def hits(
         return
     check_fts5(reader.sql)
     with _plain_errors():
-        yield from _ranked(reader.sql, query, first, last, limit)
+        yield from ranked(reader.sql, query, first, last, limit)
 
 
-def _ranked(sql: sqlite3.Connection, query: str, first: int, last: int, limit: int | None) -> Iterator[Hit]:
+def ranked(sql: sqlite3.Connection, query: str, first: int, last: int, limit: int | None) -> Iterator[Hit]:
+    """The same in any database that has such an index."""
     return map(Hit._make, sql.execute(_RANKED, (query, first, last, -1 if limit is None else limit)))
-
-
-# The same words as in the index, but with the text, so that FTS5 can say where they stand.
-_SHOWN = schema.SEARCH.replace("search", "shown").replace("content = '', ", "")
-
-
-class Aside:
-    """An index in a database of its own, which is gone when it is closed.
-
-    It says whether a query can be read, marks what was found, and holds what the store's own index has
-    not read yet where the store cannot be written to. It spills to the disk where it grows.
-    """
-
-    def __init__(self) -> None:
-        self._sql = sqlite3.connect("", isolation_level=None)
-        check_fts5(self._sql)
-        self._sql.execute("PRAGMA synchronous = OFF")
-        self._sql.execute(_SHOWN)
-        self.holds_rest = False
-
-    def close(self) -> None:
-        """Give the space back."""
-        self._sql.close()
-
-    def check(self, query: str) -> None:
-        """Raise BadInput where FTS5 cannot read the query."""
-        try:
-            self._sql.execute("SELECT 1 FROM shown WHERE shown MATCH ?", (query,)).fetchone()
-        except sqlite3.OperationalError as fault:
-            raise BadInput(
-                "the query cannot be read: {reason}", reason=str(fault).removeprefix("fts5: ")
-            ) from None
-
-    def take_rest(self, reader: Reader) -> None:
-        """Index what the store's own index has not read."""
-        after, end = reached(reader) or 0, reader.last_position()
-        self._sql.execute(schema.SEARCH)
-        self.holds_rest = True
-        self._sql.execute("BEGIN")
-        while after < end:
-            batch, after = _batch(reader, after, end)
-            self._sql.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", batch)
-        self._sql.execute("COMMIT")
-
-    def hits(self, query: str, first: int = 0, last: int = 1 << 62) -> Iterator[Hit]:
-        """What was taken, in the order of `hits`; the ranks are those of this part alone."""
-        if self.holds_rest:
-            yield from _ranked(self._sql, query, first, last, None)
-
-    def marks(self, query: str, texts: Sequence[str]) -> list[terms.Spans]:
-        """Where in each of the texts the words of the query stand."""
-        self._sql.execute("BEGIN")
-        self._sql.executemany(
-            "INSERT INTO shown (rowid, text) VALUES (?, ?)",
-            [(row, terms.markable(text)) for row, text in enumerate(texts)],
-        )
-        found = dict(
-            self._sql.execute(
-                "SELECT rowid, highlight(shown, 0, ?, ?) FROM shown WHERE shown MATCH ?",
-                (terms.OPEN, terms.CLOSE, query),
-            ).fetchall()
-        )
-        self._sql.execute("ROLLBACK")
-        return [terms.spans(text, found.get(row, "")) for row, text in enumerate(texts)]
 
 
 @contextmanager
