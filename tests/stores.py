@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from openai2 import Conversation, Engine, assistant_msg, system_msg, user_msg
+from openai2 import Conversation, Engine, assistant_msg, system_msg, turn, user_msg
 from openai2 import events as ev
 from openai2 import messages as msg
-from openai2 import turn
 
 
 def asked(

@@ -48,7 +48,7 @@ _ATTACKS = [
     "DELETE FROM events",
     "DELETE FROM events WHERE position = 6",
     "DELETE FROM events ORDER BY position DESC LIMIT 1",
-    "WITH last AS (SELECT max(position) AS p FROM events) DELETE FROM events WHERE position IN (SELECT p FROM last)",
+    "WITH last AS (SELECT 6 AS p) DELETE FROM events WHERE position IN (SELECT p FROM last)",
     *(
         f"UPDATE {verb} events SET {change} WHERE position = 2"
         for verb in ("", "OR REPLACE", "OR IGNORE", "OR FAIL", "OR ROLLBACK", "OR ABORT")
