@@ -134,8 +134,9 @@ class Tour:
 
     def _log(self, chat: Chat, last: int) -> None:
         with self._engine.store.reading() as reader:
-            for line in _told(Story(reader, chat.conversation.id, None), last):
-                out(f"  {line}")
+            lines = list(_told(Story(reader, chat.conversation.id, None), last))
+        for line in lines:
+            out(f"  {line}")
 
     def _path(self) -> str:
         return visible(self._engine.store.name)

@@ -60,8 +60,9 @@ def is_unexpected(error: BaseException) -> bool:
 
 def is_of_the_api(error: BaseException) -> bool:
     """Whether it is one of the `openai` package's; where that was never imported, none can be."""
-    package: Any = sys.modules.get("openai")
-    return package is not None and isinstance(error, package.OpenAIError)
+    # Another thread may be in the middle of the import.
+    base: Any = getattr(sys.modules.get("openai"), "OpenAIError", None)
+    return base is not None and isinstance(error, base)
 
 
 def silence_the_pipe() -> None:

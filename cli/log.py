@@ -44,8 +44,9 @@ def log(ref: str | None, last: int | None, conversation: str | None, as_json: bo
         place = refs.find(engine, ref or conversation)
         with engine.store.reading() as reader:
             story = Story(reader, place.conversation.id, place.version)
-            for line in story.objects(last) if as_json else story.lines(last):
-                out(line)
+            lines = list(story.objects(last) if as_json else story.lines(last))
+    for line in lines:  # whoever reads slowly keeps no reader of the store waiting
+        out(line)
 
 
 class Story:

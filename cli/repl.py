@@ -5,10 +5,8 @@ Rule: whatever a line leads to, the prompt comes back, unless leaving was asked 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
-from openai2 import provider
 from openai2.chat import Chat
 from openai2.cli import failures, recovery, slash
 from openai2.cli.answering import Answers
@@ -20,8 +18,6 @@ from openai2.cli.words import _
 
 def converse(chat: Chat) -> None:
     """Talk until the person leaves."""
-    # The openai package takes a second to import: let that pass while the person is typing.
-    threading.Thread(target=provider.load, name="openai2-load", daemon=True).start()
     with Answers() as answers:
         session = Session(chat, answers)
         session.introduce()

@@ -6,6 +6,10 @@ Rule: the session knows the chat and how an answer is shown; it does not know wh
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
+
+from openai2 import provider
 from openai2.chat import Chat
 from openai2.cli.answering import Answers, Screen
 from openai2.cli.render import clip, note, one_line, screen
@@ -18,13 +22,18 @@ class Session:
     def __init__(self, chat: Chat, answers: Answers) -> None:
         self.chat = chat
         self.answers = answers
+        # The openai package takes a second to import: let that pass while the person is typing.
+        self._loading = threading.Thread(target=_load, name="openai2-load", daemon=True)
+        self._loading.start()
 
     def ask(self, text: str) -> None:
         """Ask, and show the answer as it arrives. Raises what a failed request raises."""
+        self._loading.join()
         self.answers.receive(self.chat.async_stream_request(text), Screen())
 
     def ask_again(self) -> None:
         """Ask the last question again; the old answer makes way for the new one."""
+        self._loading.join()
         self.answers.receive(self.chat.async_stream_retry(), Screen())
 
     def introduce(self) -> None:
@@ -45,3 +54,8 @@ class Session:
         """Show the round that is last now."""
         if last := one_line(str(self.chat.conversation.last_round())):
             note(clip(last, screen() - 1))
+
+
+def _load() -> None:
+    with suppress(Exception):  # the first question meets it too, and says so in its place
+        provider.load()

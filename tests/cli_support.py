@@ -1,0 +1,158 @@
+"""How the tests run the command: in this process, in one of its own, or on a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pexpect
+import pyte
+from click.testing import CliRunner, Result
+
+import openai2
+from openai2.cli import cli
+
+PATIENCE = 60.0  # seconds; for a machine that has other things to do
+NOTICE = "（离线应答，不是语言模型）你说的是："
+
+assert openai2.__file__
+#: Where this openai2 was found, so that a process of its own finds the same one.
+FOUND_IN = str(Path(openai2.__file__).resolve().parent.parent)
+COMMAND = [sys.executable, "-m", "openai2"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of the test, for a process of its own."""
+    return {**os.environ, "PYTHONPATH": FOUND_IN, "PYTHONIOENCODING": "utf-8", **more}
+
+
+def run(*args: str, input: bytes | str = b"", **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command; *input* comes through a pipe."""
+    raw = input.encode() if isinstance(input, str) else input
+    done = subprocess.run(
+        [*COMMAND, *args],
+        input=raw,
+        env=environment(**more),
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def invoke(*args: str, input: str | bytes | None = None) -> Result:
+    """Run the command in this process: quicker, and enough where no terminal or signal plays a part."""
+    return CliRunner().invoke(cli, list(args), input=input)
+
+
+def ok(*args: str, input: str | bytes | None = None) -> str:
+    """What the command prints, which must have gone well."""
+    result = invoke(*args, input=input)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*args: str, status: int = 1, input: str | bytes | None = None) -> str:
+    """The one line that the command says no with."""
+    result = invoke(*args, input=input)
+    assert result.exit_code == status, result.output
+    lines = result.stderr.strip().split("\n")
+    assert lines[-1].startswith("openai2: "), result.output
+    assert "Traceback" not in result.output
+    return lines[-1].removeprefix("openai2: ")
+
+
+class Terminal:
+    """The command on a terminal of its own, and what a person would see there."""
+
+    def __init__(self, *args: str, columns: int = 80, rows: int = 60, **more: str) -> None:
+        self.screen = pyte.Screen(columns, rows)
+        self._stream = pyte.Stream(self.screen)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads forks
+            self.child: pexpect.spawn[str] = pexpect.spawn(
+                COMMAND[0],
+                [*COMMAND[1:], *args],
+                env=environment(**{"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **more}),  # type: ignore[arg-type]
+                dimensions=(rows, columns),
+                encoding="utf-8",
+                timeout=PATIENCE,
+            )
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.child.close(force=True)
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines on the screen, without the empty ones at the end."""
+        lines = [line.rstrip() for line in self.screen.display]
+        while lines and not lines[-1]:
+            lines.pop()
+        return lines
+
+    def until(self, seen: Callable[[list[str]], bool], what: str) -> Terminal:
+        """Read until the screen is as wanted."""
+        end = time.monotonic() + PATIENCE
+        while not seen(self.lines):
+            assert time.monotonic() < end, f"no {what} on the screen:\n" + "\n".join(self.lines)
+            try:
+                self._stream.feed(self.child.read_nonblocking(4096, timeout=1))
+            except pexpect.TIMEOUT:
+                continue
+            except pexpect.EOF:
+                assert seen(self.lines), f"it ended with no {what} on the screen:\n" + "\n".join(self.lines)
+        return self
+
+    def shows(self, text: str) -> Terminal:
+        """Wait until *text* stands somewhere on the screen; a line's end there is no break in it."""
+        return self.until(lambda lines: text in "\n".join(lines) or text in "".join(lines), repr(text))
+
+    def says(self, line: str) -> Terminal:
+        """Wait until a line of the screen is *line*."""
+        return self.until(lambda lines: line in lines, f"line {line!r}")
+
+    def ready(self) -> Terminal:
+        """Wait for an empty prompt."""
+        return self.until(lambda lines: bool(lines) and lines[-1] == ">", "prompt")
+
+    def types(self, text: str) -> Terminal:
+        """Type, without Enter."""
+        self.child.send(text)
+        return self
+
+    def enters(self, text: str) -> Terminal:
+        """Type a line at an empty prompt, and send it once the screen shows it."""
+        self.ready()
+        self.child.send(text)
+        shown = re.sub(r"\s+", "", text)
+        self.until(lambda lines: shown in re.sub(r"\s+", "", "".join(lines)), f"echo of {text!r}")
+        self.child.send("\r")
+        return self
+
+    def ends(self) -> int:
+        """Wait for the end; the exit status."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            try:
+                self._stream.feed(self.child.read_nonblocking(4096, timeout=1))
+            except pexpect.TIMEOUT:
+                continue
+            except pexpect.EOF:
+                break
+        self.child.wait()
+        assert self.child.exitstatus is not None
+        return self.child.exitstatus
+
+
+def contents(messages: Sequence[dict[str, str]]) -> list[str]:
+    """The texts of messages."""
+    return [message["content"] for message in messages]
