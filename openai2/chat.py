@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openai2 import clients, faults
 from openai2 import messages as msg
-from openai2 import provider
-from openai2.dialogue import Dialogue
+from openai2.dialogue import RETRIES, Dialogue
 from openai2.keys import AKPool
 from openai2.turn import Ask
 
@@ -27,7 +27,15 @@ class Chat(Dialogue):
       that are not pinned leave first;
     - *db*: where the log is kept, as a path, a URL, a store or an `Engine`; None keeps it in memory;
     - *conversation*: a name or full id in *db*, continued if it is there, made if it is not;
+    - *send_reasoning*: what a model thought (`reasoning_content`, `reasoning`) stays in its message and is
+      sent back with it; else it is kept in the answer's event only;
+    - *use_create*: call `chat.completions.create` itself, for tools that watch it (where it was patched, it
+      is called anyway);
     - further options are those of `openai.OpenAI` and of `chat.completions.create`.
+
+    *timeout* bounds a whole request, its retries and waits included; of a stream, the time until the next
+    piece of the answer. *max_retries* (2) says how often a fault of the server (no connection, 5xx) and,
+    with a single key, a 429 are tried again. A pool turns to its next key at once, whatever that number.
 
     A failed request raises the `openai` exception and leaves the view as it was; the log keeps the
     question and why it failed. A Chat may be used by any number of threads and tasks.
@@ -56,6 +64,7 @@ class Chat(Dialogue):
         """Ask, and hand out the answer's text as it arrives. Arguments and errors as `request`.
 
         A caller that leaves early keeps what came: it is the answer of that round, marked as stopped.
+        *on_reasoning*, a function, is told what the model thinks, piece by piece as it comes.
         """
         return self._drive(self._ask(text, parts, options, stream=True), options)
 
@@ -110,23 +119,29 @@ class Chat(Dialogue):
     def dalle(self, *args: Any, **options: Any) -> ImagesResponse:
         """Generate images: `images.generate` of the client, with this chat's key."""
         key = self._one_key()
+        retries = self._client_options.get("max_retries", RETRIES)
         try:
-            pictures: ImagesResponse = provider.client(key, self._client_options).images.generate(
-                *args, **options
-            )
+            api = clients.client(key, self._client_options).with_options(max_retries=retries)
+            pictures: ImagesResponse = api.images.generate(*args, **options)
         except Exception as error:  # noqa: BLE001 - whatever it is, no key is to travel in it
-            raise _cleaned(error, key) from error.__cause__
-        return pictures
+            failure = _cleaned(error, key)
+        else:
+            return pictures
+        raise failure from failure.__cause__
 
     async def async_dalle(self, *args: Any, **options: Any) -> ImagesResponse:
         """`dalle`, awaited."""
         key = self._one_key()
+        retries = self._client_options.get("max_retries", RETRIES)
         try:
-            client = await provider.async_client(key, self._client_options)
-            pictures: ImagesResponse = await client.images.generate(*args, **options)
+            shared = await clients.async_client(key, self._client_options)
+            api = shared.with_options(max_retries=retries)
+            pictures: ImagesResponse = await api.images.generate(*args, **options)
         except Exception as error:  # noqa: BLE001 - whatever it is, no key is to travel in it
-            raise _cleaned(error, key) from error.__cause__
-        return pictures
+            failure = _cleaned(error, key)
+        else:
+            return pictures
+        raise failure from failure.__cause__
 
     # -- inside
 
@@ -146,4 +161,6 @@ class Chat(Dialogue):
 
 
 def _cleaned(error: Exception, key: str | None) -> BaseException:
-    return provider.fault_of(error, key).error or error
+    if not isinstance(error, faults.expected()):
+        return error  # a mistake in the call, which was not sent
+    return faults.fault_of(error, [key] if key else []).error or error

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from openai2 import decisions, drivers, provider
+from openai2 import decisions, drivers, faults, provider
 from openai2 import events as ev
 from openai2.conversation import Conversation
 from openai2.engine import Engine
@@ -22,6 +22,7 @@ from openai2.errors import NoKey
 from openai2.flow import Keys, OneKey, Policy, converse
 from openai2.keys import AKPool, check_key
 from openai2.messages import Message, Round
+from openai2.shapes import is_whole
 from openai2.store import Draft, Store
 from openai2.turn import Ask
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "gpt-4o-mini"
 #: What the openai package does where nothing else is said.
-_RETRIES, _PATIENCE = 2, 600.0
+RETRIES, _PATIENCE = 2, 600.0
 _OTHER_CREDENTIALS = frozenset(("workload_identity", "provider", "admin_api_key"))
 
 Key = str | AKPool | Callable[[], str] | None
@@ -50,9 +51,13 @@ class Dialogue:
         msg_max_count: int | None = None,
         db: str | os.PathLike[str] | Store | Engine | None = None,
         conversation: str | Conversation | None = None,
+        send_reasoning: bool = False,
+        use_create: bool = False,
         **options: Any,
     ) -> None:
         self._keys = _keys(api_key)
+        self.send_reasoning = send_reasoning
+        self.use_create = use_create
         self.model = model
         self.MsgMaxCount = decisions.check_limit(MsgMaxCount if msg_max_count is None else msg_max_count)
         self._client_options, self._create_options = provider.split(provider.given(options))
@@ -189,18 +194,22 @@ class Dialogue:
         """The Ask, and *options* completed by those of this chat."""
         if "stream" in options:
             raise TypeError("whether to stream is said by the method: request or stream_request")
+        on_reasoning = options.pop("on_reasoning", None)
+        if on_reasoning is not None and not callable(on_reasoning):
+            raise TypeError("on_reasoning is a function that takes a str")
         chosen = {**self._create_options, **provider.given(options)}
         _, create = provider.split(chosen, call=True)
         provider.check_create_options(create)
         model = create.pop("model", self.model)
         options.clear()
-        options.update({**chosen, "model": model})
+        options.update({**chosen, "model": model, "on_reasoning": on_reasoning})
         return Ask(
             question=question,
             model=model,
             options=provider.on_record(create),
             stream=stream,
             limit=self.MsgMaxCount,
+            send_reasoning=self.send_reasoning,
             **more,
         )
 
@@ -209,42 +218,54 @@ class Dialogue:
         create.pop("model", None)
         client = {**self._client_options, **client}
         keys = self._keys or _the_environments_key(client)
-        retries = client.get("max_retries", _RETRIES)
-        if isinstance(keys, AKPool):
-            client["max_retries"] = 0  # the pool is the only one that tries again
-        timeout = create.get("timeout", client.get("timeout"))
+        retries = client.pop("max_retries", RETRIES)
         policy = Policy(
             clock=time.monotonic,
             wall=time.time,
             random=random.random,
-            retries=retries if isinstance(retries, int) else _RETRIES,
-            patience=float(timeout) if isinstance(timeout, (int, float)) else _PATIENCE,
+            retries=retries if is_whole(retries, 0) else RETRIES,
+            patience=_patience(create.get("timeout", client.get("timeout", _PATIENCE))),
+            secrets=tuple(faults.secrets_in(client, create)),
         )
         return keys, policy, client, create
 
-    def _run(self, ask: Ask, options: dict[str, Any]) -> str:
-        running = self._drive(ask, options)
+    def _run(self, ask: Ask, options: dict[str, Any], said: list[bytes] | None = None) -> str:
+        running = self._drive(ask, options, said)
         while True:
             try:
                 next(running)
             except StopIteration as end:
                 return str(end.value)
 
-    def _drive(self, ask: Ask, options: dict[str, Any]) -> Generator[str, None, str]:
+    def _drive(
+        self, ask: Ask, options: dict[str, Any], said: list[bytes] | None = None
+    ) -> Generator[str, None, str]:
+        on_reasoning = options.pop("on_reasoning", None)
         keys, policy, client, create = self._prepare(options)
-        exchange = provider.Exchange(client, create)
-        return drivers.drive(converse(ask, keys, policy), self.conversation, exchange)
+        exchange = provider.Exchange(client, create, through_create=self.use_create)
+        flow = converse(ask, keys, policy, said)
+        return drivers.drive(flow, self.conversation, exchange, on_reasoning)
 
-    async def _arun(self, ask: Ask, options: dict[str, Any]) -> str:
+    async def _arun(self, ask: Ask, options: dict[str, Any], said: list[bytes] | None = None) -> str:
         outcome: list[str] = []
-        async for _ in self._adrive(ask, options, outcome):
+        async for _ in self._adrive(ask, options, outcome, said):
             pass
         return outcome[0]
 
-    def _adrive(self, ask: Ask, options: dict[str, Any], outcome: list[str]) -> AsyncGenerator[str, None]:
+    def _adrive(
+        self, ask: Ask, options: dict[str, Any], outcome: list[str], said: list[bytes] | None = None
+    ) -> AsyncGenerator[str, None]:
+        on_reasoning = options.pop("on_reasoning", None)
         keys, policy, client, create = self._prepare(options)
-        exchange = provider.AsyncExchange(client, create)
-        return drivers.adrive(converse(ask, keys, policy), self.conversation, exchange, outcome)
+        exchange = provider.AsyncExchange(client, create, through_create=self.use_create)
+        flow = converse(ask, keys, policy, said)
+        return drivers.adrive(flow, self.conversation, exchange, outcome, on_reasoning)
+
+
+def _patience(timeout: Any) -> float | None:
+    """The seconds that a timeout, of any kind that the SDK takes, gives a request; None for no end."""
+    seconds = getattr(timeout, "read", timeout)
+    return float(seconds) if isinstance(seconds, (int, float)) else None
 
 
 def _keys(api_key: Key) -> Keys | None:

@@ -14,24 +14,37 @@ from typing import TypeVar
 
 from openai2 import drafts, provider
 from openai2.conversation import Conversation
-from openai2.flow import Close, Effect, Emit, Flow, Open, Pause, Receive, Send
+from openai2.flow import Close, Effect, Emit, Flow, Open, Pause, Receive, Send, Think
 from openai2.store import Store, Transaction
 from openai2.turn import Fault, Stopped
 
 T = TypeVar("T")
 
 
-def drive(flow: Flow, conversation: Conversation, exchange: provider.Exchange) -> Generator[str, None, str]:
+#: Is told the model's reasoning as it comes.
+OnReasoning = Callable[[str], object] | None
+
+
+def drive(
+    flow: Flow,
+    conversation: Conversation,
+    exchange: provider.Exchange,
+    on_reasoning: OnReasoning = None,
+) -> Generator[str, None, str]:
     """Run the flow, hand out its texts, return the whole. Raises the `openai` exception of a failure."""
+    seen: BaseException
     try:
         effect = next(flow)
         while True:
             try:
                 result = None
                 if isinstance(effect, Receive):
-                    result = exchange.receive()
+                    result = exchange.receive(effect.until)
                 elif isinstance(effect, Emit):
                     yield effect.text
+                elif isinstance(effect, Think):
+                    if on_reasoning is not None:
+                        on_reasoning(effect.text)
                 elif isinstance(effect, Send):
                     exchange.send(effect)
                 elif isinstance(effect, Pause):
@@ -49,9 +62,10 @@ def drive(flow: Flow, conversation: Conversation, exchange: provider.Exchange) -
         return str(end.value)
     except Fault as fault:
         seen = _caller_sees(fault, exchange)
-        raise seen from seen.__cause__
     finally:
         exchange.close()
+    # Out here, so that the fault and its frames do not hang on the exception as its context.
+    raise seen from seen.__cause__
 
 
 def _record(conversation: Conversation, effect: Open | Close) -> None:
@@ -82,18 +96,26 @@ def _leave(flow: Flow, conversation: Conversation) -> None:
 
 
 async def adrive(
-    flow: Flow, conversation: Conversation, exchange: provider.AsyncExchange, outcome: list[str]
+    flow: Flow,
+    conversation: Conversation,
+    exchange: provider.AsyncExchange,
+    outcome: list[str],
+    on_reasoning: OnReasoning = None,
 ) -> AsyncGenerator[str, None]:
     """The same, awaited; the whole text is put into *outcome*, since an async generator returns nothing."""
+    seen: BaseException
     try:
         effect = next(flow)
         while True:
             try:
                 result = None
                 if isinstance(effect, Receive):
-                    result = await exchange.receive()
+                    result = await exchange.receive(effect.until)
                 elif isinstance(effect, Emit):
                     yield effect.text
+                elif isinstance(effect, Think):
+                    if on_reasoning is not None:
+                        on_reasoning(effect.text)
                 elif isinstance(effect, Send):
                     await exchange.send(effect)
                 elif isinstance(effect, Pause):
@@ -109,11 +131,12 @@ async def adrive(
                 effect = flow.send(result)
     except StopIteration as end:
         outcome.append(str(end.value))
+        return
     except Fault as fault:
         seen = _caller_sees(fault, exchange)
-        raise seen from seen.__cause__
     finally:
         await exchange.close()
+    raise seen from seen.__cause__
 
 
 async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
@@ -164,5 +187,4 @@ async def settled(store: Store, job: Callable[[Transaction], T]) -> T:
 
 def _caller_sees(fault: Fault, exchange: provider.Exchange | provider.AsyncExchange) -> BaseException:
     """The exception for the caller."""
-    dressed = provider.fault_of(fault, exchange.key, exchange.request)
-    return dressed.error or dressed
+    return exchange.fault_of(fault).error or fault

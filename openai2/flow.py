@@ -1,13 +1,21 @@
 """One request from beginning to end, as a generator that asks for effects and does none itself.
 
-The generator yields what it wants done (`Open`, `Send`, `Receive`, `Emit`, `Pause`, `Close`) and is sent
-what came of it, or has thrown into it what went wrong. A driver of a dozen lines, one sync and one
+The generator yields what it wants done (`Open`, `Send`, `Receive`, `Emit`, `Think`, `Pause`, `Close`) and
+is sent what came of it, or has thrown into it what went wrong. A driver of a dozen lines, one sync and one
 async, does the work; so both put the same things on record, whatever happens:
 
 - an answer that is whole joins the view together with its question;
 - `Stopped` thrown in (the caller left) keeps what came; anything else that fails leaves the view.
 
-Nothing is asked again once a piece of the answer was handed out.
+Who tries again. This is the only loop that does; the SDK's own clients never retry. A server's fault (no
+connection, 5xx, 408, 409) is tried `retries` times again, with a growing pause; a pool goes to its next key
+at once on 401, 403 and 429 and waits for the one that wakes first; with a single key a 429 is waited out as
+one of the retries. Nothing is asked again once a piece of the answer was handed out.
+
+How long. All of a request, its retries and waits included, ends within `patience`. A stream may go on for
+as long as it brings something: there `patience` is the time until the next piece of the answer (text,
+reasoning, a tool call), which comments and empty chunks do not extend, and the time that the consumer takes
+does not count. Once the answer is whole, the rest (the count of tokens) is given `TAIL` seconds.
 """
 
 from __future__ import annotations
@@ -18,11 +26,19 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from openai2 import events as ev
-from openai2 import turn
-from openai2.keys import AKPool, fingerprint, mask
-from openai2.turn import Ask, Begun, Fault, State, Stopped
-from openai2.verdicts import Outcome, backoff_seconds, judge
+from openai2 import scrub, turn
+from openai2.keys import AKPool, fingerprint
+from openai2.shapes import is_whole
+from openai2.turn import REASONING, Ask, Begun, Fault, State, Stopped
+from openai2.verdicts import Outcome, Verdict, backoff_seconds, judge
 from openai2.wire import Events, Reply, broken, usage_in_few
+
+#: Seconds that a stream is listened to once its answer is whole.
+TAIL = 5.0
+#: Seconds that the end of a stream may take after `[DONE]`, before its connection is dropped.
+DRAIN = 0.1
+#: Characters of an error's sentence that go on record; some servers send whole pages.
+MOST_SAID = 4000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -47,19 +63,28 @@ class Opened(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Send this to the API with *key* (None: the client's own). The result is when it was sent."""
+    """Send this to the API with *key* (None: the client's own); give up at *until*, on the policy's clock."""
 
     key: str | None
     messages: list[bytes]
     ask: Ask
+    until: float | None = None
 
 
 class Receive(NamedTuple):
     """Give the next piece of the answer; of one that is not streamed, all of it. None: that was all."""
 
+    until: float | None = None
+
 
 class Emit(NamedTuple):
     """Hand this text to the caller."""
+
+    text: str
+
+
+class Think(NamedTuple):
+    """Hand this piece of the model's reasoning to whoever wants it."""
 
     text: str
 
@@ -77,7 +102,7 @@ class Close(NamedTuple):
     decide: Callable[[State], list[ev.Event]]
 
 
-Effect = Open | Send | Receive | Emit | Pause | Close
+Effect = Open | Send | Receive | Emit | Think | Pause | Close
 Flow = Generator[Effect, Any, str]
 
 
@@ -90,12 +115,12 @@ class Keys(Protocol):
 
 
 class OneKey:
-    """A single key: the client's own retries are the only ones."""
+    """A single key, or none where the client has its own way in."""
 
     __slots__ = ("key",)
 
     def __init__(self, key: str) -> None:
-        self.key = key
+        self.key = scrub.Hidden(key)
 
     def checkout(self, tried: Collection[str] = ()) -> str | None:
         return None if tried else self.key
@@ -111,14 +136,18 @@ class OneKey:
 
 
 class Policy(NamedTuple):
-    """How often and how long a request is tried: server's faults so many times again, waits for a key
-    within so many seconds. *clock* gives seconds, *wall* seconds since 1970, *random* 0 up to 1."""
+    """How often and how long a request is tried; see the module's text.
+
+    *clock* gives seconds, *wall* seconds since 1970, *random* 0 up to 1. *secrets* are sent along besides
+    the key, in headers of the caller's own.
+    """
 
     clock: Callable[[], float]
     wall: Callable[[], float]
     random: Callable[[], float]
     retries: int = 2
-    patience: float = 600.0
+    patience: float | None = 600.0
+    secrets: tuple[str, ...] = ()
 
 
 class _Tries:
@@ -126,54 +155,80 @@ class _Tries:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
-        self.started = policy.clock()
+        self.started = self.moved = policy.clock()
         self.reply = Reply()
         self.key: str | None = None
+        self.secrets: list[str] = list(policy.secrets)
         self.attempts: list[dict[str, Any]] = []
         self.handed_out = False
         self.faults = 0
 
-    def partial(self) -> bytes | None:
-        partial = self.reply.partial()
-        return None if partial is None else self.without_key(partial)
+    def use(self, key: str) -> None:
+        """From here on it is *key* that pays, and that must not be seen."""
+        self.key = key or None
+        self.reply = Reply()
+        if key and key not in self.secrets:
+            self.secrets.append(key)
 
-    def without_key(self, encoded: bytes) -> bytes:
-        """What goes on record, in case a server echoes the key."""
-        if self.key is None or self.key.encode() not in encoded:
-            return encoded
-        return encoded.replace(self.key.encode(), mask(self.key).encode())
+    def partial(self) -> bytes | None:
+        """What has come, with keys masked that a server echoed."""
+        partial = self.reply.partial()
+        return None if partial is None else self.scrubbed(partial)
+
+    def scrubbed(self, encoded: bytes) -> bytes:
+        return scrub.encoded(encoded, self.secrets)
 
     def spent(self) -> float:
         return self.policy.clock() - self.started
 
+    def affords(self, seconds: float) -> bool:
+        """Whether so long a wait leaves the request within its time."""
+        patience = self.policy.patience
+        return patience is None or self.spent() + seconds <= patience
+
+    def until(self) -> float | None:
+        """When the wait that begins now is over."""
+        patience = self.policy.patience
+        return None if patience is None else self.moved + patience
+
+    def bill(self) -> ev.Answer:
+        """Who paid, for how long, and what failed before."""
+        return ev.Answer(
+            seconds=round(self.spent(), 6),
+            key=None if self.key is None else fingerprint(self.key),
+            attempts=self.attempts,
+        )
+
     def answer(self) -> ev.Answer:
         reply = self.reply
-        return ev.Answer(
+        told = msgspec.structs.replace(
+            self.bill(),
             model=reply.model,
             id=reply.id,
             finish_reason=reply.finish_reason,
             usage=usage_in_few(reply.usage),
-            seconds=round(self.spent(), 6),
-            key=None if self.key is None else fingerprint(self.key),
-            attempts=self.attempts,
             choices=reply.choices(),
             logprobs=reply.logprobs(),
         )
+        encoded = _encode(told)
+        scrubbed = self.scrubbed(encoded)
+        return told if scrubbed == encoded else msgspec.json.decode(scrubbed, type=ev.Answer)
 
 
-def converse(ask: Ask, keys: Keys, policy: Policy) -> Flow:
+def converse(ask: Ask, keys: Keys, policy: Policy, said: list[bytes] | None = None) -> Flow:
     """Ask, and put on record what comes of it; the generator's return value is the answer's text.
 
-    Raises what the driver throws in, after it is on record: `Fault` for a failed request.
+    The answer's message, encoded as it joins the view, is put into *said*. Raises what the driver throws
+    in, after it is on record: `Fault` for a failed request.
     """
     tries = _Tries(policy)
     opening = Open(ask, tries.partial)
-    text = ""
     try:
         yield opening
         opened = opening.opened
         assert opened is not None
         text = yield from _exchange(tries, opened, keys)
+        closing = _close_answered(opened.begun, tries, said)
     except Stopped:
         if opening.opened is not None:
             yield _close_stopped(opening.opened.begun, tries)
@@ -182,52 +237,30 @@ def converse(ask: Ask, keys: Keys, policy: Policy) -> Flow:
         if opening.opened is not None:
             yield _close_failed(opening.opened.begun, tries, error)
         raise
-    yield _close_answered(opened.begun, tries)
-    return text
+    yield closing
+    return scrub.text(text, tries.secrets)
 
 
 def _exchange(tries: _Tries, opened: Opened, keys: Keys) -> Generator[Effect, Any, str]:
+    pool = keys if isinstance(keys, AKPool) else None
     tried: set[str] = set()
     last: Fault | None = None
     while True:
         key = keys.checkout(tried)
-        if key is None and last is None and isinstance(keys, AKPool) and not _worth_waiting(tries, keys):
-            key = keys.fetch_key()  # the provider's own answer says best what is wrong with them all
+        if key is None and last is None and pool is not None and not _worth_waiting(tries, pool):
+            key = pool.fetch_key()  # the provider's own answer says best what is wrong with them all
         if key is None:
             yield from _wait_for_a_key(tries, keys, tried, last)
             continue
-        tries.key = key or None
+        key = scrub.Hidden(key)
+        tries.use(key)
         try:
             text = yield from _try(tries, opened, key)
         except Fault as fault:
-            if tries.key is not None:
-                fault.message = fault.message.replace(key, mask(key))
-            last = fault
-            verdict = judge(
-                status=fault.status,
-                code=fault.code,
-                type=fault.type,
-                headers=fault.headers,
-                message=fault.message,
-                wall_now=tries.policy.wall(),
-            )
+            fault.message = scrub.text(fault.message, tries.secrets)
+            verdict = _verdict(fault, tries)
             keys.report(key, verdict)
-            if tries.handed_out or verdict.final or not isinstance(keys, AKPool):
-                raise
-            tries.attempts.append(_attempt(key, fault, verdict.reason))
-            if verdict.retry:
-                tries.faults += 1
-                if tries.faults > tries.policy.retries:
-                    tries.attempts.pop()
-                    raise
-                wait = max(verdict.backoff, backoff_seconds(tries.faults - 1, random=tries.policy.random))
-                if tries.spent() + wait > tries.policy.patience:
-                    tries.attempts.pop()
-                    raise
-                yield Pause(wait)
-            else:
-                tried.add(key)
-            tries.reply = Reply()
+            last = fault
         else:
             usage = tries.reply.usage or {}
             keys.report(
@@ -238,73 +271,164 @@ def _exchange(tries: _Tries, opened: Opened, keys: Keys) -> Generator[Effect, An
                 ),
             )
             return text
+        if tries.handed_out or last.final or verdict.final:
+            raise last
+        if pool is not None and verdict.another:
+            tried.add(key)
+            tries.attempts.append(_attempt(key, last, verdict.reason, tries.secrets))
+            continue
+        wait = _pause_before_retry(tries, verdict)
+        if wait is None:
+            raise last
+        tries.attempts.append(_attempt(key, last, verdict.reason, tries.secrets))
+        yield Pause(wait)
+
+
+def _verdict(fault: Fault, tries: _Tries) -> Verdict:
+    return judge(
+        status=fault.status,
+        code=fault.code,
+        type=fault.type,
+        headers=fault.headers,
+        message=fault.message,
+        wall_now=tries.policy.wall(),
+    )
+
+
+def _pause_before_retry(tries: _Tries, verdict: Verdict) -> float | None:
+    """Seconds to wait before the same key is tried again; None where it is not."""
+    if not verdict.retry and verdict.reason != "rate_limit":
+        return None
+    if tries.faults >= tries.policy.retries:
+        return None
+    wait = backoff_seconds(tries.faults, random=tries.policy.random)
+    wait = max(wait, verdict.backoff if verdict.retry else verdict.rest or 0.0)
+    tries.faults += 1
+    return wait if tries.affords(wait) else None
 
 
 def _worth_waiting(tries: _Tries, keys: Keys) -> bool:
     wait = keys.wakes_in()
-    return wait is not None and wait <= tries.policy.patience
+    return wait is not None and tries.affords(wait)
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) else 0
+    return value if is_whole(value, 0) else 0
 
 
-def _attempt(key: str, fault: Fault, reason: str) -> dict[str, Any]:
-    attempt: dict[str, Any] = {"key": fingerprint(key), "error": fault.kind, "reason": reason}
+def _attempt(key: str, fault: Fault, reason: str, secrets: Collection[str]) -> dict[str, Any]:
+    attempt: dict[str, Any] = {"error": fault.kind, "reason": reason}
+    if key:
+        attempt["key"] = fingerprint(key)
     if fault.status is not None:
         attempt["status"] = fault.status
     if fault.code is not None:
-        attempt["code"] = fault.code
+        attempt["code"] = scrub.text(fault.code, secrets)[:100]
     return attempt
 
 
 def _wait_for_a_key(
     tries: _Tries, keys: Keys, tried: set[str], last: Fault | None
 ) -> Generator[Effect, Any, None]:
-    """Wait for the key that wakes first, if that is within the request's patience; else give up."""
+    """Wait for the key that wakes first, if that is within the request's time; else give up."""
     wait = keys.wakes_in(tried)
-    if wait is None or tries.spent() + wait > tries.policy.patience:
+    if wait is None or not tries.affords(wait):
         assert last is not None
-        tries.attempts.pop()
+        tries.attempts.pop()  # it is told as the failure itself
         raise last
     yield Pause(wait)
 
 
 def _try(tries: _Tries, opened: Opened, key: str) -> Generator[Effect, Any, str]:
     ask = opened.begun.asked
-    reply = tries.reply
-    yield Send(key or None, opened.messages, ask)
+    yield Send(key or None, opened.messages, ask, tries.until())
     if not ask.stream:
-        body = yield Receive()
-        return reply.feed_body(body or b"")
-    events = Events()
+        body = yield Receive(tries.until())
+        return (yield from _whole(tries, body or b"", emit=False))
+    return (yield from _stream(tries, ask))
+
+
+def _whole(tries: _Tries, body: bytes, *, emit: bool) -> Generator[Effect, Any, str]:
+    text = tries.reply.feed_body(body)
+    message = tries.reply.message() or {}
+    for thought in [message[name] for name in REASONING if isinstance(message.get(name), str)][:1]:
+        yield Think(scrub.text(thought, tries.secrets))
+    if emit and text:
+        yield from _hand_out(tries, Emit(scrub.text(text, tries.secrets)))
+    return text
+
+
+def _hand_out(tries: _Tries, piece: Emit | Think) -> Generator[Effect, Any, None]:
+    tries.handed_out = True
+    yield piece
+    tries.moved = tries.policy.clock()  # the consumer took its time; that is not the server's
+
+
+def _stream(tries: _Tries, ask: Ask) -> Generator[Effect, Any, str]:
+    reply, events = tries.reply, Events()
+    wanted = ask.options.get("n")
+    choices = wanted if is_whole(wanted, 1) else 1
     shown: list[str] = []
-    while (piece := (yield Receive())) is not None:
-        for data in events.feed(piece):
+    until = tries.until()
+    complete = False
+    while not reply.done:
+        try:
+            piece = yield Receive(until)
+        except Fault:
+            if not complete:
+                raise
+            piece = None  # what was lost is the tail, not the answer
+            break
+        for data in events.finish() if piece is None else events.feed(piece):
             if text := reply.feed_chunk(data):
-                tries.handed_out = True
                 shown.append(text)
-                yield Emit(text)
+            if reply.thought:
+                yield from _hand_out(tries, Think(scrub.text(reply.thought, tries.secrets)))
+            if text:
+                yield from _hand_out(tries, Emit(scrub.text(text, tries.secrets)))
+            if reply.moved:
+                tries.moved = tries.policy.clock()
             if reply.done:
                 break
-        if reply.done:
+        if piece is None:
             break
-    else:
-        for data in events.finish():
-            if text := reply.feed_chunk(data):
-                tries.handed_out = True
-                shown.append(text)
-                yield Emit(text)
+        until = tries.until()
+        if reply.complete(choices) and not complete:
+            complete = True
+            tries.moved = tries.policy.clock()
+        if complete:
+            tail = tries.moved + TAIL
+            until = tail if until is None else min(until, tail)
+    if events.whole is not None:  # it does not stream, whatever it is asked
+        return (yield from _whole(tries, b"".join(events.whole), emit=True))
     reply.check_finished()
+    if piece is not None:
+        yield from _drain(tries)
     return "".join(shown)
 
 
-def _close_answered(begun: Begun, tries: _Tries) -> Close:
+def _drain(tries: _Tries) -> Generator[Effect, Any, None]:
+    """Read the last bytes after `[DONE]`, so that the connection can be used again."""
+    soon = tries.policy.clock() + DRAIN
+    try:
+        while (yield Receive(soon)) is not None:
+            pass
+    except Fault:
+        pass
+
+
+def _close_answered(begun: Begun, tries: _Tries, said: list[bytes] | None) -> Close:
     answer = tries.answer()
-    message, reasoning = _told_apart(tries.reply.message())
-    if reasoning:
-        answer = msgspec.structs.replace(answer, reasoning=reasoning)
-    encoded = tries.without_key(_encode(message))
+    message = tries.reply.message()
+    if message is None:
+        raise broken("the server's answer is empty")
+    encoded = tries.scrubbed(_encode(message))
+    told, reasoning = turn.told_apart(encoded)
+    assert told is not None
+    if reasoning is not None and not begun.asked.send_reasoning:
+        encoded, answer = told, msgspec.structs.replace(answer, reasoning=reasoning)
+    if said is not None:
+        said.append(encoded)
 
     def decide(state: State) -> list[ev.Event]:
         return turn.answered(begun, state, encoded, answer)
@@ -322,19 +446,13 @@ def _close_stopped(begun: Begun, tries: _Tries) -> Close:
 
 
 def _close_failed(begun: Begun, tries: _Tries, error: Exception) -> Close:
-    partial, answer = tries.partial(), tries.answer()
+    partial, answer = tries.partial(), tries.bill()
     fault = error if isinstance(error, Fault) else Fault(type(error).__name__, str(error))
+    code = None if fault.code is None else scrub.text(fault.code, tries.secrets)[:100]
+    said = scrub.text(fault.message, tries.secrets)[:MOST_SAID]
+    told = Fault(fault.kind, said, status=fault.status, code=code)
 
     def decide(state: State) -> list[ev.Event]:
-        return turn.failed(begun, partial, answer, fault)
+        return turn.failed(begun, partial, answer, told)
 
     return Close(begun.request, decide)
-
-
-def _told_apart(message: dict[str, Any] | None) -> tuple[dict[str, Any], str | None]:
-    """The message that is sent back next time, and the reasoning, which is not."""
-    if message is None:
-        raise broken("the server's answer is empty")
-    names = ("reasoning_content", "reasoning")
-    reasoning = [str(message.pop(name)) for name in names if isinstance(message.get(name), str)]
-    return message, reasoning[0] if reasoning else None

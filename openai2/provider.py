@@ -1,35 +1,31 @@
-"""The only module that talks to the `openai` package, and only once a request is made.
+"""One exchange with the API: a request out, an answer's bytes in, over the clients of `openai`.
 
 Rules:
-- One HTTP client for each key and set of options, kept and shared by everybody in the process.
-- The request goes through the client's own `post`: its auth, headers, timeouts, retries and exceptions,
-  without the detour through typed objects that would be thrown away (docs/design.md tells why).
+- The request goes through the client's own `post`: its auth, headers, timeouts and exceptions, without the
+  detour through typed objects that would be thrown away. Where a program asks for it, or has patched
+  `create` as tracing tools do, it goes through `create` (openai2/created.py), and the same comes of it.
 - What goes wrong becomes a `Fault` that carries the `openai` exception the caller will see, with every
   trace of the key masked.
+- The package `openai` is imported once a request is made.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
-import weakref
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2.errors import BadInput, NoKey
+from openai2 import clients, created, deadline, faults
+from openai2.errors import BadInput
 from openai2.flow import Send
-from openai2.keys import mask
-from openai2.shapes import is_list, is_mapping, is_sequence
+from openai2.shapes import is_mapping
 from openai2.turn import Fault
 
 if TYPE_CHECKING:
     import httpx2
-    import openai
 
 #: Options of openai.OpenAI; whatever else a Chat is given belongs to chat.completions.create.
 CLIENT_OPTIONS = frozenset(
@@ -42,10 +38,6 @@ CLIENT_OPTIONS = frozenset(
 )
 #: Options of `create` that say how a request travels, not what is asked; they are not put on record.
 TRAVEL_OPTIONS = ("extra_headers", "extra_query", "extra_body", "timeout")
-
-_ENVIRONMENT = ("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY")
-#: Clients kept; the one that was used longest ago goes first.
-MOST_CLIENTS = 256
 
 Options = dict[str, Any]
 
@@ -151,252 +143,43 @@ def _post_options(options: Mapping[str, Any]) -> Any:
     return chosen
 
 
-# -- clients
-
-
-def _frozen(value: Any) -> Any:
-    if is_mapping(value):
-        return tuple(sorted((name, _frozen(inner)) for name, inner in value.items()))
-    if is_sequence(value):
-        return tuple(map(_frozen, value))
-    try:
-        hash(value)
-    except TypeError:
-        return id(value)
-    return value
-
-
-def _surroundings() -> tuple[str | None, ...]:
-    """What the SDK takes from the environment when a client is made."""
-    return tuple(map(os.environ.get, _ENVIRONMENT))
-
-
-class _Clients(OrderedDict[Any, Any]):
-    """Clients by key and options, the latest used last."""
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} clients>"
-
-
-_sync_clients = _Clients()
-_async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
-
-
-def client(key: str | None, options: Mapping[str, Any]) -> openai.OpenAI:
-    """The shared client for that key and these options."""
-    import openai
-
-    name = (key, _frozen(options), _surroundings())
-    with _lock:
-        known = _sync_clients.get(name)
-        if known is None or known.is_closed():
-            known = _sync_clients[name] = _make(openai.OpenAI, key, options)
-            while len(_sync_clients) > MOST_CLIENTS:
-                _sync_clients.popitem(last=False)
-        _sync_clients.move_to_end(name)
-    assert isinstance(known, openai.OpenAI)
-    return known
-
-
-async def async_client(key: str | None, options: Mapping[str, Any]) -> openai.AsyncOpenAI:
-    """The shared client of the running event loop for that key and these options."""
-    import openai
-
-    loop = asyncio.get_running_loop()
-    name = (key, _frozen(options), _surroundings())
-    with _lock:
-        clients = _async_clients.get(loop)
-        fresh = clients is None
-        if clients is None:
-            clients = _async_clients[loop] = _Clients()
-        known = clients.get(name)
-        if known is None or known.is_closed():
-            known = clients[name] = _make(openai.AsyncOpenAI, key, options)
-            while len(clients) > MOST_CLIENTS:
-                clients.popitem(last=False)
-        clients.move_to_end(name)
-    if fresh:
-        await anext(_until_the_loop_ends(clients))
-    assert isinstance(known, openai.AsyncOpenAI)
-    return known
-
-
-_guards: set[AsyncGenerator[None, None]] = set()
-
-
-def _until_the_loop_ends(clients: _Clients) -> AsyncGenerator[None, None]:
-    # asyncio.run() closes the async generators that are still open before it closes the loop: the last
-    # moment at which connections of that loop can be closed in order.
-    async def guard() -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            _guards.discard(held)
-            for known in list(clients.values()):
-                await known.close()
-
-    held = guard()
-    _guards.add(held)
-    return held
-
-
-def _make(kind: Any, key: str | None, options: Mapping[str, Any]) -> Any:
-    import openai
-
-    try:
-        return kind(api_key=key, **options)
-    except openai.OpenAIError as error:
-        if key is None:
-            raise NoKey(
-                "no API key: pass api_key=…, or set OPENAI_API_KEY; openai2.offline answers without one"
-            ) from error
-        raise
-
-
-# -- what goes wrong
-
-
-def _masked(value: Any, key: str | None) -> Any:
-    if not key or len(key) < 4:
-        return value
-    if isinstance(value, str):
-        return value.replace(key, mask(key)) if key in value else value
-    if isinstance(value, bytes):
-        return value.replace(key.encode(), mask(key).encode())
-    if is_mapping(value):
-        return {_masked(name, key): _masked(inner, key) for name, inner in value.items()}
-    if is_list(value):
-        return [_masked(inner, key) for inner in value]
-    return value
-
-
-def _clean_request(request: httpx2.Request) -> httpx2.Request:
-    """A request like it, without what it authenticates with."""
-    import httpx2
-
-    secret = ("authorization", "api-key", "x-api-key", "cookie")
-    headers = [(name, value) for name, value in request.headers.multi_items() if name not in secret]
-    return httpx2.Request(request.method, request.url, headers=headers)
-
-
-def _clean(error: BaseException, key: str | None) -> None:
-    """Take every trace of the key out of an exception, its request, response, body and causes."""
-    import httpx2
-    import openai
-
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        current.args = tuple(_masked(arg, key) for arg in current.args)
-        if isinstance(current, openai.APIError):
-            current.message = _masked(current.message, key)
-            current.body = _masked(current.body, key)
-            current.request = _clean_request(current.request)
-        if isinstance(current, openai.APIStatusError):
-            current.response = _clean_response(current.response, key)
-        elif isinstance(current, (httpx2.RequestError, httpx2.HTTPStatusError)):
-            try:
-                current.request = _clean_request(current.request)
-            except RuntimeError:  # it was raised without one
-                pass
-        current = current.__cause__ or current.__context__
-
-
-def _clean_response(response: httpx2.Response, key: str | None) -> httpx2.Response:
-    import httpx2
-
-    dropped = ("content-encoding", "transfer-encoding", "content-length", "set-cookie")
-    headers = {name: _masked(value, key) for name, value in response.headers.items() if name not in dropped}
-    return httpx2.Response(
-        response.status_code,
-        headers=headers,
-        content=_masked(response.content, key),
-        request=_clean_request(response.request),
-    )
-
-
-def fault_of(error: BaseException, key: str | None, request: httpx2.Request | None = None) -> Fault:
-    """The fault that says what the exception says, with the `openai` exception for the caller."""
-    import httpx2
-    import openai
-
-    if isinstance(error, Fault):
-        return _dressed(error, key, request)
-    if not isinstance(error, openai.OpenAIError):
-        if request is None:
-            request = httpx2.Request("POST", "http://unknown.invalid/")
-        cause = error
-        if isinstance(error, httpx2.TimeoutException):
-            error = openai.APITimeoutError(request)
-        else:
-            error = openai.APIConnectionError(message=f"Connection error: {_told(cause)}", request=request)
-        error.__cause__ = cause
-    _clean(error, key)
-    if isinstance(error, openai.APIStatusError):
-        return Fault(
-            type(error).__name__,
-            error.message,
-            status=error.status_code,
-            code=error.code,
-            type=error.type,
-            headers=dict(error.response.headers),
-            error=error,
-        )
-    code = getattr(error, "code", None)
-    return Fault(type(error).__name__, str(error), code=code, error=error)
-
-
-def _told(cause: BaseException) -> str:
-    return str(cause) or type(cause).__name__
-
-
-def _dressed(fault: Fault, key: str | None, request: httpx2.Request | None) -> Fault:
-    """The fault that the pure parts found, with the exception that the caller will see."""
-    import httpx2
-    import openai
-
-    if fault.error is None:
-        request = request or httpx2.Request("POST", "http://unknown.invalid/")
-        error: openai.APIError
-        if fault.kind == "APIError":
-            error = openai.APIError(fault.message, request, body=fault.body)
-        elif fault.kind == "APITimeoutError":
-            error = openai.APITimeoutError(request)
-        else:
-            error = openai.APIConnectionError(message=fault.message, request=request)
-        error.__cause__ = fault.__cause__
-        _clean(error, key)
-        fault.error = error
-        fault.message = _masked(fault.message, key)
-    return fault
-
-
 # -- one exchange
 
 
-def _raw(response: object) -> httpx2.Response:
-    """What `post` gives where it was asked for the response itself; its types know the stream only."""
-    import httpx2
+class _Exchange:
+    """What both kinds of exchange know: their options, and what has to stay secret.
 
-    assert isinstance(response, httpx2.Response)
-    return response
+    *through_create*: call `create` even where nobody has patched it.
+    """
 
-
-class Exchange:
-    """One try of one request over a blocking client."""
-
-    def __init__(self, client_options: Options, create_options: Options) -> None:
+    def __init__(
+        self, client_options: Options, create_options: Options, *, through_create: bool = False
+    ) -> None:
         self._client_options = client_options
         self._options = create_options
+        self._through_create = through_create
+        self._secrets = faults.secrets_in(client_options, create_options)
         self._response: httpx2.Response | None = None
-        self._pieces: Iterator[bytes] | None = None
+        self._answer: Any = None
         self.key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
 
     @property
     def request(self) -> httpx2.Request | None:
         return self._response.request if self._response is not None else None
+
+    def fault_of(self, error: BaseException) -> Fault:
+        """The fault that says what went wrong, with the exception for the caller."""
+        keys = [*([self.key] if self.key else []), *self._secrets]
+        return faults.fault_of(error, keys, self.request)
+
+
+class Exchange(_Exchange):
+    """One try of one request over a blocking client."""
+
+    _pieces: Iterator[bytes] | None = None
 
     def send(self, send: Send) -> None:
         """Send, and wait for the head of the answer. Raises Fault."""
@@ -405,50 +188,54 @@ class Exchange:
 
         self.close()
         self.key = send.key
+        api = clients.client(send.key, self._client_options)
         try:
-            response = client(send.key, self._client_options).post(
-                "/chat/completions",
-                cast_to=httpx2.Response,
-                content=body(send, self._options),
-                options=_post_options(self._options),
-                stream=send.ask.stream,
-                stream_cls=openai.Stream[Any],
-            )
-        except (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
-            raise fault_of(error, send.key) from None
-        self._response = response = _raw(response)
-        self._pieces = response.iter_bytes() if send.ask.stream else iter([response.content])
+            with deadline.until(send.until):
+                if self._through_create or created.is_patched(blocking=True):
+                    arguments = created.arguments(send, self._options)
+                    self._answer = api.chat.completions.create(**arguments)
+                    self._pieces = created.pieces(self._answer, stream=send.ask.stream)
+                    return
+                response: Any = api.post(
+                    "/chat/completions",
+                    cast_to=httpx2.Response,
+                    content=body(send, self._options),
+                    options=_post_options(self._options),
+                    stream=send.ask.stream,
+                    stream_cls=openai.Stream[Any],
+                )
+        except faults.expected() as error:
+            fault = self.fault_of(error)
+        else:
+            self._response = response
+            self._pieces = response.iter_bytes() if send.ask.stream else iter([response.content])
+            return
+        raise fault
 
-    def receive(self) -> bytes | None:
+    def receive(self, until: float | None) -> bytes | None:
         """The next piece; None at the end. Raises Fault."""
-        import httpx2
-
         assert self._pieces is not None
         try:
-            return next(self._pieces, None)
-        except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
-            raise fault_of(error, self.key, self.request) from None
+            if deadline.passed(until):
+                raise faults.too_late(self.request)
+            with deadline.until(until):
+                return next(self._pieces, None)
+        except faults.expected() as error:
+            fault = self.fault_of(error)
+        raise fault
 
     def close(self) -> None:
         """Let the connection go; one that was left in mid-answer is dropped."""
-        response, self._response, self._pieces = self._response, None, None
-        if response is not None:
-            response.close()
+        held: Any = self._answer if self._response is None else self._response
+        self._response = self._answer = self._pieces = None
+        if (close := getattr(held, "close", None)) is not None:
+            close()
 
 
-class AsyncExchange:
+class AsyncExchange(_Exchange):
     """One try of one request over an async client."""
 
-    def __init__(self, client_options: Options, create_options: Options) -> None:
-        self._client_options = client_options
-        self._options = create_options
-        self._response: httpx2.Response | None = None
-        self._pieces: AsyncIterator[bytes] | None = None
-        self.key: str | None = None
-
-    @property
-    def request(self) -> httpx2.Request | None:
-        return self._response.request if self._response is not None else None
+    _pieces: AsyncIterator[bytes] | None = None
 
     async def send(self, send: Send) -> None:
         """Send, and wait for the head of the answer. Raises Fault."""
@@ -457,42 +244,57 @@ class AsyncExchange:
 
         await self.close()
         self.key = send.key
-        shared = await async_client(send.key, self._client_options)
+        api = await clients.async_client(send.key, self._client_options)
         try:
-            response = await shared.post(
-                "/chat/completions",
-                cast_to=httpx2.Response,
-                content=body(send, self._options),
-                options=_post_options(self._options),
-                stream=send.ask.stream,
-                stream_cls=openai.AsyncStream[Any],
-            )
-        except (openai.OpenAIError, httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
-            raise fault_of(error, send.key) from None
-        self._response = response = _raw(response)
-        self._pieces = response.aiter_bytes() if send.ask.stream else None
+            with deadline.until(send.until):
+                if self._through_create or created.is_patched(blocking=False):
+                    arguments = created.arguments(send, self._options)
+                    self._answer = await api.chat.completions.create(**arguments)
+                    self._pieces = created.apieces(self._answer, stream=send.ask.stream)
+                    return
+                response: Any = await api.post(
+                    "/chat/completions",
+                    cast_to=httpx2.Response,
+                    content=body(send, self._options),
+                    options=_post_options(self._options),
+                    stream=send.ask.stream,
+                    stream_cls=openai.AsyncStream[Any],
+                )
+        except faults.expected() as error:
+            fault = self.fault_of(error)
+        else:
+            self._response = response
+            self._pieces = response.aiter_bytes() if send.ask.stream else _one(response.content)
+            return
+        raise fault
 
-    async def receive(self) -> bytes | None:
+    async def receive(self, until: float | None) -> bytes | None:
         """The next piece; None at the end. Raises Fault."""
-        import httpx2
-
-        assert self._response is not None
-        if self._pieces is None:
-            return self._response.content
+        assert self._pieces is not None
         try:
-            return await anext(self._pieces, None)
-        except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
-            raise fault_of(error, self.key, self.request) from None
+            if deadline.passed(until):
+                raise faults.too_late(self.request)
+            with deadline.until(until):
+                return await anext(self._pieces, None)
+        except faults.expected() as error:
+            fault = self.fault_of(error)
+        raise fault
 
     async def close(self) -> None:
         """Let the connection go; one that was left in mid-answer is dropped."""
-        response, self._response, self._pieces = self._response, None, None
+        response: httpx2.Response | None = self._response
+        answer: Any = self._answer
+        self._response = self._answer = self._pieces = None
         if response is not None:
             await response.aclose()
+        elif (close := getattr(answer, "close", None)) is not None:
+            await close()
+
+
+async def _one(piece: bytes) -> AsyncIterator[bytes]:
+    yield piece
 
 
 def load() -> None:
     """Import the `openai` package now, which takes about a second, rather than at the first request."""
-    from importlib import import_module
-
     import_module("openai")

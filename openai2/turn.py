@@ -18,6 +18,9 @@ from openai2 import messages as msg
 from openai2.errors import BadInput, Refused
 from openai2.projection import View
 
+#: Where servers put what a model thinks before it answers.
+REASONING = ("reasoning_content", "reasoning")
+
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller wants asked.
@@ -36,6 +39,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     again: list[tuple[int, str]] = []
     retry: bool = False
     remarks: list[int] = []
+    send_reasoning: bool = False
     replays: int | None = None
 
 
@@ -163,8 +167,16 @@ def stopped(
     answer: ev.Answer,
     reason: str = "caller",
 ) -> list[ev.Event]:
-    """The caller left early: what came joins the view, marked; if nothing came, the view stays."""
+    """The caller left early: what came joins the view, marked; if nothing came, the view stays.
+
+    What a model thought before it said anything is nothing yet; it is kept on record.
+    """
     events: list[ev.Event] = []
+    told, reasoning = (None, None) if partial is None else told_apart(partial)
+    if told is None or not begun.asked.send_reasoning:
+        partial = told
+        if partial is not None and reasoning is not None:
+            answer = msgspec.structs.replace(answer, reasoning=reasoning)
     if partial is not None:
         marked = msgspec.structs.replace(answer, stopped=True)
         events = answered(begun, state, partial, marked)
@@ -173,12 +185,29 @@ def stopped(
             request=begun.request,
             reason=reason,
             kept=partial is not None,
+            reasoning=reasoning if partial is None else None,
             key=answer.key,
             attempts=answer.attempts,
             seconds=answer.seconds,
         )
     )
     return events
+
+
+def told_apart(encoded: bytes) -> tuple[bytes | None, str | None]:
+    """A message without its reasoning (None where nothing else is in it), and that reasoning.
+
+    The same reasoning under two names, as some servers send it, is one.
+    """
+    if b'"reasoning' not in encoded:
+        return encoded, None
+    message: dict[str, Any] = msgspec.json.decode(encoded)
+    found = [message.pop(name) for name in REASONING if isinstance(message.get(name), str)]
+    if not found:
+        return encoded, None
+    content = message.get("content")
+    bare = content is None and not message.keys() - {"role", "content"}
+    return None if bare else msgspec.json.encode(message), found[0] or None
 
 
 def failed(begun: Begun, partial: bytes | None, answer: ev.Answer, fault: Fault) -> list[ev.Event]:
@@ -225,6 +254,7 @@ class Fault(Exception):
         self.headers = headers or {}
         self.body: Any = None
         self.error = error
+        self.final = False  # asking again would not help
 
 
 class Stopped(BaseException):

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from openai2.shapes import is_dict, is_list, is_mapping
-from openai2.turn import Fault
+from openai2.turn import REASONING, Fault
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -22,26 +22,31 @@ _decode = msgspec.json.Decoder().decode
 class _Delta(msgspec.Struct, forbid_unknown_fields=True):
     """The everyday delta; every other goes the slow way, so that nothing unknown is lost."""
 
-    content: str
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
 
 
+# What nobody needs for the answer itself is of any type: servers send null, numbers and worse.
 class _Choice(msgspec.Struct):
     delta: msgspec.Raw = msgspec.Raw(b"{}")
-    index: int = 0
-    finish_reason: str | None = None
+    index: int | None = 0
+    finish_reason: Any = None
     logprobs: Any = None
 
 
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
-    id: str | None = None
-    model: str | None = None
-    usage: dict[str, Any] | None = None
+    id: Any = None
+    model: Any = None
+    usage: Any = None
     error: Any = None
 
 
 _chunk = msgspec.json.Decoder(_Chunk).decode
 _delta = msgspec.json.Decoder(_Delta).decode
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def broken(what: str, cause: BaseException | None = None) -> Fault:
@@ -68,48 +73,55 @@ def api_error(body: Any) -> Fault:
 
 
 class Events:
-    """Server-sent events: `feed` takes bytes as they come and gives the data of each whole event."""
+    """Server-sent events: `feed` takes bytes as they come and gives the data of each whole event.
+
+    `whole` gathers what is no stream of events but JSON from its first byte on: some servers do not
+    stream, whatever they are asked.
+    """
 
     def __init__(self) -> None:
-        self._rest = bytearray()
-        self._searched = 0
+        self._parts: list[bytes] = []  # of the line that has not ended yet
         self._data: list[bytes] = []
         self._after_cr = False
+        self._began = False
+        self.whole: list[bytes] | None = None
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """The data of the events that *piece* completes."""
-        self._rest += piece
-        rest = self._rest
-        if b"\r" in piece or self._after_cr:
-            yield from self._feed_any_line_end()
+        if not self._began:
+            piece = piece.removeprefix(b"\xef\xbb\xbf")
+            if not self._parts and not piece.strip():
+                return
+            self._began = True
+            if piece.lstrip()[:1] in (b"{", b"["):
+                self.whole = []
+        if self.whole is not None:
+            self.whole.append(piece)
             return
-        start, search = 0, self._searched
-        while (end := rest.find(b"\n", search)) >= 0:
-            line = bytes(rest[start:end])
-            start = search = end + 1
-            if (data := self._line(line)) is not None:
-                yield data
-        del rest[:start]
-        self._searched = len(rest)
-
-    def _feed_any_line_end(self) -> Iterator[bytes]:
-        # A lone CR ends a line too, so one at the very end has to wait for what follows.
-        self._after_cr = True
-        text = bytes(self._rest)
-        held = text.endswith(b"\r")
-        lines = (text[:-1] if held else text).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._rest = bytearray(lines.pop() + (b"\r" if held else b""))
-        self._searched = 0
+        # A lone CR ends a line too; of a CR LF that was cut in two, the LF is left out here.
+        if self._after_cr and piece:
+            self._after_cr = False
+            piece = piece.removeprefix(b"\n")
+        lines = piece.splitlines(keepends=True)  # of bytes: at CR, LF and CR LF, nowhere else
         for line in lines:
-            if (data := self._line(line)) is not None:
+            bare = line.rstrip(b"\r\n")
+            if len(bare) == len(line):
+                self._parts.append(line)
+                return
+            self._after_cr = line.endswith(b"\r")
+            if self._parts:
+                self._parts.append(bare)
+                bare = b"".join(self._parts)
+                self._parts.clear()
+            if (data := self._line(bare)) is not None:
                 yield data
 
     def finish(self) -> Iterator[bytes]:
         """The event that the end of the stream completes, where its last blank line is missing."""
-        for line in (bytes(self._rest).rstrip(b"\r"), b""):
+        for line in (b"".join(self._parts), b""):
             if (data := self._line(line)) is not None:
                 yield data
-        self._rest.clear()
+        self._parts.clear()
 
     def _line(self, line: bytes) -> bytes | None:
         if not line:
@@ -140,46 +152,69 @@ class Reply:
         self._finish: dict[int, str] = {}
         self._logprobs: list[Any] = []
         self._whole: list[dict[str, Any]] = []
+        self._thoughts: dict[int, dict[str, list[str]]] = {}
+        #: What the last chunk brought of the first choice's reasoning.
+        self.thought = ""
+        #: Whether the last chunk brought anything of an answer.
+        self.moved = False
 
     # -- in pieces
 
     def feed_chunk(self, data: bytes) -> str:
         """One streamed event; the new text of the first choice, '' where it brought none."""
+        self.thought, self.moved = "", False
         if data.startswith(b"[DONE]"):
             self.done = True
             return ""
+        if not data.strip():
+            return ""
         try:
-            chunk = _chunk(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
+            return self._feed_chunk(data)
+        except _UNREADABLE as cause:
             raise broken("the server sent a chunk that is no chat completion", cause) from cause
+
+    def _feed_chunk(self, data: bytes) -> str:
+        chunk = _chunk(data)
         if chunk.error:
             raise api_error(chunk.error)
-        if chunk.usage:
+        if is_dict(chunk.usage) and chunk.usage:
             self.usage = chunk.usage
-        if self.id is None:
-            self.id = chunk.id
-        if self.model is None:
-            self.model = chunk.model
+        self.id = self.id or _text(chunk.id)
+        self.model = self.model or _text(chunk.model)
         text = ""
         for choice in chunk.choices or ():
-            piece = self._feed_choice(choice)
-            if choice.index == 0:
+            piece = self._feed_choice(choice, choice.index or 0)
+            if not choice.index:
                 text += piece
         return text
 
-    def _feed_choice(self, choice: _Choice) -> str:
-        index = choice.index
-        if choice.finish_reason:
-            self._finish[index] = choice.finish_reason
+    def _feed_choice(self, choice: _Choice, index: int) -> str:
+        if reason := _text(choice.finish_reason):
+            self._finish[index] = reason
+            self.moved = True
         if choice.logprobs and index == 0:
             self._logprobs.append(choice.logprobs)
         try:
-            text = _delta(choice.delta).content
+            delta = _delta(choice.delta)
         except msgspec.DecodeError:
-            text = self._feed_fields(index, choice.delta)
+            return self._feed_fields(index, choice.delta)
+        for name in REASONING:
+            if thought := getattr(delta, name):
+                self._think(index, name, thought)
+        return self._say(index, delta.content)
+
+    def _say(self, index: int, text: str | None) -> str:
         if text:
             self._texts.setdefault(index, []).append(text)
-        return text
+            self.moved = True
+        return text or ""
+
+    def _think(self, index: int, name: str, thought: str) -> None:
+        known = self._thoughts.setdefault(index, {})
+        known.setdefault(name, []).append(thought)
+        self.moved = True
+        if index == 0 and name == next(iter(known)):  # some servers send the same under both names
+            self.thought += thought
 
     def _feed_fields(self, index: int, raw: msgspec.Raw) -> str:
         delta = _decode(raw)
@@ -190,24 +225,54 @@ class Reply:
         text = delta.pop("content", None)
         if text is not None and not isinstance(text, str):
             raise broken("the server sent a chunk whose content is no text")
+        for name in REASONING:
+            if isinstance(thought := delta.get(name), str):
+                del delta[name]
+                if thought:
+                    self._think(index, name, thought)
         if delta:
+            self.moved = self.moved or any(value for name, value in delta.items() if name != "role")
             merge(self._fields.setdefault(index, {}), delta)
-        return text or ""
+        return self._say(index, text)
+
+    def complete(self, choices: int = 1) -> bool:
+        """Whether the answer is there: all that may still come is the count of tokens and `[DONE]`."""
+        return self.done or len(self._finish) >= max(choices, len({*self._texts, *self._fields}))
 
     def check_finished(self) -> None:
         """Raise Fault where the stream ended before the answer did."""
         if not self.done and not self._finish:
             raise broken("the stream was cut: it ended without a finish reason or [DONE]")
-        if not self._finish and self.message() is None:
+        if self.message() is None:
             raise broken("the stream ended without an answer")
 
     # -- whole
 
     def feed_body(self, body: bytes) -> str:
-        """A whole answer; the text of its first choice, '' where it has none."""
+        """A whole answer; the text of its first choice, '' where it has none.
+
+        One that came as a stream, though nobody asked for that, is put together. Raises Fault, a *final*
+        one where the server speaks, but does not speak this API: asking again would not help.
+        """
+        if body.lstrip()[:5] == b"data:":
+            return self._feed_events(body)
+        try:
+            return self._feed_whole(body)
+        except Fault as fault:
+            cut = not body.strip() or "truncated" in str(fault.__cause__)
+            fault.final = fault.kind != "APIError" and not cut
+            raise
+
+    def _feed_events(self, body: bytes) -> str:
+        events = Events()
+        texts = [self.feed_chunk(data) for part in (events.feed(body), events.finish()) for data in part]
+        self.check_finished()
+        return "".join(texts)
+
+    def _feed_whole(self, body: bytes) -> str:
         try:
             completion = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as cause:
+        except _UNREADABLE as cause:
             raise broken("the server's answer is no JSON", cause) from cause
         if not is_dict(completion):
             raise broken("the server's answer is no chat completion")
@@ -245,27 +310,32 @@ class Reply:
         None where nothing came.
         """
         if self._whole:
-            return plain(self._whole[0]["message"])
+            return plain({"role": "assistant", **self._whole[0]["message"]})
         return self._streamed(0)
 
     def _streamed(self, index: int) -> dict[str, Any] | None:
         # A draft is taken by another thread while more comes: what is walked through here is a copy.
         texts, fields = self._texts.get(index), dict(self._fields.get(index, {}))
-        rest = {name: value for name, value in fields.items() if name != "role"}
+        thoughts = {name: "".join(parts) for name, parts in dict(self._thoughts.get(index, {})).items()}
+        rest = {**thoughts, **{name: value for name, value in fields.items() if name != "role"}}
         if texts is None and not any(rest.values()):
             return None if index not in self._finish else {"role": "assistant", "content": ""}
         content = None if texts is None else "".join(texts)
+        if texts is None and index in self._finish and not rest.keys() - {*REASONING}:
+            content = ""  # it thought, and said nothing
         if is_list(rest.get("tool_calls")):  # their place in the stream is no part of them
             rest["tool_calls"] = [
                 {name: value for name, value in dict(call).items() if name != "index"}
                 for call in list(rest["tool_calls"])
+                if is_mapping(call)
             ]
-        return plain({"role": fields.get("role") or "assistant", "content": content, **rest})
+        return plain({"role": _text(fields.get("role")) or "assistant", "content": content, **rest})
 
     def partial(self) -> bytes | None:
         """What came so far as an encoded message; None for nothing. Safe to call from any thread."""
         texts, fields = self._texts.get(0), dict(self._fields.get(0, {}))
-        if not texts and not any(value for name, value in fields.items() if name != "role"):
+        thoughts = self._thoughts.get(0)
+        if not texts and not thoughts and not any(v for name, v in fields.items() if name != "role"):
             return None
         message = self._streamed(0)
         return None if message is None else _encode(message)
@@ -274,7 +344,7 @@ class Reply:
         """The further choices of a request with `n > 1`, verbatim."""
         if self._whole:
             return [msgspec.Raw(_encode(choice)) for choice in self._whole[1:]]
-        indexes = sorted((set(self._texts) | set(self._fields) | set(self._finish)) - {0})
+        indexes = sorted({*self._texts, *self._fields, *self._finish, *self._thoughts} - {0})
         return [
             msgspec.Raw(
                 _encode(
@@ -352,7 +422,7 @@ def _merge_lists(known: list[Any], more: list[Any]) -> None:
         index = item.get("index") if is_mapping(item) else None
         match = None
         if isinstance(index, int):
-            match = next((held for held in known if held.get("index") == index), None)
+            match = next((held for held in known if is_dict(held) and held.get("index") == index), None)
         if match is None:
             known.append(_copy(item))
         else:

@@ -1,0 +1,218 @@
+"""What goes wrong on the way, as a `Fault` with the `openai` exception that the caller will see.
+
+Rules:
+- What the SDK raises stays what it is; what it lets through from below (its transport, broken JSON, bad
+  UTF-8) becomes APITimeoutError or APIConnectionError, with the cause kept.
+- No exception that leaves here holds a key: not in its text, arguments, body, request, response or causes,
+  nor in the frames of its traceback, which reach into the SDK and end with us.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Mapping
+from functools import cache
+from json import JSONDecodeError
+from typing import TYPE_CHECKING, Any
+
+from openai2 import scrub
+from openai2.shapes import is_mapping
+from openai2.turn import Fault
+
+if TYPE_CHECKING:
+    import httpx2
+
+#: Headers that a request authenticates with.
+_SECRET = frozenset(("authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"))
+_SECRET_WORDS = ("key", "token", "secret", "auth")
+#: Headers of a response that no longer fit once its body was read, or are secrets themselves.
+_DROPPED = frozenset(("content-encoding", "transfer-encoding", "content-length", "set-cookie"))
+
+
+def _is_secret(name: str) -> bool:
+    return name in _SECRET or any(word in name for word in _SECRET_WORDS)
+
+
+def secrets_of(headers: object) -> list[str]:
+    """The keys in a mapping of headers: what stands in those that one authenticates with."""
+    found: list[str] = []
+    if is_mapping(headers):
+        for name, text in headers.items():
+            if _is_secret(str(name).lower()) and isinstance(text, str):
+                found.append(scrub.Hidden(text.rpartition(" ")[2]))
+    return [secret for secret in found if len(secret) >= scrub.SHORTEST]
+
+
+def secrets_in(client: Mapping[str, Any], create: Mapping[str, Any]) -> list[str]:
+    """The secrets, besides the key, that these options send along."""
+    found = secrets_of(client.get("default_headers")) + secrets_of(create.get("extra_headers"))
+    for name in ("admin_api_key", "webhook_secret"):
+        if isinstance(secret := client.get(name), str) and secret:
+            found.append(scrub.Hidden(secret))
+    return found
+
+
+@cache
+def _from_below() -> tuple[type[Exception], ...]:
+    import zlib
+
+    import anyio
+    import httpcore2
+    import httpx2
+
+    return (
+        *(httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, httpx2.CookieConflict),
+        *(httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError),
+        *(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError),
+        *(OSError, EOFError, UnicodeError, JSONDecodeError, zlib.error, RecursionError),
+    )
+
+
+def expected() -> tuple[type[Exception], ...]:
+    """Exceptions that are the network's, the server's or the SDK's word, and not a mistake in a program."""
+    import openai
+
+    older = sys.modules.get("httpx")  # a caller may bring a client of httpx, which the SDK takes too
+    more: tuple[type[Exception], ...] = (older.HTTPError, older.StreamError) if older is not None else ()
+    return (Fault, openai.OpenAIError, *_from_below(), *more)
+
+
+def _is_timeout(error: BaseException) -> bool:
+    import httpcore2
+    import httpx2
+
+    return isinstance(error, (httpx2.TimeoutException, httpcore2.TimeoutException, TimeoutError)) or (
+        "Timeout" in type(error).__name__ and type(error).__module__.startswith("httpx")
+    )
+
+
+def fault_of(error: BaseException, keys: Collection[str], request: httpx2.Request | None = None) -> Fault:
+    """The fault that says what the exception says, with the `openai` exception for the caller."""
+    import openai
+
+    if isinstance(error, Fault):
+        return _dressed(error, keys, request)
+    if not isinstance(error, openai.OpenAIError):
+        cause = error
+        if _is_timeout(cause):
+            error = openai.APITimeoutError(_clean_request(request))
+        else:
+            error = openai.APIConnectionError(
+                message=f"Connection error: {str(cause) or type(cause).__name__}",
+                request=_clean_request(request),
+            )
+        error.__cause__ = cause
+    clean(error, keys)
+    if isinstance(error, openai.APIStatusError):
+        return Fault(
+            type(error).__name__,
+            error.message,
+            status=error.status_code,
+            code=None if error.code is None else str(error.code),
+            type=error.type if isinstance(error.type, str) else None,
+            headers=dict(error.response.headers),
+            error=error,
+        )
+    code = getattr(error, "code", None)
+    return Fault(type(error).__name__, str(error), code=None if code is None else str(code), error=error)
+
+
+def too_late(request: httpx2.Request | None = None) -> Fault:
+    """The fault of a request that has used up its time."""
+    import openai
+
+    error = openai.APITimeoutError(_clean_request(request))
+    return Fault("APITimeoutError", str(error), error=error)
+
+
+def _dressed(fault: Fault, keys: Collection[str], request: httpx2.Request | None) -> Fault:
+    """The fault that the pure parts found, with the exception that the caller will see."""
+    import openai
+
+    if fault.error is None:
+        error: openai.APIError
+        if fault.kind == "APIError":
+            body = fault.body
+            error = openai.APIError(fault.message, _clean_request(request), body=body)
+        else:
+            error = openai.APIConnectionError(message=fault.message, request=_clean_request(request))
+        error.__cause__ = fault.__cause__
+        clean(error, keys)
+        fault.error = error
+    fault.message = scrub.text(fault.message, keys)
+    return fault
+
+
+def clean(error: BaseException, keys: Collection[str]) -> None:
+    """Take every trace of the keys out of an exception, its request, response, body, causes and frames."""
+    import httpx2
+    import openai
+
+    keys = [*keys, *_sent_along(error)]
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        current = left.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        current.__traceback__ = None  # its frames hold headers, requests and clients
+        current.args = tuple(scrub.value(arg, keys) for arg in current.args)
+        if isinstance(current, openai.APIError):
+            current.message = scrub.text(current.message, keys)
+            current.body = scrub.value(current.body, keys)
+            current.code, current.param, current.type = (
+                scrub.value(part, keys) for part in (current.code, current.param, current.type)
+            )
+            current.request = _clean_request(current.request)
+        if isinstance(current, openai.APIStatusError):
+            current.response = _clean_response(current.response, keys)
+            current.request_id = scrub.value(current.request_id, keys)
+        elif isinstance(current, (httpx2.RequestError, httpx2.HTTPStatusError)):
+            if isinstance(current, httpx2.HTTPStatusError):
+                current.response = _clean_response(current.response, keys)
+            current.request = _clean_request(getattr(current, "_request", None))
+        elif isinstance(current, UnicodeDecodeError):
+            current.object = scrub.value(bytes(current.object), keys)
+        elif isinstance(current, JSONDecodeError):
+            current.doc = scrub.value(current.doc, keys)
+        if current.__suppress_context__:  # nobody is shown it
+            current.__context__ = None
+        left += [current.__cause__, current.__context__]
+
+
+def _sent_along(error: BaseException) -> list[str]:
+    """The secrets of the request that an exception belongs to, whoever put them there."""
+    request = getattr(error, "request", None) if hasattr(error, "body") else None
+    return secrets_of(dict(request.headers)) if request is not None else []
+
+
+def _clean_request(request: httpx2.Request | None) -> httpx2.Request:
+    """A request like it, without what it authenticates with and without its body."""
+    import httpx2
+
+    if request is None:
+        return httpx2.Request("POST", "http://unknown.invalid/")
+    headers = [(name, text) for name, text in request.headers.multi_items() if not _is_secret(name)]
+    url = request.url.copy_with(userinfo=b"") if request.url.userinfo else request.url
+    return httpx2.Request(request.method, str(url), headers=httpx2.Headers(headers, encoding="utf-8"))
+
+
+def _clean_response(response: httpx2.Response, keys: Collection[str]) -> httpx2.Response:
+    import httpx2
+
+    try:
+        content = response.content
+    except (httpx2.StreamError, httpx2.HTTPError):  # it was cut while it was read
+        content = b""
+    headers = [
+        (name, scrub.text(text, keys))
+        for name, text in response.headers.multi_items()
+        if name not in _DROPPED
+    ]
+    return httpx2.Response(
+        response.status_code,
+        headers=httpx2.Headers(headers, encoding="utf-8"),  # a mask is not ASCII
+        content=scrub.value(content, keys),
+        request=_clean_request(response.request),
+    )
