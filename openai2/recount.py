@@ -14,8 +14,8 @@ import msgspec
 
 from openai2 import events as ev
 from openai2.derived import LIST, Names
-from openai2.projection import View, pack, unpack
-from openai2.references import Ledger
+from openai2.projection import pack
+from openai2.references import Family
 from openai2.store.scan import Noted, Scan, redaction, text
 
 _STEP = 1024
@@ -65,8 +65,7 @@ class Recount:
         self._progress = progress
         self._done = 0
         self._wanted: dict[str, set[int]] = {}
-        self._forked_at: set[tuple[str, int]] = set()
-        self._handed_on: dict[tuple[str, int], bytes] = {}
+        self._family = Family(self._wanted)
         self._left: dict[str, dict[int, ev.Redacted]] = {}
         self._snapshots: dict[str, set[int]] = {}
         self._lines: dict[str, list[object]] = {}
@@ -81,7 +80,6 @@ class Recount:
         for conversation, version in self._scan.snapshots():
             self._snapshots.setdefault(conversation, set()).add(version)
         for fork in filter(None, (stream.parent for stream in streams.values())):
-            self._forked_at.add((fork.parent, fork.version))
             self._wanted.setdefault(fork.parent, set()).add(fork.version)
         notes = list(noted)
         for note in notes:
@@ -127,35 +125,22 @@ class Recount:
 
     def _fold(self, conversation: str, stream: Stream) -> None:
         scan = self._scan
-        ledger = Ledger(stream.base, lambda number: self._type_of(conversation, number))
+        ledger = self._family.stream(conversation, stream.parent)
         view = ledger.view
-        wanted = self._wanted.get(conversation, set())
         snapshots = self._snapshots.get(conversation, set())
-        kept: dict[int, bytes] = {}
         wrong_snapshots: list[int] = []
         last = (1, 0, 0)  # version, messages and question where the list has come to
         created = updated = ""
-        version = 0
-
-        def earlier(at: int) -> View:
-            if version == 1 and stream.parent is not None:
-                return unpack(self._handed_on[stream.parent.parent, at])
-            return unpack(kept[at])
-
         for version, position, tag, data, time in scan.stream(conversation):
             self._done += 1
             if not self._done % _STEP:
                 self._progress(self._done)
             event = self._event(conversation, version, tag, data)
-            wrong = event if isinstance(event, str) else ledger.enter(event, not data, earlier)
+            wrong = event if isinstance(event, str) else ledger.enter(event, not data)
             if wrong is not None:
                 stream.sound = False
                 self._tell(wrong, conversation, version, position)
                 return
-            if version in wanted:
-                kept[version] = pack(view)
-                if (conversation, version) in self._forked_at:
-                    self._handed_on[conversation, version] = kept[version]
             if version in snapshots and scan.snapshot(conversation, version) != pack(view):
                 wrong_snapshots.append(version)
             created = created or time
@@ -164,6 +149,7 @@ class Recount:
                 asked = position if tag == "request_started" and listed else last[2]
                 last = (version, len(view) if listed else 0, asked)
                 updated = max(updated, time)
+        self._family.forget_view(conversation)
         if wrong_snapshots:
             more = f" (nor are {len(wrong_snapshots) - 1} later ones)" if len(wrong_snapshots) > 1 else ""
             what = f"the snapshot at this version is not what the events give{more}"
@@ -182,14 +168,6 @@ class Recount:
             updated,
             *last,
         ]
-
-    def _type_of(self, conversation: str, number: int) -> str | None:
-        """The type of an inherited event."""
-        stream = self._streams[conversation]
-        while stream.parent is not None and number <= stream.base:
-            conversation = stream.parent.parent
-            stream = self._streams[conversation]
-        return self._scan.type_of(conversation, number - stream.base)
 
     # -- the list
 

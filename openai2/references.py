@@ -6,46 +6,79 @@ trusts no event: each span, id, version and count is looked up in the view as it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 
 from openai2 import events as ev
 from openai2 import messages as msg
-from openai2.projection import Earlier, View
+from openai2.projection import View, pack, unpack
 
 _NOTHING, _REQUEST = 0, ord("R")
+
+
+class Family:
+    """Streams that are folded one after the other, parents before their forks.
+
+    *wanted* are the versions by stream whose views are asked for again: those that are restored, and those
+    that forks begin at. They are kept packed, a few bytes a message.
+    """
+
+    def __init__(self, wanted: Mapping[str, set[int]]) -> None:
+        self._wanted = wanted
+        self._streams: dict[str, Ledger] = {}
+
+    def stream(self, conversation: str, parent: ev.Forked | None) -> Ledger:
+        """The ledger of a stream that begins now; its parent has been folded."""
+        above = None if parent is None else self._streams[parent.parent]
+        ledger = Ledger(above, 0 if parent is None else parent.version, self._wanted.get(conversation, set()))
+        self._streams[conversation] = ledger
+        return ledger
+
+    def forget_view(self, conversation: str) -> None:
+        """The stream is folded; only what its forks need is kept."""
+        self._streams[conversation].view = View()
 
 
 class Ledger:
     """A stream while it is folded: its view, and a mark for each version.
 
-    *base* is the id of the last inherited event; *older* gives the type of an inherited event by its id.
-    A version's mark is the kind of its message, or that of a request.
+    *above* is the ledger of the stream that it forked from at *forked*. A version's mark is the kind of its
+    message, or that of a request.
     """
 
-    def __init__(self, base: int, older: Callable[[int], str | None]) -> None:
+    def __init__(self, above: Ledger | None, forked: int, wanted: set[int]) -> None:
         self.view = View()
-        self.emptied: set[int] = set()
-        self._base = base
-        self._older = older
+        self.base: int = 0 if above is None else above.base + forked
+        self._above = above
+        self._forked = forked
+        self._wanted = wanted
+        self._kept: dict[int, bytes] = {}
+        self._emptied: set[int] = set()
         self._marks = bytearray(1)
 
-    def enter(self, event: ev.Event, emptied: bool, earlier: Earlier) -> str | None:
+    def enter(self, event: ev.Event, emptied: bool) -> str | None:
         """Fold the next event; what is wrong with it, None where nothing is. *emptied*: it is redacted."""
         version = len(self._marks)
         wrong = self._judge(event, version)
         self._marks.append(_mark(event))
         if emptied:
-            self.emptied.add(version)
+            self._emptied.add(version)
         if wrong is not None:
             return wrong
         before = len(self.view)
         try:
-            self.view.apply(event, self._base + version, earlier)
+            self.view.apply(event, self.base + version, lambda at: self._earlier(event, at))
         except (ValueError, KeyError, IndexError) as fault:
             return f"it cannot be applied: {fault}"
         if isinstance(event, (ev.RolledBack, ev.Truncated)) and before - len(self.view) != event.messages:
             return f"it took {before - len(self.view)} messages out of the view, and says {event.messages}"
+        if version in self._wanted:
+            self._kept[version] = pack(self.view)
         return None
+
+    def _earlier(self, event: ev.Event, at: int) -> View:
+        source = self._above if isinstance(event, ev.Forked) else self
+        assert source is not None
+        return unpack(source._kept[at])
 
     def _judge(self, event: ev.Event, version: int) -> str | None:
         if isinstance(event, ev.MessageAdded):
@@ -66,7 +99,7 @@ class Ledger:
         elif isinstance(event, ev.Redacted):
             if not 1 <= event.version < version:
                 return f"it redacts version {event.version}, which is not before it"
-            if event.version not in self.emptied:
+            if event.version not in self._emptied:
                 return f"it says that version {event.version} was redacted, but the content is still there"
         elif isinstance(event, (ev.Created, ev.Forked)) and version != 1:
             return f"{event.type} is the first event of a stream, and of nothing else"
@@ -79,10 +112,7 @@ class Ledger:
             return "it has not as many kinds as messages in its question"
         for number, kind in zip(event.question, event.kinds or msg.USER * len(event.question), strict=True):
             mark = self._mark_of(number)
-            if mark is None:
-                if self._older(number) != "message_added":
-                    return f"its question {number} is no message on record"
-            elif mark != ord(kind):
+            if mark != ord(kind):
                 return f"its question {number} is no message on record, or of another kind"
             if self.view.ids and number <= self.view.ids[-1] and number in self.view.ids:
                 return f"its question {number} stands in the view already"
@@ -92,18 +122,18 @@ class Ledger:
         if not 0 <= event.view < version:
             return f"it was asked on version {event.view}, which is not before it"
         for number in event.question:
-            mark = self._mark_of(number)
-            if mark in (_NOTHING, _REQUEST) or (mark is None and self._older(number) != "message_added"):
+            if self._mark_of(number) in (_NOTHING, _REQUEST):
                 return f"its question {number} is no message on record"
         ends = [number for span in event.without for number in span]
         return _absent(ends, self.view.ids, "message {} does not stand in the view")
 
-    def _mark_of(self, number: int) -> int | None:
-        """The mark of an id; None where it is an inherited one."""
-        version = number - self._base
-        if version <= 0:
-            return None if number > 0 else _NOTHING
-        return self._marks[version] if version < len(self._marks) else _NOTHING
+    def _mark_of(self, number: int) -> int:
+        """The mark of an id, an inherited one's too."""
+        ledger = self
+        while number <= ledger.base and ledger._above is not None:
+            ledger = ledger._above
+        version = number - ledger.base
+        return ledger._marks[version] if 0 < version < len(ledger._marks) else _NOTHING
 
 
 def _mark(event: ev.Event) -> int:
