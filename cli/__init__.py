@@ -51,6 +51,7 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             Row("list", "history", _("List the conversations.")),
             Row("show", "history", _("Show the messages of a conversation.")),
             Row("log", "log", _("Tell what happened in a conversation.")),
+            Row("search", "search", _("Find messages by their words.")),
             Row("head", "history", _("Print the hash that commits to a conversation.")),
         ),
     ),

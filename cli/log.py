@@ -56,20 +56,18 @@ class Story:
         self._reader = reader
         self._lineage = Lineage.read(reader, conversation)
         self._records = list(reader.events(conversation, upto=version))
-        redactions = reader.redactions(conversation) if not all(r.json for r in self._records) else {}
-        self._data = [r.json or bytes(redactions[r.version].left) for r in self._records]
         self._columns = screen() if is_terminal(sys.stdout) else 1_000_000
 
     def objects(self, last: int | None) -> Iterator[str]:
         """Each event as JSON."""
-        for record, data in list(zip(self._records, self._data, strict=True))[-(last or 0) :]:
+        for record in self._records[-(last or 0) :]:
             fields = {
                 "conversation": record.conversation,
                 "version": record.version,
                 "position": record.position,
                 "type": record.type,
                 "time": record.time,
-                "data": msgspec.Raw(data),
+                "data": msgspec.Raw(record.json),
                 "hash": record.hash,
             }
             yield json_safe(msgspec.json.encode(fields).decode())
@@ -89,7 +87,7 @@ class Story:
                 yield " " * (wide + 3) + paint(clip(line, self._columns - wide - 3), "dim")
 
     def _told(self) -> Iterator[tuple[ev.Recorded, list[str]]]:
-        events = [ev.decode(r.type, data) for r, data in zip(self._records, self._data, strict=True)]
+        events = [record.event for record in self._records]
         inherited = None
         if events and isinstance(events[0], ev.Forked):
             inherited = history.inherited(self._reader, self._lineage)
