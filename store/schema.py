@@ -225,8 +225,23 @@ def drop_search(connection: sqlite3.Connection) -> None:
 
     An SQLite without FTS5 cannot drop it. It stays then, and nobody takes it for sound: its cursor is gone.
     """
-    if has_fts5(connection):
+    if not has_fts5(connection):
+        return
+    try:
         connection.execute("DROP TABLE IF EXISTS search")
+    except sqlite3.DatabaseError:
+        # FTS5 drops only what it can open, and the tables below it were tampered with: it gets those of
+        # an empty index to open.
+        run(connection, SEARCH.replace("search", "search_spare", 1).rstrip() + ";")
+        for part in ("config", "data", "docsize", "idx"):
+            connection.execute(f"DROP TABLE IF EXISTS search_{part}")
+            (made,) = connection.execute(
+                "SELECT sql FROM sqlite_master WHERE name = ?", (f"search_spare_{part}",)
+            ).fetchone()
+            connection.execute(made.replace("search_spare_", "search_"))
+            connection.execute(f"INSERT INTO search_{part} SELECT * FROM search_spare_{part}")
+        connection.execute("DROP TABLE search_spare")
+        connection.execute("DROP TABLE search")
 
 
 def _made(connection: sqlite3.Connection, name: str) -> list[str]:

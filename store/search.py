@@ -30,9 +30,9 @@ from openai2.store.sqlite import Reader, Transaction
 #: The index's name among the cursors; the number counts the ways of cutting a text.
 CURSOR = "search 1"
 
-# A batch is what is done in some 50 ms: so long, at most, does a writer wait for it.
-_BATCH_MESSAGES = 1000
-_BATCH_BYTES = 400_000
+# A batch is what is done in some 30 ms: so long, at most, does a writer wait for it.
+_BATCH_MESSAGES = 500
+_BATCH_BYTES = 200_000
 
 _MESSAGES = "type = 'message_added' AND data <> ''"
 
@@ -97,7 +97,8 @@ def was_made(reader: Reader) -> bool:
     return "search" in names and schema.has_fts5(reader.sql)
 
 
-_TAMPERED = ("malformed", "vtable", "fts5", "no such table: main.search")
+# What SQLite says where the tables below the index (search_data and others) are not what FTS5 left there.
+_TAMPERED = ("malformed", "vtable", "fts5", "no such table: main.search", "SQL logic error")
 
 # -- keeping it
 
