@@ -94,7 +94,8 @@ class Engine:
             return Conversation(self.store, Lineage.read(reader, listed.id))
 
     def open_or_create(self, name: str) -> Conversation:
-        """The conversation with that name or id; made if there is none."""
+        """The conversation with that name or id; made if there is none. Raises BadInput for no name."""
+        history.check_name(name)
         try:
             return self.open(name)
         except UnknownConversation:
@@ -188,9 +189,7 @@ class Engine:
         """
         from openai2 import search
 
-        return search.find(
-            self.store, text, current=current, conversation=conversation, limit=limit, raw=raw
-        )
+        return search.find(self.store, text, current=current, conversation=conversation, limit=limit, raw=raw)
 
     # -- watching and comparing
 

@@ -175,8 +175,11 @@ def replay(
     view = View()
 
     for version, event in stream:
-        source = inherited if isinstance(event, ev.Forked) else None
-        view.apply(event, base + version, lambda at, source=source: source or kept[at])  # type: ignore[misc]
+        if isinstance(event, ev.Forked):
+            parents = inherited
+            view.apply(event, base + version, None if parents is None else lambda _: parents)
+        else:
+            view.apply(event, base + version, kept.__getitem__)
         if version in wanted:
             kept[version] = view.copy()
         yield version, view

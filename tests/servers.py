@@ -1,4 +1,4 @@
-"""A loopback server that says what it is told to: bodies, events, errors and cut connections, byte by byte."""
+"""A loopback server that says what it is told to: bodies, events, errors, cut connections, byte by byte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATIENCE = 30.0
 
 
 class Asked(NamedTuple):
-    """A request as it came."""
+    """A request as it came; the names of headers in small letters."""
 
     path: str
     headers: Mapping[str, str]
@@ -121,10 +121,11 @@ class ScriptedServer:
 
             def do_POST(self) -> None:
                 raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                asked = Asked(self.path, dict(self.headers.items()), json.loads(raw or b"null"), self.number)
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                asked = Asked(self.path, headers, json.loads(raw or b"null"), self.number)
                 self._say(server._next(asked))
 
-            do_GET = do_POST  # noqa: N815 - http.server's name
+            do_GET = do_POST
 
             def _say(self, reply: Reply) -> None:
                 self.send_response_only(reply.status)

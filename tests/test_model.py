@@ -1,0 +1,426 @@
+"""Random histories against a model made of plain lists: the view, its pins, and every version of both."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from openai2 import Engine, NoIndex, NoRoom, Refused, assistant_msg, projection, turn, user_msg
+from openai2 import events as ev
+from openai2 import messages as msg
+from openai2.conversation import Conversation
+from openai2.errors import BadInput
+from openai2.flow import Open
+from openai2.turn import Ask, Begun, Fault
+
+#: A message and whether it is pinned. Messages are told apart by a number in their text.
+Item = tuple[str, str]  # kind, text
+View = list[tuple[Item, bool]]
+
+KINDS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "u": user_msg,
+    "a": assistant_msg,
+    "s": lambda text: {"role": "system", "content": text},
+    "c": lambda text: {"role": "assistant", "content": None, "tool_calls": [{"id": text}]},
+    "t": lambda text: {"role": "tool", "tool_call_id": "x", "content": text},
+}
+
+
+def message(item: Item) -> dict[str, Any]:
+    return KINDS[item[0]](item[1])
+
+
+def units(items: list[Item]) -> list[list[int]]:
+    """Places that truncation keeps or takes together: a call and its results, else one by one."""
+    found: list[list[int]] = []
+    for place, (kind, _) in enumerate(items):
+        if kind == "t" and found and items[found[-1][0]][0] == "c":
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return found
+
+
+def cut(view: View, limit: int, protected: int) -> View:
+    """The earliest unpinned messages go until *limit* are left; the last *protected* stay."""
+    gone: list[int] = []
+    for unit in units([item for item, _ in view]):
+        if len(view) - len(gone) <= limit or unit[-1] >= len(view) - protected:
+            break
+        if not any(view[place][1] for place in unit):
+            gone += unit
+    return [entry for place, entry in enumerate(view) if place not in gone]
+
+
+def without_last_answer(view: View) -> View:
+    last = max(place for place, ((kind, _), _) in enumerate(view) if kind == "u")
+    return view[: last + 1]
+
+
+class Pending:
+    """A request that is open, as the model sees it."""
+
+    def __init__(
+        self, begun: Begun, question: list[Item], limit: int | None, leaving: list[Item], again: bool
+    ) -> None:
+        self.again = again
+        self.begun = begun
+        self.question = question
+        self.limit = limit
+        self.leaving = leaving
+
+    def answered(self, view: View, answer: Item) -> View:
+        left = [entry for entry in view if entry[0] not in self.leaving]
+        standing = [item for item, _ in left]
+        left += [(item, False) for item in self.question if item not in standing]
+        left.append((answer, False))
+        return left if self.limit is None else cut(left, self.limit, 0)
+
+
+class Model:
+    """What a conversation is: today's view, that at each version, and what can be undone."""
+
+    def __init__(self, view: View, version: int) -> None:
+        self.view = view
+        self.was: dict[int, View] = {version: view}
+        self.steps: list[View] = [view]
+        self.step = 0
+        self.unanswered: tuple[list[Item], bool] | None = None
+        self.open: dict[int, Pending] = {}
+
+    def act(self, view: View, acted: bool = True) -> None:
+        """A person did something; *acted* False where it came to nothing."""
+        self.view = view
+        if acted:
+            self.steps = [*self.steps[: self.step + 1], view]
+            self.step += 1
+
+
+class Histories(RuleBasedStateMachine):
+    """Several conversations in one file, by two handles each, through forks and restarts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="openai2-model-"))
+        self.patch = pytest.MonkeyPatch()
+        self.engine = Engine(self.folder / "a.db", synchronous="OFF")
+        self.models: dict[str, Model] = {}
+        self.handles: dict[str, list[Conversation]] = {}
+        self.count = 0
+
+    @initialize(eager=st.booleans())
+    def begin(self, eager: bool) -> None:
+        if eager:  # a snapshot at almost every chance
+            self.patch.setattr(projection, "_LEAST_TAIL", 200)
+            self.patch.setattr(projection, "SNAPSHOT_SHARE", 1.0)
+        self.know(self.engine.create(), Model([], 1))
+
+    def teardown(self) -> None:
+        try:
+            if self.models:
+                self.everything_is_as_it_was()
+        finally:
+            self.patch.undo()
+            self.engine.close()
+            shutil.rmtree(self.folder)
+
+    # -- helpers
+
+    def know(self, conversation: Conversation, model: Model) -> None:
+        self.models[conversation.id] = model
+        self.handles[conversation.id] = [conversation, self.engine.open(conversation.id)]
+
+    def pick(self, data: st.DataObject) -> tuple[Conversation, Model]:
+        name = data.draw(st.sampled_from(sorted(self.models, key=list(self.models).index)), "conversation")
+        return data.draw(st.sampled_from(self.handles[name]), "handle"), self.models[name]
+
+    def item(self, kind: str) -> Item:
+        self.count += 1
+        return kind, f"{kind}{self.count}"
+
+    def note(self, conversation: Conversation, model: Model) -> None:
+        """The model's view is the view at the version that is now reached."""
+        model.was[conversation.version] = model.view
+
+    def view_of(self, conversation: Conversation, version: int | None = None) -> list[tuple[Any, bool]]:
+        return [(held.message, held.pinned) for held in conversation.held(version)]
+
+    # -- what people do
+
+    @rule(data=st.data(), kinds=st.text("uasct", min_size=1, max_size=4))
+    def add(self, data: st.DataObject, kinds: str) -> None:
+        conversation, model = self.pick(data)
+        items = [self.item(kind) for kind in kinds]
+        conversation.add(message(item) for item in items)
+        model.act(model.view + [(item, False) for item in items])
+        model.unanswered = None
+        self.note(conversation, model)
+
+    @rule(data=st.data(), n=st.integers(1, 4))
+    def rollback(self, data: st.DataObject, n: int) -> None:
+        conversation, model = self.pick(data)
+        starts = [place for place, ((kind, _), _) in enumerate(model.view) if kind == "u"]
+        left = model.view[: starts[-min(n, len(starts))]] if starts else model.view
+        last = conversation.rollback(n)
+        model.act(left, bool(starts))
+        again = [place for place, ((kind, _), _) in enumerate(left) if kind == "u"]
+        assert list(last) == ([message(item) for item, _ in left[again[-1] :]] if again else [])
+        self.note(conversation, model)
+
+    @rule(data=st.data(), unpin=st.booleans(), places=st.lists(st.integers(-6, 6), max_size=3))
+    def pin(self, data: st.DataObject, unpin: bool, places: list[int]) -> None:
+        conversation, model = self.pick(data)
+        change = conversation.unpin if unpin else conversation.pin
+        size = len(model.view)
+        if any(not -size <= place < size for place in places):
+            with pytest.raises(NoIndex):
+                change(*places)
+            return
+        change(*places)
+        view = list(model.view)
+        for place in places:
+            view[place] = (view[place][0], not unpin)
+        model.act(view, view != model.view)
+        self.note(conversation, model)
+
+    @rule(data=st.data())
+    def restore(self, data: st.DataObject) -> None:
+        conversation, model = self.pick(data)
+        version = data.draw(st.sampled_from(sorted(model.was)), "version")
+        conversation.restore(version)
+        model.act(model.was[version])
+        self.note(conversation, model)
+
+    @rule(data=st.data(), n=st.integers(1, 3))
+    def undo(self, data: st.DataObject, n: int) -> None:
+        conversation, model = self.pick(data)
+        taken = conversation.undo(n)
+        assert taken == min(n, model.step)
+        self.step_to(conversation, model, -taken)
+
+    @rule(data=st.data(), n=st.integers(1, 3))
+    def redo(self, data: st.DataObject, n: int) -> None:
+        conversation, model = self.pick(data)
+        taken = conversation.redo(n)
+        assert taken == min(n, len(model.steps) - 1 - model.step)
+        self.step_to(conversation, model, taken)
+
+    def step_to(self, conversation: Conversation, model: Model, steps: int) -> None:
+        way = range(model.step, model.step + steps, 1 if steps > 0 else -1)
+        model.step += steps
+        model.view = model.steps[model.step]
+        for back, place in enumerate(reversed(way)):  # each step is a version of its own
+            model.was[conversation.version - back] = model.steps[place + (1 if steps > 0 else -1)]
+        self.note(conversation, model)
+
+    # -- requests
+
+    @rule(
+        data=st.data(),
+        kinds=st.sampled_from(["u", "u", "u", "", "su", "t", "uu"]),
+        limit=st.none() | st.integers(1, 6),
+    )
+    def ask(self, data: st.DataObject, kinds: str, limit: int | None) -> None:
+        conversation, model = self.pick(data)
+        question = [self.item(kind) for kind in kinds]
+        encoded = msg.encode_all([message(item) for item in question])
+        self.open_request(
+            data, conversation, model, Ask(question=encoded, model="m", limit=limit), question, []
+        )
+
+    @rule(data=st.data(), limit=st.none() | st.integers(1, 6))
+    def retry(self, data: st.DataObject, limit: int | None) -> None:
+        conversation, model = self.pick(data)
+        ask = Ask(question=[], model="m", limit=limit, retry=True)
+        question: list[Item] = []
+        leaving: list[Item] = []
+        again = True
+        if model.unanswered is not None:
+            question, again = model.unanswered
+            standing = [item for item, _ in model.view]
+            question = [item for item in question if item not in standing]
+        if again:
+            if not any(kind == "u" for (kind, _), _ in model.view):
+                before = conversation.version
+                with pytest.raises(Refused):
+                    conversation.begin(Open(ask, lambda: None))
+                assert conversation.version == before
+                return
+            kept = without_last_answer(model.view)
+            leaving = [item for item, _ in model.view[len(kept) :]]
+        self.open_request(data, conversation, model, ask, question, leaving, again=again)
+
+    def open_request(
+        self,
+        data: st.DataObject,
+        conversation: Conversation,
+        model: Model,
+        ask: Ask,
+        question: list[Item],
+        leaving: list[Item],
+        again: bool = False,
+    ) -> None:
+        opening = Open(ask, lambda: None)
+        before = conversation.version
+        asked_on = [entry for entry in model.view if entry[0] not in leaving]
+        whole = asked_on + [(item, False) for item in question]
+        last = len(units([item for item, _ in whole])[-1]) if whole else 0
+        sent = whole if ask.limit is None else cut(whole, ask.limit, len(question) or last)
+        if not whole or (ask.limit is not None and len(sent) > ask.limit):
+            with pytest.raises((NoRoom, BadInput)):
+                conversation.begin(opening)
+            assert conversation.version == before and opening.opened is None
+            return
+        conversation.begin(opening)
+        assert opening.opened is not None
+        begun, encoded = opening.opened
+        assert [msg.decode(raw) for raw in encoded] == [message(item) for item, _ in sent]
+        self.note(conversation, model)
+        model.open[begun.request] = Pending(begun, question, ask.limit, leaving, again)
+        if not data.draw(st.booleans(), "left open"):
+            self.close(data, conversation, model, begun.request)
+
+    @precondition(lambda self: any(model.open for model in self.models.values()))
+    @rule(data=st.data())
+    def close_one(self, data: st.DataObject) -> None:
+        open_ = [(name, number) for name, model in self.models.items() for number in model.open]
+        name, number = data.draw(st.sampled_from(open_), "request")
+        self.close(data, data.draw(st.sampled_from(self.handles[name]), "handle"), self.models[name], number)
+
+    def close(self, data: st.DataObject, conversation: Conversation, model: Model, request: int) -> None:
+        pending = model.open.pop(request)
+        begun, before = pending.begun, conversation.version
+        end = data.draw(
+            st.sampled_from(["answered", "stopped", "nothing", "failed", "kept", "dropped"]), "end"
+        )
+        answer = self.item(data.draw(st.sampled_from("aac"), "answer"))
+        raw = msgspec.json.encode(message(answer))
+        if end == "answered":
+            conversation.end(request, lambda state: turn.answered(begun, state, raw, ev.Answer()))
+        elif end == "stopped":
+            conversation.end(request, lambda state: turn.stopped(begun, state, raw, ev.Answer()))
+        elif end == "nothing":
+            conversation.end(request, lambda state: turn.stopped(begun, state, None, ev.Answer()))
+        elif end == "failed":
+            fault = Fault("Broken", "it broke")
+            conversation.end(request, lambda state: turn.failed(begun, raw, ev.Answer(), fault))
+        else:  # the program ended; another one finds the draft
+            self.recover(conversation, request, raw, keep=end == "kept")
+        if end in ("answered", "stopped", "kept"):
+            view = pending.answered(model.view, answer)
+            # The event that brings the answer comes before those of the limit and of the stop.
+            model.act(view)
+            model.unanswered = None
+            self.check_last_events(conversation, before, end)
+        else:
+            model.unanswered = (pending.question, pending.again)
+        self.note(conversation, model)
+
+    def check_last_events(self, conversation: Conversation, before: int, end: str) -> None:
+        kinds = [record.type for record in conversation.events(after=before)]
+        assert kinds.count("message_added") == 1
+        assert kinds.count("request_stopped") == (end != "answered")
+
+    def recover(self, conversation: Conversation, request: int, partial: bytes, keep: bool) -> None:
+        store = conversation.store
+        with store.reading() as reader:
+            (draft,) = [draft for draft in reader.drafts(conversation.id) if draft.request == request]
+        draft = msgspec.structs.replace(draft, partial=partial)
+        store.transact(lambda tx: tx.renew_draft(draft))
+        (conversation.keep if keep else conversation.drop)(draft)
+        with pytest.raises(Refused):
+            conversation.keep(draft)
+
+    # -- forks, restarts, caches
+
+    @precondition(lambda self: len(self.models) < 5)
+    @rule(data=st.data(), now=st.booleans())
+    def fork(self, data: st.DataObject, now: bool) -> None:
+        conversation, model = self.pick(data)
+        version = conversation.version if now else data.draw(st.sampled_from(sorted(model.was)), "version")
+        model.was.setdefault(version, model.view)
+        twin = conversation.fork(at=None if now else version)
+        self.know(twin, Model(model.was[version], 1))
+
+    @rule()
+    def restart(self) -> None:
+        self.engine.close()
+        self.engine = Engine(self.folder / "a.db", synchronous="OFF")
+        for name in self.handles:
+            self.handles[name] = [self.engine.open(name), self.engine.open(name)]
+
+    @rule(keep_every=st.sampled_from([0, 2]))
+    def lose_snapshots(self, keep_every: int) -> None:
+        where = f"WHERE version % {keep_every} = 1" if keep_every else ""
+        self.engine.store.transact(lambda tx: tx.sql.execute(f"DELETE FROM snapshots {where}"))
+
+    @rule()
+    def rebuild(self) -> None:
+        before = [(line.id, line.version, line.messages) for line in self.engine.conversations()]
+        self.engine.rebuild()
+        assert sorted(
+            (line.id, line.version, line.messages) for line in self.engine.conversations()
+        ) == sorted(before)
+
+    # -- what holds
+
+    @invariant()
+    def today_is_as_the_model_says(self) -> None:
+        for name, model in self.models.items():
+            for conversation in self.handles[name][: 1 + len(self.models) % 2]:
+                assert self.view_of(conversation) == [(message(item), pin) for item, pin in model.view]
+
+    @rule(data=st.data())
+    def a_version_is_as_it_was(self, data: st.DataObject) -> None:
+        conversation, model = self.pick(data)
+        version = data.draw(st.sampled_from(sorted(model.was)), "version")
+        was = [(message(item), pin) for item, pin in model.was[version]]
+        assert self.view_of(conversation, version) == was
+
+    def everything_is_as_it_was(self) -> None:
+        report = self.engine.verify()
+        assert report.ok, report
+        listed = {line.id: line for line in self.engine.conversations()}
+        for name, model in self.models.items():
+            conversation = self.engine.open(name)
+            assert listed[name].messages == len(model.view)
+            assert listed[name].version == conversation.version
+            for version, view in model.was.items():
+                assert self.view_of(conversation, version) == [(message(item), pin) for item, pin in view]
+            fold = dict(self.replayed(conversation))
+            for version, view in model.was.items():
+                assert len(fold[version]) == len(view)
+
+    def replayed(self, conversation: Conversation) -> list[tuple[int, list[int]]]:
+        """The ids at each version by the plain fold from nothing, without a snapshot."""
+        stream = [(record.version, record.event) for record in conversation.events()]
+        first = stream[0][1]
+        inherited = None
+        base = 0
+        if isinstance(first, ev.Forked):
+            parent = self.engine.open(first.parent)
+            inherited = projection.View()
+            inherited.ids = [held.id for held in parent.held(first.version)]
+            inherited.kinds = [msg.kind(held.message) for held in parent.held(first.version)]
+            inherited.pins = {held.id for held in parent.held(first.version) if held.pinned}
+            base = first.base
+        return [(at, view.ids.copy()) for at, view in projection.replay(stream, base, inherited)]
+
+
+Histories.TestCase.settings = settings(
+    max_examples=settings().max_examples,  # of the profile: `--hypothesis-profile=thorough` tries harder
+    stateful_step_count=30,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+test_histories = Histories.TestCase
