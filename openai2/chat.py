@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from openai2 import clients, faults
 from openai2 import messages as msg
-from openai2.dialogue import RETRIES, Dialogue
+from openai2.dialogue import RETRIES
 from openai2.keys import AKPool
+from openai2.replayer import Replayer
 from openai2.turn import Ask
 
 if TYPE_CHECKING:
     from openai.types import ImagesResponse
 
 
-class Chat(Dialogue):
+class Chat(Replayer):
     """A dialogue with a model.
 
     - *api_key*: a key, an `AKPool`, a function that gives one, or None for `OPENAI_API_KEY`;
@@ -112,9 +113,9 @@ class Chat(Dialogue):
         return True
 
     asy_request = async_request
-    forge = Dialogue.add_dialogs
-    pin = Dialogue.pin_messages
-    unpin = Dialogue.unpin_messages
+    forge = Replayer.add_dialogs
+    pin = Replayer.pin_messages
+    unpin = Replayer.unpin_messages
 
     def dalle(self, *args: Any, **options: Any) -> ImagesResponse:
         """Generate images: `images.generate` of the client, with this chat's key."""

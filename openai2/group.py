@@ -18,8 +18,8 @@ import msgspec
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.conversation import Conversation
-from openai2.dialogue import Dialogue
 from openai2.errors import BadInput, NotARemark
+from openai2.replayer import Replayer
 from openai2.turn import Ask
 
 Turn = tuple[str, Sequence[str]]
@@ -84,7 +84,7 @@ class Roles(MutableMapping[str, str]):
         return repr(self._conversation.roles())
 
 
-class GroupChat(Dialogue):
+class GroupChat(Replayer):
     """A dialogue in which the model speaks for several roles. Arguments as for `Chat`."""
 
     @property

@@ -31,16 +31,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("events",),
     ("messages", "projection", "decisions", "terms"),
     ("verdicts", "keys", "scrub"),
-    ("turn", "wire", "flow", "replay_plan"),
+    ("turn", "wire", "flow", "replay_source", "replay_plan"),
     ("store.*",),
     ("history", "drafts", "references"),
     ("derived", "search"),
     ("recount",),
     ("audit",),
-    ("conversation", "engine", "diff", "follow"),
+    ("conversation", "engine", "diff", "follow", "newborn", "replay"),
     ("deadline", "faults", "clients", "created", "provider"),
     ("drivers",),
-    ("dialogue", "replay"),
+    ("dialogue",),
+    ("replayer",),
     ("chat", "group", "offline*", "recordings", "testing", "pytest_plugin"),
     ("cli.*",),
     ("__main__",),
@@ -52,7 +53,7 @@ SEES_ONLY = {"store.*": ("errors", "events", "messages", "projection", "terms", 
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
 CORE = (
     "errors shapes words events messages projection decisions terms verdicts keys scrub turn wire flow"
-    " replay_plan"
+    " replay_source replay_plan"
 ).split()
 
 # What the core may import of the standard library; nothing here reaches outside the process.
