@@ -79,7 +79,7 @@ class Terminal:
             self.child: pexpect.spawn[str] = pexpect.spawn(
                 COMMAND[0],
                 [*COMMAND[1:], *args],
-                env=environment(**{"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **more}),  # type: ignore[arg-type]
+                env=environment(**{"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **more}),
                 dimensions=(rows, columns),
                 encoding="utf-8",
                 timeout=PATIENCE,
@@ -148,9 +148,7 @@ class Terminal:
                 continue
             except pexpect.EOF:
                 break
-        self.child.wait()
-        assert self.child.exitstatus is not None
-        return self.child.exitstatus
+        return int(self.child.wait() or 0)
 
 
 def contents(messages: Sequence[dict[str, str]]) -> list[str]:

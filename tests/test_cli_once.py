@@ -26,10 +26,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OfflineServer]:
         yield server
 
 
-def _last(server: OfflineServer) -> dict[str, object]:
-    body = server.requests[-1].body
-    assert isinstance(body, dict)
-    return body
+def _model_asked(server: OfflineServer) -> str:
+    return str(server.requests[-1].body["model"])
 
 
 def test_by_argument_and_by_pipe_in_processes_of_their_own() -> None:
@@ -90,13 +88,13 @@ def test_model_and_limit_are_kept_for_next_time(
 ) -> None:
     monkeypatch.setenv("OPENAI2_MODEL", "from-the-environment")
     ok("newchat", "自然数1的后面是几?")
-    assert _last(server)["model"] == "from-the-environment"
+    assert _model_asked(server) == "from-the-environment"
     ok("chat", "-m", "chosen", "--max-messages", "2", "再往后是几?")
     ok("chat", "再往后是几?")
-    assert _last(server)["model"] == "chosen"
+    assert _model_asked(server) == "chosen"
     assert contents(json.loads(ok("show", "--json"))) == ["再往后是几?", "4"]
     ok("newchat", "自然数1的后面是几?")
-    assert _last(server)["model"] == "from-the-environment"
+    assert _model_asked(server) == "from-the-environment"
 
 
 def test_several_keys_share_the_load(server: OfflineServer, monkeypatch: pytest.MonkeyPatch) -> None:

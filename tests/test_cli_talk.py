@@ -144,7 +144,7 @@ def _crash() -> None:
         while not _on_disk():
             assert time.monotonic() < end
             time.sleep(0.05)
-        os.kill(terminal.child.pid, signal.SIGKILL)
+        terminal.child.kill(signal.SIGKILL)
         terminal.child.wait()
 
 
