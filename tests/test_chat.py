@@ -12,10 +12,10 @@ import socket
 import sqlite3
 import threading
 import traceback
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
@@ -62,7 +62,8 @@ def scripted() -> Iterator[Callable[..., ScriptedServer]]:
 
 
 def chat_with(server: ScriptedServer | OfflineServer, key: Any = KEY, **options: Any) -> Chat:
-    return Chat(key, "m", base_url=server.base_url, **{"max_retries": 0, **options})
+    options.setdefault("max_retries", 0)
+    return Chat(key, "m", base_url=server.base_url, **options)
 
 
 def ask(chat: Chat, how: str, *args: Any, **options: Any) -> str:
@@ -566,8 +567,8 @@ def _traces(error: BaseException) -> Iterator[str]:
             todo += [*value.keys(), *value.values()]
         elif isinstance(value, (list, tuple)):
             todo += value
-        elif hasattr(value, "multi_items"):
-            todo += [*value.multi_items()]
+        elif callable(pairs := getattr(value, "multi_items", None)):
+            todo.append(list(cast(Iterable[Any], pairs())))
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -780,7 +781,7 @@ def _rounds_are_whole(messages: list[dict[str, Any]], asked: int) -> None:
 def test_threads_on_one_chat(kept: str, offline: OfflineServer, tmp_path: Path) -> None:
     chat = chat_with(offline, db=tmp_path / "a.db" if kept == "file" else None)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: ask(chat, WAYS[n % 2], f"echo {n}"), range(32)))
+        list(pool.map(ask, [chat] * 32, WAYS[:2] * 16, [f"echo {n}" for n in range(32)]))
     _rounds_are_whole(chat.fetch_messages(), 32)
     assert len({m["content"] for m in chat.fetch_messages()[::2]}) == 32
 
@@ -808,7 +809,7 @@ def test_several_chats_on_one_conversation(offline: OfflineServer, tmp_path: Pat
     stores = [Engine(tmp_path / "a.db", synchronous="NORMAL") for _ in range(2)]  # files of their own
     chats += [Chat(KEY, "m", base_url=offline.base_url, db=engine, conversation="c") for engine in stores]
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda n: chats[n % 6].request(f"echo {n}"), range(36)))
+        list(pool.map(Chat.request, chats * 6, [f"echo {n}" for n in range(36)]))
     views = [chat.fetch_messages() for chat in chats]
     assert all(view == views[0] for view in views)
     _rounds_are_whole(views[0], 36)
@@ -1013,12 +1014,12 @@ def test_what_is_no_message_is_named_by_its_place(bad: Any, standing: Chat) -> N
 
 
 def test_a_message_nested_too_deeply(standing: Chat) -> None:
-    deep: Any = "x"
+    deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
     with pytest.raises(NotAMessage):
         standing.add_dialogs({"role": "user", "content": "x", "deep": deep})
-    while isinstance(deep, list):  # let go of it step by step: some Pythons would recurse
+    while deep:  # let go of it step by step: some Pythons would recurse
         deep = deep[0]
 
 
@@ -1137,7 +1138,11 @@ def test_a_store_marked_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """As above, for machines where the tests run as root."""
     with Chat(KEY, db=tmp_path / "a.db", conversation="c") as chat:
         chat.add_dialogs(user_msg("hi"))
-    monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
+
+    def access(path: object, mode: int) -> bool:
+        return not mode & os.W_OK
+
+    monkeypatch.setattr("os.access", access)
     with Chat(KEY, db=tmp_path / "a.db", conversation="c") as chat:
         assert chat.fetch_messages() == [user_msg("hi")]
         with pytest.raises(StoreUnavailable, match="read-only"):
