@@ -120,7 +120,10 @@ class Replaying:
         with self._store.reading() as reader:
             lineage = Lineage.read(reader, source.id)
             start = 1 if wish.at is None else max(1, lineage.base + wish.at - 1)
-            self._plan = Source(list(_told(reader, lineage)), start)
+            told = list(_told(reader, lineage))
+            while start > 1 and _is_asking(told[start - 1].event):
+                start -= 1  # a question that is asked again is asked on the view before it
+            self._plan = Source(told, start)
             parent, version = lineage.place(start)
         self._replay = ev.Replay(
             source=source.id, start=start, model=wish.model, system=wish.system, options=recorded or {}
@@ -266,6 +269,13 @@ class Replaying:
         newborn.expect(batches, branch.view.copy())
         options = {**step.options, **self.wish.options}
         return msgspec.structs.replace(step, model=self.wish.model or step.model, options=options)
+
+
+def _is_asking(event: ev.Event) -> bool:
+    """Whether the event opens a request, which changes no view."""
+    if isinstance(event, ev.MessageAdded):
+        return event.request is not None and event.answer is None
+    return isinstance(event, ev.RequestStarted)
 
 
 def _told(reader: Reader, lineage: Lineage) -> Iterator[Told]:
