@@ -88,6 +88,16 @@ def name_anew(tx: Transaction) -> None:
     tx.rename_all(names.of)
 
 
+def save_snapshots(tx: Transaction, conversation: str) -> None:
+    """Save the views of a stream that came in whole, as appending it would have."""
+    lineage = Lineage.read(tx, conversation)
+    first = next(tx.events(conversation, limit=1)).event
+    parent = first if isinstance(first, ev.Forked) else None
+    inherited = None if parent is None else history.inherited(tx, lineage)
+    for _ in _fold(tx, conversation, parent, inherited):
+        pass
+
+
 def _snapshots_anew(tx: Transaction) -> None:
     """Save the views that appending would have saved, stream by stream, parents first."""
     handed_on: dict[tuple[str, int], bytes] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from openai2.archive import Exported, File
     from openai2.audit import Heads, Progress, Report
     from openai2.diff import Diff
     from openai2.follow import Following
+    from openai2.intake import Imported
     from openai2.search import Found
 
 
@@ -238,6 +240,35 @@ class Engine:
         missing at the end."""
         with self.store.reading() as reader:
             return reader.heads()
+
+    # -- carrying elsewhere
+
+    def export(
+        self,
+        conversations: Iterable[str] | None = None,
+        *,
+        file: File,
+        progress: Progress | None = None,
+    ) -> Exported:
+        """Write conversations (names or ids; None: all) to *file* as an archive, with what they descend from.
+
+        *file* is a path, written whole or not at all, or a binary file. Raises UnknownConversation,
+        DamagedStore, BadInput.
+        """
+        from openai2 import archive
+
+        ids = None if conversations is None else [self.open(one).id for one in conversations]
+        return archive.export(self.store, ids, file, progress)
+
+    def import_(self, file: File, progress: Progress | None = None) -> Imported:
+        """Take in a file: an archive, a JSON list of messages, or a transcript in Markdown. All or nothing.
+
+        *file* is a path or a binary file. What is here already is recognised; a stream that went on
+        differently on both sides is kept as a fork. Raises ArchiveError, with nothing changed.
+        """
+        from openai2 import receive
+
+        return receive.import_(self.store, file, progress)
 
     def rebuild(self) -> None:
         """Drop every derived table and make it anew from the events, all or nothing.

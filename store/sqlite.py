@@ -37,6 +37,8 @@ Head = tuple[int, bytes]
 #: Seconds that a writer waits for another process before it gives up.
 PATIENCE = 60.0
 _MOST_IDLE = 4
+_NO_TEXT = "{name} is damaged: it holds text that is not UTF-8"
+_CHECKPOINT_PATIENCE = 3000  # milliseconds that readers elsewhere get to finish
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +78,26 @@ class Reader:
             (conversation,),
         ).fetchone()
         return row or (0, codec.NO_HASH)
+
+    def hash_at(self, conversation: str, version: int) -> bytes:
+        """The hash of an event that others descend from. Raises DamagedStore where it is not there."""
+        row = self.sql.execute(
+            "SELECT hash FROM events WHERE conversation = ? AND version = ?", (conversation, version)
+        ).fetchone()
+        if row is None:
+            raise DamagedStore(
+                "conversation {conversation} has no version {version} to fork from",
+                conversation=conversation,
+                version=version,
+            )
+        return bytes(row[0])
+
+    def links(self, conversation: str) -> Iterator[bytes]:
+        """The hashes of a stream, in order."""
+        rows = self.sql.execute(
+            "SELECT hash FROM events WHERE conversation = ? ORDER BY version", (conversation,)
+        )
+        return (bytes(row[0]) for row in rows)
 
     def heads(self) -> dict[str, str]:
         """The hash of each stream's last event, in hex."""
@@ -347,36 +369,62 @@ class Transaction(Reader):
             return []
         first = events[0]
         if expected_version == 0 and isinstance(first, ev.Forked):
-            head = (0, self._hash_at(first.parent, first.version))
+            head = (0, self.hash_at(first.parent, first.version))
         when = time or codec.timestamp()
         records = codec.chain(conversation, head, self.last_position(), list(events), when)
-        self.sql.executemany(
-            "INSERT INTO events (position, conversation, version, batch, type, data, time, hash)"
-            " VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?)",
-            [
-                (r.position, conversation, r.version, r.batch, r.type, r.json, r.time, bytes.fromhex(r.hash))
-                for r in records
-            ],
-        )
-        self.dirty = True
-        last = records[-1]
-        self._heads[conversation] = last.version, bytes.fromhex(last.hash)
-        self._position = last.position
+        self._insert(records)
         for record, event in zip(records, events, strict=True):
             self.enlist(record, event)
         return records
 
-    def _hash_at(self, conversation: str, version: int) -> bytes:
-        row = self.sql.execute(
-            "SELECT hash FROM events WHERE conversation = ? AND version = ?", (conversation, version)
-        ).fetchone()
-        if row is None:
-            raise DamagedStore(
-                "conversation {conversation} has no version {version} to fork from",
-                conversation=conversation,
-                version=version,
-            )
-        return bytes(row[0])
+    def _insert(self, records: Sequence[ev.Recorded]) -> None:
+        self.sql.executemany(
+            "INSERT INTO events (position, conversation, version, batch, type, data, time, hash)"
+            " VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?)",
+            [
+                (r.position, r.conversation, r.version, r.batch, r.type, r.json, r.time, link)
+                for r, link in zip(records, (bytes.fromhex(r.hash) for r in records), strict=True)
+            ],
+        )
+        self.dirty = True
+        last = records[-1]
+        self._heads[last.conversation] = last.version, bytes.fromhex(last.hash)
+        self._position = last.position
+
+    def append_recorded(
+        self,
+        conversation: str,
+        records: Sequence[ev.Recorded],
+        digest_of: Callable[[ev.Recorded], bytes],
+    ) -> None:
+        """Append events that were recorded elsewhere, as they are, at the end of their stream.
+
+        They get new positions, and must fit the chain: *digest_of* gives the digest of an event's data,
+        be that there or redacted. A name that is taken here is shown with a number behind it. Raises
+        DamagedStore where one does not fit; nothing is to be kept then.
+        """
+        version, previous = self.head(conversation)
+        position = self.last_position()
+        placed: list[ev.Recorded] = []
+        for record in records:
+            if record.version == 1 and record.type == "forked":
+                fork = record.event
+                assert isinstance(fork, ev.Forked)
+                previous = self.hash_at(fork.parent, fork.version)
+            version, position = version + 1, position + 1
+            fields = (conversation, version, record.batch, record.type, record.time)
+            previous = codec.link(previous, digest_of(record), *fields)
+            if (record.version, record.hash) != (version, previous.hex()):
+                raise DamagedStore(
+                    "version {version} of conversation {conversation} does not fit what is here",
+                    conversation=conversation,
+                    version=record.version,
+                )
+            placed.append(msgspec.structs.replace(record, conversation=conversation, position=position))
+        self._insert(placed)
+        for record in placed:
+            if record.type in ("created", "forked", "renamed", "archived", "unarchived"):
+                self.enlist(record, record.event, clash=True)
 
     def enlist(self, record: ev.Recorded, event: ev.Event, clash: bool = False) -> None:
         """Keep the list of conversations for the few events that found, name or hide one.
@@ -573,6 +621,27 @@ class SqliteStore:
         """
         return self.transact(lambda tx: tx.append(conversation, expected_version, events))
 
+    def scrub(self) -> bool:
+        """Leave nothing in the files of what was removed: no free page, no spare byte, no write-ahead log.
+
+        The file is written anew. False where that could not be done, or not to its end, because another
+        process, or another thread, is reading: the next one to call may succeed.
+        """
+        self._check_writable()
+        if self.path is None:
+            return True
+        with self._writer.lock:
+            sql = self._connection
+            try:
+                sql.execute("VACUUM")
+                sql.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_PATIENCE}")
+                (busy, _, _) = sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            except sqlite3.OperationalError:  # no space, or somebody else's transaction
+                return False
+            finally:
+                sql.execute(f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}")
+            return not busy
+
     def close(self) -> None:
         """Finish what waits and close the files; closing twice is fine."""
         if self._closed or self._pid != os.getpid():
@@ -684,7 +753,7 @@ class SqliteStore:
         except sqlite3.Error as fault:
             raise _plain(fault, self.name) from fault
         except UnicodeDecodeError as fault:  # so damaged that SQLite's own message is no text
-            raise DamagedStore("{name} is damaged: it holds text that is not UTF-8", name=self.name) from fault
+            raise DamagedStore(_NO_TEXT, name=self.name) from fault
         except OSError as fault:
             raise StoreUnavailable(
                 "{name} cannot be opened: {reason}", name=self.name, reason=fault.strerror or str(fault)
@@ -705,7 +774,7 @@ def _plain(fault: sqlite3.Error, name: str) -> Openai2Error:
     elif "no such table" in low or "no such column" in low or "has no column" in low:
         kind, sentence = DamagedStore, "{name} lacks a table ({reason}): run `openai2 rebuild`"
     elif "decode to utf-8" in low:
-        kind, sentence = DamagedStore, "{name} is damaged: it holds text that is not UTF-8"
+        kind, sentence = DamagedStore, _NO_TEXT
     elif "append-only" in low:
         kind, sentence = Refused, "{name}: {reason}"
     elif "full" in low:
