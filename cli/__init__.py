@@ -7,14 +7,14 @@ command's name count as if they stood after it.
 
 from __future__ import annotations
 
-import os
+import io
 import sys
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import click
 
-from openai2.cli import failures
+from openai2.cli import failures, home
 from openai2.cli.options import conversation_option, db_option, json_option
 from openai2.cli.words import _
 
@@ -120,6 +120,8 @@ class _Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         extra.setdefault("prog_name", "openai2")
         extra["standalone_mode"] = False
+        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+            sys.stdout.reconfigure(errors="backslashreplace")  # an old terminal shows what it can
         try:
             status: Any = super().main(*args, **extra)
         except _PipeClosed:
@@ -128,7 +130,7 @@ class _Commands(click.Group):
         except (click.Abort, KeyboardInterrupt):
             status = failures.INTERRUPTED
         except Exception as error:  # where every error ends, as one line
-            if os.environ.get("OPENAI2_DEBUG") and failures.is_unexpected(error):
+            if home.debugging() and failures.is_unexpected(error):
                 raise
             failures.tell(error)
             status = failures.status_of(error)
@@ -147,6 +149,7 @@ def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> N
     "openai2",
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
     help=_(
         "Talk with OpenAI chat models, and account for it: whatever happens in a conversation is kept as "
         "an event that never changes, so any past state can be seen, restored and gone on from.\n\n"
@@ -173,6 +176,8 @@ def cli(ctx: click.Context, /, **options: Any) -> None:
     given = {name: value for name, value in options.items() if value}
     name = ctx.invoked_subcommand
     command = cli.get_command(ctx, name) if name else None
+    if name is None:
+        click.echo(ctx.get_help())
     if command is None or name is None:
         return
     known = {parameter.name: parameter for parameter in command.params}

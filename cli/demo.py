@@ -18,7 +18,7 @@ from openai2.chat import Chat
 from openai2.cli import home
 from openai2.cli.history import message_lines
 from openai2.cli.log import Story
-from openai2.cli.opening import PACE
+from openai2.cli.opening import NO_KEY, PACE
 from openai2.cli.options import db_option, engine
 from openai2.cli.render import is_terminal, out, paint, visible
 from openai2.cli.words import _, counted
@@ -116,7 +116,7 @@ class Tour:
 
     def _chat(self, name: str, limit: int | None = None) -> Chat:
         return Chat(
-            "offline",
+            NO_KEY,
             self._server.MODEL,
             MsgMaxCount=limit,
             db=self._engine,

@@ -41,7 +41,8 @@ from openai2.engine import Engine
 from openai2.store import Listed
 
 _NARROW = 60  # columns, below which the list tells the day and not the minute,
-_TIGHT = 44  # and below which it tells no time at all
+_TIGHT = 44  # below which it tells no time at all,
+_TINY = 28  # and below which it tells nothing but the id and the name
 
 
 @click.command(
@@ -155,6 +156,8 @@ def _list_lines(engine: Engine, listed: list[Listed]) -> Iterator[str]:
         rows.append([mark + line.id[:8], str(line.messages), when, _title(engine, line)])
     if columns < _TIGHT:
         rows = [[mark, size, title] for mark, size, _when, title in rows]
+    if columns < _TINY:
+        rows = [[mark, title] for mark, _size, title in rows]
     for place, text in enumerate(table(rows, columns, right=frozenset({1}))):
         yield paint(text, "dim") if not place else text
 

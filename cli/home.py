@@ -7,6 +7,7 @@ is read here, once, and nowhere else.
     OPENAI_API_KEY     a key that comes before the key file
     OPENAI_BASE_URL    another server that speaks the API
     OPENAI2_MODEL      the model where neither the conversation nor an option names one
+    OPENAI2_DEBUG      show where a defect of openai2 itself came from
 """
 
 from __future__ import annotations
@@ -71,3 +72,8 @@ def reach_loopback_directly() -> None:
     for name in ("no_proxy", "NO_PROXY"):
         held = os.environ.get(name)
         os.environ[name] = f"{held},127.0.0.1" if held else "127.0.0.1"
+
+
+def debugging() -> bool:
+    """Whether a defect is to show its traceback."""
+    return bool(os.environ.get("OPENAI2_DEBUG"))

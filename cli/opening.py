@@ -31,6 +31,8 @@ from openai2.turn import State
 
 #: Seconds between the characters of an offline answer on a terminal: about as fast as people read.
 PACE = 0.03
+#: What the built-in server is sent for a key. It stands in no text, for what looks like the key is masked.
+NO_KEY = "the-built-in-server-needs-no-key"
 
 
 class Wishes(NamedTuple):
@@ -115,7 +117,7 @@ def _server(wishes: Wishes) -> Generator[tuple[str | None, str | AKPool, str | N
     note(_("offline: fixed rules answer here, not a language model"))
     with OfflineServer(delay=PACE if is_terminal(sys.stdout) else 0.0) as server:
         # On record it says who answered, rather than the name of a model that did not.
-        yield server.base_url, "offline", wishes.model or server.MODEL
+        yield server.base_url, NO_KEY, wishes.model or server.MODEL
 
 
 def _fresh(engine: Engine, wishes: Wishes) -> Conversation:

@@ -13,7 +13,7 @@ import pytest
 
 from openai2 import Chat, Engine
 from openai2.offline import OfflineServer
-from tests.cli_support import contents, environment, invoke, ok, refused, run
+from tests.cli_support import Terminal, contents, environment, invoke, ok, refused, run
 
 QUESTIONS = ("自然数50的后面是几?", "再往后是几?", "再往后呢?")
 
@@ -227,6 +227,33 @@ print(sorted(set({HEAVY!r}.split()) & set(sys.modules)), file=sys.stderr)
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_no_command_at_all_is_a_question_for_help() -> None:
+    assert ok() == ok("--help")
+
+
+def test_old_and_narrow_terminals(db: str) -> None:
+    assert "\\u81ea\\u7136\\u6570" in run("show", "--db", db, PYTHONIOENCODING="ascii").stdout
+    for columns in (20, 30, 50):
+        for command in ("list", "show", "log"):
+            with Terminal(command, "--db", db, columns=columns) as terminal:
+                assert terminal.ends() == 0
+                # Nothing was cut by the screen itself: every line of ours is complete on it.
+                assert any("…" in line or "53" in line or "数数" in line for line in terminal.lines)
+
+
+def test_search(db: str) -> None:
+    ok("rollback", "--db", db)
+    assert "数数@" in ok("search", "往后", "--db", db) and "再[往后]呢?" in ok("search", "往后", "--db", db)
+    found = json.loads(ok("search", "往后", "--json", "--db", db))
+    assert all(list(line) == ["conversation", "name", "version", "role", "text"] for line in found)
+    assert {line["text"] for line in found} == {"再往后是几?", "再往后呢?"}
+    for line in found:
+        assert line["text"] in shown(db, f"数数@{line['version']}")
+    assert len(json.loads(ok("search", "往后", "--current", "--json", "--db", db, "-c", "数"))) == 1
+    assert json.loads(ok("search", "没有的话", "--json", "--db", db)) == []
+    assert json.loads(ok("search", "话", "--json", "--db", db + "-not-there")) == []
 
 
 def test_every_command_tells_what_it_is_for() -> None:
