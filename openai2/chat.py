@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openai2 import clients, faults
+from openai2 import clients, faults, running
 from openai2 import messages as msg
 from openai2.dialogue import RETRIES
 from openai2.keys import AKPool
@@ -98,6 +98,52 @@ class Chat(Replayer):
     def async_stream_retry(self, **options: Any) -> AsyncIterator[str]:
         """`stream_retry`, as an async iterator."""
         return self._adrive(self._ask_again(options, stream=True), options, [])
+
+    # -- tools
+
+    def run(
+        self,
+        text: str | None = None,
+        *parts: Mapping[str, Any],
+        tools: Sequence[Callable[..., Any]],
+        max_rounds: int = 8,
+        **options: Any,
+    ) -> str:
+        """Ask, run the functions that the model calls, tell it what came, and so on until it answers.
+
+        *tools* are Python functions; a model is told what their names, docstrings and type hints say.
+        Calls of one answer run at the same time, in threads. An error that a tool raises is told to the
+        model and is on record. Without *text*, a dialogue that was left in the middle goes on. The other
+        arguments are those of `request`; a `tool_choice` that forces a call holds for the first round.
+
+        Raises what `request` raises, BadInput for what cannot be a tool, Refused where the model still
+        calls tools after *max_rounds* answers, or where others went on with the conversation meanwhile.
+        """
+
+        def ask(
+            text: str | None, parts: Sequence[Mapping[str, Any]], options: dict[str, Any], said: list[bytes]
+        ) -> str:
+            return self._run(self._ask(text, parts, options, stream=False), options, said)
+
+        return running.run(running.Loop(self.conversation, tools, max_rounds, (text, parts), options), ask)
+
+    async def async_run(
+        self,
+        text: str | None = None,
+        *parts: Mapping[str, Any],
+        tools: Sequence[Callable[..., Any]],
+        max_rounds: int = 8,
+        **options: Any,
+    ) -> str:
+        """`run`, awaited; tools may be async functions, others run in threads."""
+
+        async def ask(
+            text: str | None, parts: Sequence[Mapping[str, Any]], options: dict[str, Any], said: list[bytes]
+        ) -> str:
+            return await self._arun(self._ask(text, parts, options, stream=False), options, said)
+
+        loop = running.Loop(self.conversation, tools, max_rounds, (text, parts), options)
+        return await running.arun(loop, ask)
 
     # -- the original's other names
 

@@ -160,7 +160,7 @@ class _Exchange:
         self._through_create = through_create
         self._secrets = faults.secrets_in(client_options, create_options)
         self._response: httpx2.Response | None = None
-        self._answer: Any = None
+        self._answer: Any = None  # what `create` gave
         self.key: str | None = None
 
     def __repr__(self) -> str:
@@ -193,8 +193,10 @@ class Exchange(_Exchange):
             with deadline.until(send.until):
                 if self._through_create or created.is_patched(blocking=True):
                     arguments = created.arguments(send, self._options)
-                    self._answer = api.chat.completions.create(**arguments)
-                    self._pieces = created.pieces(self._answer, stream=send.ask.stream)
+                    create: Any = api.chat.completions.create
+                    answer: Any = create(**arguments)
+                    self._answer = answer
+                    self._pieces = created.pieces(answer, stream=send.ask.stream)
                     return
                 response: Any = api.post(
                     "/chat/completions",
@@ -249,8 +251,10 @@ class AsyncExchange(_Exchange):
             with deadline.until(send.until):
                 if self._through_create or created.is_patched(blocking=False):
                     arguments = created.arguments(send, self._options)
-                    self._answer = await api.chat.completions.create(**arguments)
-                    self._pieces = created.apieces(self._answer, stream=send.ask.stream)
+                    create: Any = api.chat.completions.create
+                    answer: Any = await create(**arguments)
+                    self._answer = answer
+                    self._pieces = created.apieces(answer, stream=send.ask.stream)
                     return
                 response: Any = await api.post(
                     "/chat/completions",

@@ -62,7 +62,8 @@ EITHER = pytest.mark.parametrize("use_create", [False, True], ids=["post", "crea
 
 
 def _chat(server: Misbehaving, **options: Any) -> Chat:
-    return Chat(KEY, "m", base_url=server.base_url, **{"max_retries": 0, "timeout": 20.0, **options})
+    chosen: dict[str, Any] = {"max_retries": 0, "timeout": 20.0, **options}
+    return Chat(KEY, "m", base_url=server.base_url, **chosen)
 
 
 def _last(chat: Chat) -> ev.Event:
@@ -207,7 +208,7 @@ def test_a_status_is_its_exception(ask: Ask, status: int, use_create: bool) -> N
 @EITHER
 @pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
 def test_an_error_page_that_is_cut(ask: Ask, use_create: bool) -> None:
-    cut = [head("502 Bad Gateway", "Content-Length: 999") + b"<html>", Reset()]
+    cut: Script = [head("502 Bad Gateway", "Content-Length: 999") + b"<html>", Reset()]
     assert isinstance(_fails(ask, cut, use_create), openai.APIError)
 
 
