@@ -7,7 +7,6 @@ command's name count as if they stood after it.
 
 from __future__ import annotations
 
-import io
 import sys
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -120,8 +119,7 @@ class _Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         extra.setdefault("prog_name", "openai2")
         extra["standalone_mode"] = False
-        if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
-            sys.stdout.reconfigure(errors="backslashreplace")  # an old terminal shows what it can
+        _write_what_can_be()
         try:
             status: Any = super().main(*args, **extra)
         except _PipeClosed:
@@ -135,6 +133,13 @@ class _Commands(click.Group):
             failures.tell(error)
             status = failures.status_of(error)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _write_what_can_be() -> None:
+    """Let an old terminal show a picture of what its encoding lacks, rather than end in an error."""
+    stdout: Any = sys.stdout
+    if hasattr(stdout, "reconfigure") and stdout.encoding.lower() != "utf-8":
+        stdout.reconfigure(errors="backslashreplace")
 
 
 def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

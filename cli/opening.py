@@ -51,7 +51,7 @@ class Wishes(NamedTuple):
 @contextmanager
 def opened(wishes: Wishes, *, fresh: bool) -> Generator[Chat, None, None]:
     """The chat that the options describe; *fresh*: in a new conversation."""
-    check_prompted(wishes)
+    _check_system(wishes)
     with _server(wishes) as (base_url, key, model), engine(wishes.db) as opened_engine:
         conversation = _fresh(opened_engine, wishes) if fresh else _continued(opened_engine, wishes)
         if wishes.model or wishes.max_messages:
@@ -72,7 +72,7 @@ def opened(wishes: Wishes, *, fresh: bool) -> Generator[Chat, None, None]:
             yield chat
 
 
-def check_prompted(wishes: Wishes) -> None:
+def _check_system(wishes: Wishes) -> None:
     """Refuse a system message that says nothing, before anything is written."""
     if wishes.system is not None and not wishes.system.strip():
         raise Refused("the system message is empty")
