@@ -147,7 +147,10 @@ VANDALISM = [
     "INSERT INTO events SELECT 99, 'd', 1, 1, type, data, time, hash FROM events LIMIT 1",
     "ALTER TABLE events DROP COLUMN data",
     "UPDATE OR REPLACE events SET version = 1",
-    "INSERT INTO events SELECT 2,'c',2,1,type,'{}',time,hash FROM events LIMIT 1 ON CONFLICT DO UPDATE SET data=''",
+    (
+        "INSERT INTO events SELECT 2, 'c', 2, 1, type, '', time, hash FROM events WHERE true"
+        " ON CONFLICT DO UPDATE SET data = ''"
+    ),
 ]
 
 
