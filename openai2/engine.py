@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from openai2.diff import Diff
     from openai2.follow import Following
     from openai2.intake import Imported
+    from openai2.redaction import Removed
     from openai2.search import Found
+    from openai2.stats import Line
 
 
 class Engine:
@@ -241,6 +243,30 @@ class Engine:
         with self.store.reading() as reader:
             return reader.heads()
 
+    # -- removing
+
+    def redact(self, conversation: str, message: int, reason: str | None = None) -> Removed:
+        """Remove the content of a message (its id), or of another event, from the file for good.
+
+        The chain stays provable; what remains is in the report. Raises UnknownConversation, Refused.
+        """
+        from openai2 import redaction
+
+        return redaction.redact(self.store, self.open(conversation).id, message, reason)
+
+    def delete(self, conversation: str, reason: str | None = None) -> Removed:
+        """Remove all content of a conversation from the file for good; an empty shell stays on record.
+
+        Raises UnknownConversation, Refused where others forked from it.
+        """
+        from openai2 import redaction
+
+        return redaction.delete(self.store, self.open(conversation).id, reason)
+
+    def scrub(self) -> bool:
+        """Write the file anew, so that nothing removed is left in it; False where others' reading hinders."""
+        return self.store.scrub()
+
     # -- carrying elsewhere
 
     def export(
@@ -269,6 +295,16 @@ class Engine:
         from openai2 import receive
 
         return receive.import_(self.store, file, progress)
+
+    def stats(self, by: Literal["key", "model", "day"] = "model") -> list[Line]:
+        """What requests have cost: how many, how many failed, tokens and seconds, by key, model or day.
+
+        Keys are told by their fingerprints. Raises BadInput (a ValueError) for another *by*.
+        """
+        from openai2 import stats
+
+        with self.store.reading() as reader:
+            return stats.stats(reader.events_of_types(stats.TYPES), by)
 
     def rebuild(self) -> None:
         """Drop every derived table and make it anew from the events, all or nothing.

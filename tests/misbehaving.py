@@ -9,7 +9,10 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Reset(NamedTuple):
@@ -52,7 +55,7 @@ class Misbehaving:
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Misbehaving:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "shapes", "words"),
     ("events",),
     ("messages", "projection", "decisions", "terms"),
-    ("verdicts", "keys", "scrub", "tools"),
+    ("verdicts", "keys", "scrub", "tools", "stats", "profiles"),
     ("turn", "rewrite", "wire", "flow", "replay_source", "replay_plan"),
     ("store.*",),
     ("history", "drafts", "references"),
@@ -54,7 +54,7 @@ SEES_ONLY = {"store.*": ("errors", "events", "messages", "projection", "terms", 
 
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
 CORE = (
-    "errors shapes words events messages projection decisions terms verdicts keys scrub turn wire flow"
+    "errors shapes words events messages projection decisions terms verdicts keys scrub stats profiles turn wire flow"
     " replay_source replay_plan"
 ).split()
 
@@ -74,9 +74,10 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "msgspec": ("*",),
     "openai": ("provider", "clients", "created", "faults"),
     # What openai speaks HTTP with, and shows in its own interface.
-    "httpx2": ("provider", "faults"),
+    "httpx2": ("provider", "faults", "testing"),
     "httpcore2": ("deadline", "faults"),
     "anyio": ("faults",),
+    "pytest": ("pytest_plugin",),
     "sqlite_utils": ("store.*",),
     "click": ("cli.*",),
     "prompt_toolkit": ("cli.*",),
