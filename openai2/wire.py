@@ -107,6 +107,7 @@ class Events:
             bare = line.rstrip(b"\r\n")
             if len(bare) == len(line):
                 self._parts.append(line)
+                self._after_cr = False
                 return
             self._after_cr = line.endswith(b"\r")
             if self._parts:
