@@ -13,6 +13,7 @@
     ├── NameTaken (ValueError)
     ├── Refused (ValueError)             well formed, but not possible as things stand
     ├── ArchiveError (ValueError)        an archive that is cut off, changed, or none at all
+    ├── RecordingError (ValueError)      a recording for tests that is empty, newer, or none at all
     └── StoreError
         ├── VersionConflict              the stream went on since it was read
         ├── NotAStore                    the file is not ours
@@ -106,6 +107,10 @@ class Refused(Openai2Error, ValueError):
 
 class ArchiveError(Openai2Error, ValueError):
     """An archive that is cut off, changed, or none at all; nothing was imported."""
+
+
+class RecordingError(Openai2Error, ValueError):
+    """A recording for tests that is empty, from a newer openai2, or none at all."""
 
 
 class StoreError(Openai2Error):

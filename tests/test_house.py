@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("dialogue",),
     ("running",),
     ("replayer",),
-    ("chat", "group", "offline*", "recordings", "testing", "pytest_plugin"),
+    ("chat", "group", "offline*", "recordings", "stand_in", "testing", "pytest_plugin"),
     ("cli.*",),
     ("__main__",),
 )
@@ -74,7 +74,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "msgspec": ("*",),
     "openai": ("provider", "clients", "created", "faults"),
     # What openai speaks HTTP with, and shows in its own interface.
-    "httpx2": ("provider", "faults", "testing"),
+    "httpx2": ("provider", "faults", "stand_in"),
     "httpcore2": ("deadline", "faults"),
     "anyio": ("faults",),
     "pytest": ("pytest_plugin",),
