@@ -16,13 +16,13 @@ import msgspec
 from openai2 import decisions, drafts, history, turn
 from openai2 import events as ev
 from openai2 import messages as msg
-from openai2.errors import BadInput, Openai2Error, Refused, UnknownVersion
+from openai2.errors import BadInput, Openai2Error, Refused, UnknownConversation, UnknownVersion
 from openai2.flow import Open, Opened
 from openai2.history import Lineage
 from openai2.messages import Message, Round
 from openai2.projection import ROW_OVERHEAD, View, pack, worth_saving
 from openai2.shapes import is_whole
-from openai2.store import NO_HASH, Draft, Reader, Store, Transaction
+from openai2.store import NO_HASH, Draft, Reader, Store, Transaction, erase
 from openai2.turn import Ask, State
 
 Decide = Callable[[State], list[ev.Event]]
@@ -56,6 +56,8 @@ class Conversation:
         self._head = NO_HASH.hex()
         self._epoch = -1
         self._texts: dict[int, bytes] = {}
+        self._redactions_seen = 0
+        self._deleted = False
         self._tail_bytes = 0
 
     def __repr__(self) -> str:
@@ -421,11 +423,23 @@ class Conversation:
         elif version > self._version:
             for record in reader.events(self.id, after=self._version, upto=version):
                 self._fold(record, reader)
+        if self._deleted:
+            raise UnknownConversation("there is no conversation {reference}: it was deleted", reference=self.id)
+        if self._lineage.base:
+            self._forget_what_ancestors_lost(reader)
+
+    def _forget_what_ancestors_lost(self, reader: Reader) -> None:
+        """A redaction in a stream that this one forked from is in none of this one's events."""
+        last = reader.cursor(erase.CURSOR)
+        if last != self._redactions_seen:
+            self._texts.clear()
+            self._redactions_seen = last
 
     def _load(self, reader: Reader, epoch: int, version: int, link: bytes) -> None:
         self._texts.clear()
         self._view, self._tail_bytes = history.load(reader, self._lineage, version)
         self._version, self._head, self._epoch = version, link.hex(), epoch
+        self._deleted = reader.is_deleted(self.id)
 
     def _fold(self, record: ev.Recorded, reader: Reader) -> None:
         event = record.event
@@ -434,6 +448,8 @@ class Conversation:
             self._texts[number] = bytes(event.message)
         elif isinstance(event, ev.Redacted):
             self._texts.pop(self._lineage.base + event.version, None)
+        elif isinstance(event, ev.Deleted):
+            self._deleted = True
         if isinstance(event, (ev.Restored, ev.Forked)):
             self._view = history.view_at(reader, self._lineage, record.version)
         else:

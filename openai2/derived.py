@@ -17,12 +17,12 @@ from openai2 import events as ev
 from openai2 import history
 from openai2.history import Lineage
 from openai2.projection import ROW_OVERHEAD, View, free_name, pack, unpack, worth_saving
-from openai2.store import Reader, Store, Transaction
+from openai2.store import Reader, Store, Transaction, erase
 
 #: The cursor of the list of conversations.
 LIST = "conversations"
 #: Events that found, name or hide a conversation.
-LISTED_TYPES = ("created", "forked", "renamed", "archived", "unarchived")
+LISTED_TYPES = ("created", "forked", "renamed", "archived", "unarchived", "deleted")
 
 
 class Names:
@@ -41,6 +41,13 @@ class Names:
             shown = free_name(name, self._holder.__contains__)
             self._shown[conversation] = shown
             self._holder[shown] = conversation
+
+    def hear(self, conversation: str, event: ev.Event) -> None:
+        """Fold one event in."""
+        if isinstance(event, (ev.Created, ev.Forked, ev.Renamed)):
+            self.give(conversation, event.name)
+        elif isinstance(event, ev.Deleted):
+            self.give(conversation, None)
 
     def of(self, conversation: str) -> str | None:
         """The name that the list shows."""
@@ -73,6 +80,7 @@ def rebuild(store: Store) -> None:
             tx.enlist(record, record.event, clash=True)
         _snapshots_anew(tx)
         tx.put_cursor(LIST, 0)
+        erase.note(tx)
         bring_list_up(tx)
 
     store.transact(job)
@@ -81,10 +89,8 @@ def rebuild(store: Store) -> None:
 def name_anew(tx: Transaction) -> None:
     """Fold the names of the list again, after a redaction took one."""
     names = Names()
-    for record in tx.events_of_types(("created", "forked", "renamed")):
-        event = record.event
-        assert isinstance(event, (ev.Created, ev.Forked, ev.Renamed))
-        names.give(record.conversation, event.name)
+    for record in tx.events_of_types(LISTED_TYPES):
+        names.hear(record.conversation, record.event)
     tx.rename_all(names.of)
 
 

@@ -251,6 +251,12 @@ class Unarchived(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "unarchived"
 
 
+class Deleted(Event, frozen=True, kw_only=True):
+    """All content of the conversation was removed, on request: nothing comes after this."""
+
+    type: ClassVar[str] = "deleted"
+
+
 class Redacted(Event, frozen=True, kw_only=True):
     """The content of the event at *version* of this stream was removed from the file for good.
 

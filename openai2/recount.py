@@ -71,6 +71,7 @@ class Recount:
         self._lines: dict[str, list[object]] = {}
         self._names = Names()
         self._archived: dict[str, bool] = {}
+        self._deleted: set[str] = set()
         self._streams: dict[str, Stream] = {}
         self._cursor = 0
 
@@ -106,8 +107,10 @@ class Recount:
             event = self._event(conversation, note.version, note.type, note.data)
             if isinstance(event, ev.Restored):
                 self._wanted.setdefault(conversation, set()).add(event.version)
-            elif isinstance(event, (ev.Created, ev.Forked, ev.Renamed)):
-                self._names.give(conversation, event.name)
+            elif isinstance(event, ev.Event):
+                self._names.hear(conversation, event)
+                if isinstance(event, ev.Deleted):
+                    self._deleted.add(conversation)
 
     def _event(self, conversation: str, version: int, tag: str, data: bytes) -> ev.Event | str:
         """An event, or why it cannot be read."""
@@ -185,6 +188,10 @@ class Recount:
         listed = self._scan.listed()
         for conversation, line in self._lines.items():
             found = listed.get(conversation)
+            if conversation in self._deleted:
+                if found is not None:
+                    self._tell("it was deleted, and is in the list of conversations", conversation)
+                continue
             if found is None:
                 self._tell("it is missing in the list of conversations", conversation)
                 continue

@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from openai2.store import search
 from openai2.store.sqlite import Transaction
 
+#: The cursor that says where the last redaction stood: texts kept from before may be of what is gone.
+CURSOR = "redactions"
+
 
 def empty(tx: Transaction, events: Iterable[tuple[str, int]]) -> int:
     """Take the data of these events, (conversation, version), and their words; how many had any."""
@@ -26,11 +29,19 @@ def empty(tx: Transaction, events: Iterable[tuple[str, int]]) -> int:
             "UPDATE events SET data = '' WHERE conversation = ? AND version = ? AND data <> ''",
             (conversation, version),
         ).rowcount
-    tx.dirty = tx.dirty or bool(taken)
+    tx.put_cursor(CURSOR, tx.last_position())
     return taken
 
 
-def drop_drafts(tx: Transaction, conversation: str) -> int:
-    """Drop the drafts of a conversation, whoever writes them; how many there were."""
+def drop_cache(tx: Transaction, conversation: str) -> None:
+    """Drop what is kept of a conversation that goes: drafts, whoever writes them, and snapshots."""
     tx.sql.execute("PRAGMA secure_delete = ON")
-    return tx.sql.execute("DELETE FROM drafts WHERE conversation = ?", (conversation,)).rowcount
+    for table in ("drafts", "snapshots"):
+        tx.sql.execute(f"DELETE FROM {table} WHERE conversation = ?", (conversation,))
+
+
+def note(tx: Transaction) -> None:
+    """Note where the last redaction stands, so that whoever keeps texts in memory knows of it."""
+    (last,) = tx.sql.execute("SELECT max(position) FROM events WHERE type = 'redacted'").fetchone()
+    if last is not None:
+        tx.put_cursor(CURSOR, last)

@@ -36,7 +36,7 @@ _TYPES = {
 _ODD = " OR ".join(f"typeof({column}) <> '{kind}'" for column, kind in _TYPES.items())
 
 #: Events that the whole audit has to know of before it begins, or that name or hide a conversation.
-_NOTED = ("created", "forked", "renamed", "archived", "unarchived", "restored", "redacted")
+_NOTED = ("created", "forked", "renamed", "archived", "unarchived", "deleted", "restored", "redacted")
 
 
 class Odd(NamedTuple):

@@ -197,6 +197,20 @@ class Reader:
             found[event.version] = event
         return found
 
+    def holding(self, text: str) -> list[tuple[str, int]]:
+        """(conversation, version) of every event in whose data this stands, as it stands there."""
+        rows = self.sql.execute(
+            "SELECT conversation, version FROM events WHERE instr(data, ?) > 0 ORDER BY position", (text,)
+        )
+        return rows.fetchall()
+
+    def is_deleted(self, conversation: str) -> bool:
+        """Whether the stream has ended for good."""
+        row = self.sql.execute(
+            "SELECT type FROM events WHERE conversation = ? ORDER BY version DESC LIMIT 1", (conversation,)
+        ).fetchone()
+        return row is not None and row[0] == "deleted"
+
     def last_position(self) -> int:
         """The position of the store's last event, 0 where there is none."""
         (position,) = self.sql.execute("SELECT ifnull(max(position), 0) FROM events").fetchone()
@@ -423,7 +437,7 @@ class Transaction(Reader):
             placed.append(msgspec.structs.replace(record, conversation=conversation, position=position))
         self._insert(placed)
         for record in placed:
-            if record.type in ("created", "forked", "renamed", "archived", "unarchived"):
+            if record.type in ("created", "forked", "renamed", "archived", "unarchived", "deleted"):
                 self.enlist(record, record.event, clash=True)
 
     def enlist(self, record: ev.Recorded, event: ev.Event, clash: bool = False) -> None:
@@ -450,6 +464,8 @@ class Transaction(Reader):
                 "UPDATE conversations SET archived = ? WHERE id = ?",
                 (isinstance(event, ev.Archived), record.conversation),
             )
+        elif isinstance(event, ev.Deleted):
+            self.sql.execute("DELETE FROM conversations WHERE id = ?", (record.conversation,))
 
     def _name_taken(self, name: str, conversation: str) -> bool:
         row = self.sql.execute(

@@ -1,0 +1,236 @@
+"""What was redacted is gone from every file, the chain holds, and nobody keeps serving it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openai2 import Engine, Refused, UnknownConversation, assistant_msg, user_msg
+from openai2 import events as ev
+from openai2 import messages as msg
+from openai2.redaction import left_of
+from openai2.store import Draft
+from tests.stores import asked, busy
+
+SECRET = "hunter2-correct-horse"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def engine(path: Path) -> Iterator[Engine]:
+    with Engine(path) as engine:
+        yield engine
+
+
+def _traces(path: Path, secret: str = SECRET) -> list[str]:
+    files = [file for file in path.parent.iterdir() if file.name.startswith(path.name)]
+    return [file.name for file in files if secret.encode() in file.read_bytes()]
+
+
+def _id_of(engine: Engine, name: str, text: str) -> int:
+    return next(held.id for held in engine.open(name).held() if text in str(held.message["content"]))
+
+
+def test_a_secret_is_gone_for_good(engine: Engine, path: Path) -> None:
+    busy(engine)
+    conversation = engine.create("a")
+    for number in range(60):
+        conversation.add(
+            [user_msg(f"{number} my password is {SECRET} {number}" * (number == 30) or "x" * 900)]
+        )
+    engine.search("password")
+    before = conversation.messages()
+    assert _traces(path)
+    head = conversation.head
+    report = engine.redact("a", _id_of(engine, "a", SECRET), reason="it slipped")
+    assert report.clean and report.versions == [32] and not report.also_in
+    assert not _traces(path)
+    assert engine.verify(heads=[head]).ok
+    after = conversation.messages()
+    assert after[30] == {"role": "user", "content": "[redacted]"}
+    assert after[:30] + after[31:] == before[:30] + before[31:]
+    assert not list(engine.search("password"))
+    engine.rebuild()
+    assert engine.verify().ok
+    with Engine(path) as again:
+        assert again.open("a").messages() == after
+        assert again.open("a").at(40) == after[:39]
+
+
+def test_a_redacted_message_is_redacted_in_forks_and_other_handles(engine: Engine, path: Path) -> None:
+    parent = engine.create("parent")
+    parent.add([user_msg(SECRET), assistant_msg("fine")])
+    fork = parent.fork("fork")
+    fork.add([user_msg("on")])
+    early = parent.fork("early", at=1)
+    other = Engine(path).open("fork")
+    for handle in (parent, fork, other):
+        assert SECRET in str(handle.messages())
+    report = engine.redact("fork", 2)
+    assert report.conversation == parent.id
+    assert report.shared_by == [fork.id] and early.id not in report.shared_by
+    for handle in (parent, fork, other):
+        assert SECRET not in str(handle.messages())
+        assert SECRET not in str(handle.held())
+    assert engine.verify().ok
+    other.store.close()
+
+
+def test_the_same_text_elsewhere_is_named(engine: Engine, path: Path) -> None:
+    a, b = engine.create("a"), engine.create("b")
+    a.add([user_msg(SECRET)])
+    b.add([user_msg(f"he said {SECRET}!")])
+    report = engine.redact("a", 2)
+    assert report.also_in == [(b.id, 2)]
+    assert _traces(path), "it does not pretend"
+
+
+def test_an_answer_keeps_its_facts_and_loses_its_words(engine: Engine) -> None:
+    a = engine.create("a")
+    asked(a, "question", "answer " + SECRET)
+    engine.redact("a", _id_of(engine, "a", SECRET))
+    event = list(a.events())[3].event
+    assert isinstance(event, ev.MessageAdded) and event.answer
+    assert event.answer.model == "gpt-test" and event.answer.finish_reason == "stop"
+    assert a.messages()[-1] == assistant_msg("[redacted]")
+    assert a.undo() == 1 and a.redo() == 1
+    assert engine.verify().ok
+
+
+def test_a_failed_request_a_remark_and_a_role_can_be_redacted(engine: Engine, path: Path) -> None:
+    a = engine.create("a")
+    asked(a, "question", None)
+    a.set_role("Ann", SECRET)
+    a.commit(lambda state: [ev.RemarkAdded(speaker="Ann", audiences=[], remark=SECRET)])
+    for number in (4, 5, 6):
+        engine.redact("a", number)
+    assert not _traces(path) and not _traces(path, "half an")
+    assert a.roles() == {"Ann": "[redacted]"}
+    assert a.remarks()[0].remark == "[redacted]"
+    assert engine.verify().ok
+
+
+def test_names_can_be_redacted(engine: Engine, path: Path) -> None:
+    a = engine.create(SECRET)
+    a.rename("plain")
+    engine.redact("plain", 1)
+    assert not _traces(path)
+    assert a.name == "plain"
+    engine.redact("plain", 2)
+    assert a.name is None
+    assert engine.verify().ok
+    engine.rebuild()
+    assert engine.verify().ok
+
+
+@pytest.mark.parametrize("number", [0, -1, 3, 99])
+def test_what_is_not_there_or_holds_nothing_is_refused(engine: Engine, number: int) -> None:
+    a = engine.create("a")
+    a.add([user_msg("x")])
+    a.pin(0)
+    with pytest.raises(Refused):
+        engine.redact("a", number)
+    assert a.version == 3
+
+
+def test_redacting_twice_is_refused(engine: Engine) -> None:
+    engine.create("a").add([user_msg("x")])
+    engine.redact("a", 2)
+    with pytest.raises(Refused, match="no content"):
+        engine.redact("a", 2)
+    with pytest.raises(UnknownConversation):
+        engine.redact("b", 2)
+
+
+def test_a_reader_elsewhere_is_told_of(engine: Engine, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from openai2.store import sqlite
+
+    monkeypatch.setattr(sqlite, "_CHECKPOINT_PATIENCE", 50)
+    engine.create("a").add([user_msg(SECRET)])
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN")
+    other.execute("SELECT * FROM events").fetchone()
+    report = engine.redact("a", 2)
+    assert not report.clean and _traces(path)
+    other.execute("COMMIT")
+    other.close()
+    assert engine.scrub() and not _traces(path)
+
+
+# -- whole conversations
+
+
+def test_a_deleted_conversation_is_an_empty_shell(engine: Engine, path: Path) -> None:
+    a = engine.create("name-" + SECRET)
+    a.add([user_msg(f"{SECRET} {number}") for number in range(50)])
+    a.set_role("Ann", SECRET)
+    asked(a, SECRET, None)
+    engine.store.transact(lambda tx: tx.put_draft(Draft(a.id, 9, "me", 0.0, SECRET.encode())))
+    head = a.head
+    other = Engine(path).open(a.id)
+    other.messages()
+    report = engine.delete(a.id, reason="asked to")
+    assert report.clean and not _traces(path)
+    assert engine.verify(heads=[head]).ok
+    assert not engine.conversations(archived=None)
+    for handle in (a, other):
+        with pytest.raises(UnknownConversation, match="deleted"):
+            handle.messages()
+        with pytest.raises(UnknownConversation, match="deleted"):
+            handle.add([user_msg("more")])
+    with pytest.raises(UnknownConversation):
+        engine.open(a.id)
+    engine.rebuild()
+    assert not engine.conversations(archived=None) and engine.verify().ok
+    other.store.close()
+
+
+def test_a_conversation_that_others_forked_from_is_not_deleted(engine: Engine) -> None:
+    a = engine.create("a")
+    a.add([user_msg("x")])
+    a.fork("b")
+    a.fork()
+    before = engine.heads()
+    with pytest.raises(Refused, match="b, "):
+        engine.delete("a")
+    assert engine.heads() == before
+    for name in [line.id for line in engine.conversations() if line.parent]:
+        engine.delete(name)
+    engine.delete("a")
+    assert engine.verify().ok and not engine.conversations()
+
+
+def test_every_busy_conversation_can_be_deleted(engine: Engine) -> None:
+    conversations = busy(engine)
+    for name in ("group", "put away", "deeper", "side", "main"):
+        engine.delete(conversations[name].id)
+        assert engine.verify().ok
+        engine.rebuild()
+        assert engine.verify().ok
+
+
+# -- what is left
+
+
+def test_what_is_left_keeps_its_kind() -> None:
+    calls = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": SECRET}}]
+    for message in (
+        user_msg(SECRET),
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "assistant", "content": None, "function_call": {"name": SECRET, "arguments": SECRET}},
+        {"role": "tool", "tool_call_id": "c1", "content": SECRET},
+        {"role": "user", "content": [{"type": "text", "text": SECRET}], "name": SECRET, "x": {"y": SECRET}},
+    ):
+        event = ev.MessageAdded(message=ev.msgspec.Raw(msg.encode(message, "it")))
+        left = left_of(event)
+        assert isinstance(left, ev.MessageAdded)
+        assert SECRET not in ev.encode(left).decode()
+        assert msg.kind_of(left.message) == msg.kind_of(event.message)
+        assert msg.decode(bytes(left.message)).get("tool_call_id") == message.get("tool_call_id")
