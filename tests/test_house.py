@@ -54,8 +54,8 @@ SEES_ONLY = {"store.*": ("errors", "events", "messages", "projection", "terms", 
 
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
 CORE = (
-    "errors shapes words events messages projection decisions terms verdicts keys scrub stats profiles turn wire flow"
-    " replay_source replay_plan"
+    "errors shapes words events messages projection decisions terms verdicts keys scrub stats profiles"
+    " turn wire flow replay_source replay_plan"
 ).split()
 
 # What the core may import of the standard library; nothing here reaches outside the process.
