@@ -403,7 +403,7 @@ def merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
         elif is_list(value) and is_list(known):
             _merge_lists(known, value)
         elif value is not None:
-            into[name] = value
+            into[name] = _copy(value)
 
 
 def _copy(value: Any) -> Any:

@@ -72,7 +72,8 @@ NOISE = st.sampled_from([b": comment", b"event: message", b"id: 7", b"retry: 5",
 @st.composite
 def written(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     """A stream of events as some server may write it, and the data of each."""
-    stream, wanted = b": hello\n", []
+    stream = b": hello\n"
+    wanted: list[bytes] = []
     for lines in draw(st.lists(st.lists(DATA, min_size=1, max_size=3), max_size=5)):
         end = draw(LINE_END)
         for line in lines:
@@ -108,16 +109,16 @@ def test_a_lone_cr_and_an_lf_that_ends_another_line() -> None:
 
 # -- Answers -----------------------------------------------------------------------------------------
 
-DELTAS = st.one_of(
-    st.builds(lambda text: {"content": text}, TEXT),
-    st.builds(lambda text: {"refusal": text}, TEXT),
-    st.builds(
-        lambda place, text: {"tool_calls": [{"index": place, "function": {"arguments": text}}]},
-        st.integers(0, 1),
-        TEXT,
-    ),
-    st.just({}),
-    st.just({"content": None}),
+
+def arguments(place: int, text: str) -> dict[str, Any]:
+    return {"tool_calls": [{"index": place, "function": {"arguments": text}}]}
+
+
+DELTAS: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.fixed_dictionaries({"content": TEXT | st.none()}),
+    st.fixed_dictionaries({"refusal": TEXT}),
+    st.builds(arguments, st.integers(0, 1), TEXT),
+    st.fixed_dictionaries({}),
 )
 ROLE: dict[str, Any] = {"role": "assistant", "content": ""}
 CALLS: dict[str, Any] = {
@@ -168,7 +169,8 @@ def test_what_is_heard_is_what_the_sdk_hears(chunks: list[dict[str, Any]], place
     theirs = [c.message.model_dump(exclude_unset=True) for c in sdk.current_completion_snapshot.choices]
     for message in theirs:
         message.pop("parsed", None)
-        for call in message.get("tool_calls") or []:
+        calls: list[dict[str, Any]] = message.get("tool_calls") or []
+        for call in calls:
             call.pop("index", None)
             call["function"].pop("parsed_arguments", None)
     ours = [reply.message(), *(json.loads(bytes(raw))["message"] for raw in reply.choices())]
@@ -228,7 +230,11 @@ def test_chunks_that_bring_nothing() -> None:
 
 
 def test_an_unknown_field_of_a_delta_is_kept() -> None:
-    deltas = [{"content": "x", "new": {"a": "1", "n": 1}}, {"new": {"a": "2", "b": [1]}}, {"other": [1]}]
+    deltas: list[dict[str, Any]] = [
+        {"content": "x", "new": {"a": "1", "n": 1}},
+        {"new": {"a": "2", "b": [1]}},
+        {"other": [1]},
+    ]
     reply = hear([sse([*(chunk(choice(one)) for one in deltas), chunk(choice({}, finish="stop"))])])
     assert reply.message() == {
         "role": "assistant",
