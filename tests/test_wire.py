@@ -114,11 +114,12 @@ def arguments(place: int, text: str) -> dict[str, Any]:
     return {"tool_calls": [{"index": place, "function": {"arguments": text}}]}
 
 
+NOTHING: dict[str, Any] = {}
 DELTAS: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.fixed_dictionaries({"content": TEXT | st.none()}),
     st.fixed_dictionaries({"refusal": TEXT}),
     st.builds(arguments, st.integers(0, 1), TEXT),
-    st.fixed_dictionaries({}),
+    st.just(NOTHING),
 )
 ROLE: dict[str, Any] = {"role": "assistant", "content": ""}
 CALLS: dict[str, Any] = {

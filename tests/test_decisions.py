@@ -1,0 +1,100 @@
+"""Decisions: what a wish comes to, and that what it comes to fulfils it."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import assume, given
+
+from openai2 import NoRoom, decisions
+from openai2 import events as ev
+from openai2.projection import View
+
+
+@st.composite
+def views(draw: st.DrawFn) -> View:
+    view = View()
+    view.kinds = draw(st.lists(st.sampled_from("uuaasct"), max_size=20))
+    view.ids = draw(st.permutations(range(1, len(view.kinds) + 1)))
+    view.pins = set(draw(st.lists(st.sampled_from(view.ids), max_size=6))) if view.ids else set()
+    return view
+
+
+def folded(view: View, events: list[ev.Event]) -> View:
+    after = view.copy()
+    for number, event in enumerate(events, 100):
+        after.apply(event, number)
+    return after
+
+
+@given(views(), st.integers(1, 12))
+def test_truncation(view: View, limit: int) -> None:
+    before = view.copy()
+    events = decisions.truncated(view, limit)
+    after = folded(view, events)
+    assert view == before  # deciding changes nothing
+    assert view.pins <= set(after.ids) and [n for n in view.ids if n in set(after.ids)] == after.ids
+    if len(view) <= limit:
+        assert events == []
+        return
+    free = [unit for unit in view.units() if not any(view.pinned_at(index) for index in unit)]
+    fixed = len(view) - sum(len(unit) for unit in free)
+    if all(len(unit) == 1 for unit in free):
+        assert len(after) == max(limit, fixed)
+    assert len(after) <= max(limit, fixed)
+    # A result never stands without its call, and the earliest go first.
+    gone = [index for index, number in enumerate(view.ids) if number not in set(after.ids)]
+    assert gone == [index for unit in free for index in unit][: len(gone)]
+    for unit in view.units():
+        assert len({view.ids[index] in set(after.ids) for index in unit}) == 1
+    assert decisions.truncated(after, limit) == []  # once is enough
+
+
+@given(views(), st.none() | st.integers(1, 12), st.text("ust", max_size=3))
+def test_what_is_sent(view: View, limit: int | None, kinds: str) -> None:
+    assume(len(view) or kinds)
+    question = [1000 + place for place in range(len(kinds))]
+    try:
+        sent = decisions.sent(view, limit, question, kinds)
+    except NoRoom:
+        assert limit is not None
+        last = [*view.units()][-1] if view.ids and not kinds else range(0)
+        pinned = [u for u in view.units() if any(view.pinned_at(i) for i in u) or u == last]
+        assert sum(len(unit) for unit in pinned) + len(question) > limit
+        return
+    assert limit is None or len(sent) <= limit
+    assert sent.ids[len(sent) - len(question) :] == question
+    assert view.pins <= set(sent.ids)
+    assert len(set(sent.ids)) == len(sent.ids) and len(sent)
+
+
+@given(views(), st.integers(1, 30))
+def test_rollback(view: View, n: int) -> None:
+    starts = view.round_starts()
+    events = decisions.rollback(view, n)
+    after = folded(view, events)
+    assert len(after.round_starts()) == max(0, len(starts) - n)
+    assert after.ids == view.ids[: len(after)]
+    if starts:
+        (event,) = events
+        assert isinstance(event, ev.RolledBack)
+        assert event.messages == len(view) - len(after) and event.rounds == min(n, len(starts))
+    else:
+        assert events == []
+
+
+@given(views(), st.lists(st.integers(-25, 25), max_size=4))
+def test_pin_and_unpin(view: View, indexes: list[int]) -> None:
+    size = len(view)
+    if not all(-size <= index < size for index in indexes):
+        for decide in (decisions.pin, decisions.unpin):
+            with pytest.raises(IndexError):
+                decide(view, indexes)
+        return
+    named = {view.ids[index] for index in indexes}
+    pinned = folded(view, decisions.pin(view, indexes))
+    assert pinned.pins == view.pins | named and pinned.ids == view.ids
+    assert decisions.pin(pinned, indexes) == []  # what changes nothing is no event
+    unpinned = folded(pinned, decisions.unpin(pinned, indexes))
+    assert unpinned.pins == view.pins - named
+    assert decisions.unpin(unpinned, indexes) == []
