@@ -54,12 +54,10 @@ def client(base_url: str, **options: Any) -> openai.OpenAI:
     return openai.OpenAI(api_key=KEY, base_url=base_url, max_retries=0, **options)
 
 
-def ask(
-    api: openai.OpenAI, text: str = "自然数50的后面是几?", model: str = "m", **options: Any
-) -> str | None:
-    create: Callable[..., ChatCompletion] = api.chat.completions.create
-    messages = [{"role": "user", "content": text}]
-    return create(model=model, messages=messages, **options).choices[0].message.content
+def ask(api: openai.OpenAI, text: str = "自然数50的后面是几?", **options: Any) -> str | None:
+    create: Any = api.chat.completions.create
+    done: ChatCompletion = create(messages=[user_msg(text)], **{"model": "m", **options})
+    return done.choices[0].message.content
 
 
 def stream(api: openai.OpenAI, text: str = "世界上最大的海洋是哪个?") -> list[str | None]:
