@@ -15,7 +15,9 @@ from urllib.parse import unquote, urlsplit
 from openai2 import events as ev
 from openai2.errors import BadInput
 from openai2.store.codec import NO_HASH, timestamp
-from openai2.store.sqlite import Draft, Listed, Reader, SqliteStore, Transaction
+from openai2.store.reader import Draft, Listed, Reader
+from openai2.store.sqlite import SqliteStore
+from openai2.store.transaction import Transaction
 
 T = TypeVar("T")
 
@@ -85,7 +87,7 @@ def share(db: str | os.PathLike[str] | SqliteStore | None) -> tuple[SqliteStore,
         key = (os.getpid(), os.path.realpath(path))
         with _lock:
             known = _shared.get(key)
-            if known is None:
+            if known is None or known.is_orphan():  # its file was deleted: this path is another's now
                 known = _shared[key] = SqliteStore(path)
             known.users += 1
             store = known
@@ -98,8 +100,8 @@ def share(db: str | os.PathLike[str] | SqliteStore | None) -> tuple[SqliteStore,
             store.users -= 1
             if store.users:
                 return
-            if store.path is not None:
-                _shared.pop((os.getpid(), os.path.realpath(store.path)), None)
+            for key in [key for key, shared in _shared.items() if shared is store]:
+                del _shared[key]
         store.close()
 
     return store, let_go

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from openai2 import terms
 from openai2.errors import BadInput
 from openai2.store import schema, search
-from openai2.store.sqlite import Reader
+from openai2.store.reader import Reader
 
 # The same words as in the index, but with the text, so that FTS5 can say where they stand.
 _SHOWN = schema.SEARCH.replace("search", "shown").replace("content = '', ", "")

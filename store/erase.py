@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from openai2.store import search
-from openai2.store.sqlite import Transaction
+from openai2.store.transaction import Transaction
 
 #: The cursor that says where the last redaction stood: texts kept from before may be of what is gone.
 CURSOR = "redactions"

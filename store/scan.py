@@ -15,7 +15,7 @@ import msgspec
 
 from openai2 import events as ev
 from openai2.store import schema
-from openai2.store.sqlite import Reader
+from openai2.store.reader import Reader
 
 #: conversation, version, position, batch, type, data, time, hash
 Row = tuple[bytes, int, int, int, bytes, bytes, bytes, bytes]

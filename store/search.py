@@ -25,7 +25,8 @@ import msgspec
 from openai2 import messages, terms
 from openai2.errors import DamagedStore, StoreUnavailable
 from openai2.store import schema
-from openai2.store.sqlite import Reader, Transaction
+from openai2.store.reader import Reader
+from openai2.store.transaction import Transaction
 
 #: The index's name among the cursors; the number counts the ways of cutting a text.
 CURSOR = "search 1"

@@ -546,3 +546,15 @@ def test_statements_are_few(tmp_path: Path) -> None:
         assert cost(50) - cost(1) <= 2 * 49  # an INSERT each, and what its guard looks up
         assert one <= 8
         engine.store.transact(lambda tx: tx.sql.set_trace_callback(None))
+
+
+def test_a_path_whose_file_was_deleted_is_a_new_store(tmp_path: Path) -> None:
+    path = tmp_path / "gone.db"
+    with Engine(path) as engine:
+        engine.create("old")
+        for file in tmp_path.glob("gone.db*"):
+            file.unlink()
+        with Engine(path) as other:
+            assert other.conversations() == []
+            other.create("new")
+            assert [line.name for line in other.conversations()] == ["new"]

@@ -1,0 +1,305 @@
+"""Reading the log: what can be asked of it, on whichever connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from openai2 import events as ev
+from openai2.errors import DamagedStore
+from openai2.store import codec
+
+Head = tuple[int, bytes]
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as the list shows it. *asked* is the position of its last question."""
+
+    id: str
+    name: str | None
+    parent: str | None
+    parent_version: int | None
+    base: int
+    archived: bool
+    created: str
+    updated: str
+    version: int
+    messages: int
+    asked: int
+
+
+_LISTED = "id, name, parent, parent_version, base, archived, created, updated, version, messages, asked"
+
+
+def _listed(row: tuple[object, ...]) -> Listed:
+    fields = dict(zip(_LISTED.split(", "), row, strict=True)) | {"archived": bool(row[5])}
+    return msgspec.convert(fields, Listed)
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A request that is open: who writes it, until when (epoch seconds) it counts as alive without word
+    from them, and what has come of the answer, as a message in JSON."""
+
+    conversation: str
+    request: int
+    writer: str
+    lease: float
+    partial: bytes | None
+
+
+class Reader:
+    """What can be asked of the log. Every method is one SELECT, or says so."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.sql = connection
+
+    def head(self, conversation: str) -> Head:
+        """Version and hash of the stream's last event; (0, zero bytes) for a stream that is not there."""
+        row: Head | None = self.sql.execute(
+            "SELECT version, hash FROM events WHERE conversation = ? ORDER BY version DESC LIMIT 1",
+            (conversation,),
+        ).fetchone()
+        return row or (0, codec.NO_HASH)
+
+    def hash_at(self, conversation: str, version: int) -> bytes:
+        """The hash of an event that others descend from. Raises DamagedStore where it is not there."""
+        row = self.sql.execute(
+            "SELECT hash FROM events WHERE conversation = ? AND version = ?", (conversation, version)
+        ).fetchone()
+        if row is None:
+            raise DamagedStore(
+                "conversation {conversation} has no version {version} to fork from",
+                conversation=conversation,
+                version=version,
+            )
+        return bytes(row[0])
+
+    def links(self, conversation: str) -> Iterator[bytes]:
+        """The hashes of a stream, in order."""
+        rows = self.sql.execute(
+            "SELECT hash FROM events WHERE conversation = ? ORDER BY version", (conversation,)
+        )
+        return (bytes(row[0]) for row in rows)
+
+    def heads(self) -> dict[str, str]:
+        """The hash of each stream's last event, in hex."""
+        rows = self.sql.execute(
+            "SELECT e.conversation, e.hash FROM"
+            " (SELECT conversation, max(version) AS version FROM events GROUP BY conversation) AS last"
+            " CROSS JOIN events AS e ON e.conversation = last.conversation AND e.version = last.version"
+        )
+        return {conversation: link.hex() for conversation, link in rows}
+
+    def events(
+        self,
+        conversation: str,
+        after: int = 0,
+        upto: int | None = None,
+        types: Sequence[str] | None = None,
+        newest_first: bool = False,
+        limit: int = -1,
+    ) -> Iterator[ev.Recorded]:
+        """The stream's events with after < version <= upto, in order, of these *types* only."""
+        where = "conversation = ? AND version > ?"
+        values: list[object] = [conversation, after]
+        if upto is not None:
+            where += " AND version <= ?"
+            values.append(upto)
+        if types is not None:
+            where += f" AND type IN ({', '.join('?' * len(types))})"
+            values.extend(types)
+        order = "DESC" if newest_first else "ASC"
+        cursor = self.sql.execute(
+            f"SELECT {codec.COLUMNS} FROM events WHERE {where} ORDER BY version {order} LIMIT ?",
+            (*values, limit),
+        )
+        return self._recorded(cursor)
+
+    def every_event(self, after: int = 0) -> Iterator[ev.Recorded]:
+        """All events of the store with position > *after*, in the order of their commit."""
+        cursor = self.sql.execute(
+            f"SELECT {codec.COLUMNS} FROM events WHERE position > ? ORDER BY position", (after,)
+        )
+        return self._recorded(cursor)
+
+    def events_of_types(self, types: Sequence[str]) -> Iterator[ev.Recorded]:
+        """All events of these types, in the order of their commit."""
+        cursor = self.sql.execute(
+            f"SELECT {codec.COLUMNS} FROM events WHERE type IN ({', '.join('?' * len(types))})"
+            " ORDER BY position",
+            tuple(types),
+        )
+        return self._recorded(cursor)
+
+    def _recorded(self, rows: sqlite3.Cursor) -> Iterator[ev.Recorded]:
+        """The events of these rows; those whose data was redacted with what is left of it."""
+        left: dict[str, dict[int, ev.Redacted]] = {}
+        for row in rows:
+            record = codec.recorded(row)
+            if not record.json:
+                known = left.get(record.conversation)
+                if known is None:
+                    known = left[record.conversation] = self.redactions(record.conversation)
+                record = msgspec.structs.replace(record, left=_left(known, record))
+            yield record
+
+    def data(self, conversation: str, versions: Sequence[int]) -> Iterator[tuple[int, str, bytes]]:
+        """(version, type, data) of those events of the stream."""
+        if not versions:
+            return iter(())
+        first, last = min(versions), max(versions)
+        if last - first < 4 * len(versions):  # dense enough that one sweep is cheaper than look-ups
+            wanted = set(versions)
+            cursor = self.sql.execute(
+                "SELECT version, type, CAST(data AS BLOB) FROM events"
+                " WHERE conversation = ? AND version BETWEEN ? AND ?",
+                (conversation, first, last),
+            )
+            return (row for row in cursor if row[0] in wanted)
+        return iter(
+            self.sql.execute(
+                "SELECT e.version, e.type, CAST(e.data AS BLOB)"
+                " FROM json_each(?) AS wanted CROSS JOIN events AS e"
+                " ON e.conversation = ? AND e.version = wanted.value",
+                (f"[{','.join(map(str, versions))}]", conversation),
+            )
+        )
+
+    def redactions(self, conversation: str) -> dict[int, ev.Redacted]:
+        """The stream's redactions, by the version whose data they took."""
+        found: dict[int, ev.Redacted] = {}
+        rows = self.sql.execute(
+            "SELECT CAST(data AS BLOB) FROM events WHERE conversation = ? AND type = 'redacted'"
+            " ORDER BY version",
+            (conversation,),
+        )
+        for (data,) in rows:
+            event = ev.decode("redacted", data)
+            assert isinstance(event, ev.Redacted)
+            found[event.version] = event
+        return found
+
+    def holding(self, text: str) -> list[tuple[str, int]]:
+        """(conversation, version) of every event in whose data this stands, as it stands there."""
+        rows = self.sql.execute(
+            "SELECT conversation, version FROM events WHERE instr(data, ?) > 0 ORDER BY position", (text,)
+        )
+        return rows.fetchall()
+
+    def is_deleted(self, conversation: str) -> bool:
+        """Whether the stream has ended for good."""
+        row = self.sql.execute(
+            "SELECT type FROM events WHERE conversation = ? ORDER BY version DESC LIMIT 1", (conversation,)
+        ).fetchone()
+        return row is not None and row[0] == "deleted"
+
+    def last_position(self) -> int:
+        """The position of the store's last event, 0 where there is none."""
+        (position,) = self.sql.execute("SELECT ifnull(max(position), 0) FROM events").fetchone()
+        return int(position)
+
+    def version_at(self, conversation: str, time: str) -> int:
+        """The stream's last version at that time; 0 where it had none yet."""
+        (version,) = self.sql.execute(
+            "SELECT ifnull(max(version), 0) FROM events WHERE conversation = ? AND time <= ?",
+            (conversation, time),
+        ).fetchone()
+        return int(version)
+
+    def snapshot(self, conversation: str, upto: int) -> tuple[int, bytes] | None:
+        """The newest snapshot of the stream at or before version *upto*, packed."""
+        row: tuple[int, bytes] | None = self.sql.execute(
+            "SELECT version, CAST(view AS BLOB) FROM snapshots WHERE conversation = ? AND version <= ?"
+            " ORDER BY version DESC LIMIT 1",
+            (conversation, upto),
+        ).fetchone()
+        return row
+
+    # -- conversations
+
+    def conversation(self, conversation: str) -> Listed | None:
+        """The conversation with that id."""
+        row = self.sql.execute(
+            f"SELECT {_LISTED} FROM conversations WHERE id = ?", (conversation,)
+        ).fetchone()
+        return row and _listed(row)
+
+    def named(self, name: str) -> Listed | None:
+        """The conversation with exactly that name."""
+        row = self.sql.execute(f"SELECT {_LISTED} FROM conversations WHERE name = ?", (name,)).fetchone()
+        return row and _listed(row)
+
+    def starting_with(self, prefix: str, limit: int = 20) -> list[Listed]:
+        """Conversations whose id or name starts with *prefix*."""
+        end = prefix + "\U0010ffff"
+        rows = self.sql.execute(
+            f"SELECT {_LISTED} FROM conversations WHERE id >= ?1 AND id < ?2"
+            f" UNION SELECT {_LISTED} FROM conversations WHERE name >= ?1 AND name < ?2 LIMIT ?3",
+            (prefix, end, limit),
+        )
+        return [_listed(row) for row in rows]
+
+    def listed(self, archived: bool | None = False, limit: int = -1) -> list[Listed]:
+        """Conversations, those that changed last first. *archived* None means all."""
+        where = "" if archived is None else "WHERE archived = ?"
+        values = () if archived is None else (int(archived),)
+        rows = self.sql.execute(
+            f"SELECT {_LISTED} FROM conversations {where} ORDER BY updated DESC, id LIMIT ?",
+            (*values, limit),
+        )
+        return [_listed(row) for row in rows]
+
+    def last_asked(self) -> Listed | None:
+        """The conversation with the latest question, archived ones aside."""
+        row = self.sql.execute(
+            f"SELECT {_LISTED} FROM conversations WHERE asked > 0 AND archived = 0"
+            " ORDER BY asked DESC LIMIT 1"
+        ).fetchone()
+        return row and _listed(row)
+
+    def children(self, conversation: str) -> list[Listed]:
+        """The forks of a conversation."""
+        rows = self.sql.execute(
+            f"SELECT {_LISTED} FROM conversations WHERE parent = ? ORDER BY created, id",
+            (conversation,),
+        )
+        return [_listed(row) for row in rows]
+
+    def cursor(self, name: str) -> int:
+        """How far the derived table *name* has read the log, as a position."""
+        row = self.sql.execute("SELECT position FROM cursors WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def changed_since(self, position: int) -> list[tuple[str, int, str, int]]:
+        """(conversation, version, time, position of the last question) where events came later."""
+        return self.sql.execute(
+            "SELECT conversation, max(version), max(time),"
+            " ifnull(max(CASE WHEN type = 'request_started' THEN position END), 0)"
+            " FROM events WHERE position > ? GROUP BY conversation",
+            (position,),
+        ).fetchall()
+
+    # -- drafts
+
+    def drafts(self, conversation: str | None = None) -> list[Draft]:
+        """Answers that are under way or were cut off."""
+        where, values = ("", ()) if conversation is None else ("WHERE conversation = ?", (conversation,))
+        rows = self.sql.execute(
+            f"SELECT conversation, request, writer, lease, CAST(partial AS BLOB) FROM drafts {where}"
+            " ORDER BY conversation, request",
+            values,
+        )
+        return [Draft(*row) for row in rows]
+
+
+def _left(redactions: dict[int, ev.Redacted], record: ev.Recorded) -> bytes:
+    redacted = redactions.get(record.version)
+    if redacted is None:
+        raise DamagedStore(
+            "conversation {conversation} has lost the content of version {version}",
+            conversation=record.conversation,
+            version=record.version,
+        )
+    return bytes(redacted.left)

@@ -1,0 +1,227 @@
+"""Writing to the log: what can be done to it inside a transaction that is open."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from openai2 import events as ev
+from openai2.errors import DamagedStore, NameTaken, VersionConflict
+from openai2.projection import free_name
+from openai2.store import codec, schema
+from openai2.store.reader import Draft, Head, Reader
+
+
+class Transaction(Reader):
+    """What can be done to the log; one that is open. *dirty*: it has appended something."""
+
+    dirty = False
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self.forget()
+
+    def forget(self) -> None:
+        """Read heads anew: a transaction has begun, or went back to a savepoint."""
+        # What was read under the write lock stays true until we append ourselves, so a head is looked up
+        # once a transaction, not by each who asks: two SELECTs fewer a commit, 8 of 75 µs.
+        self._heads: dict[str, Head] = {}
+        self._position: int | None = None
+
+    def head(self, conversation: str) -> Head:
+        known = self._heads.get(conversation)
+        if known is None:
+            known = self._heads[conversation] = super().head(conversation)
+        return known
+
+    def last_position(self) -> int:
+        if self._position is None:
+            self._position = super().last_position()
+        return self._position
+
+    def append(
+        self,
+        conversation: str,
+        expected_version: int,
+        events: Sequence[ev.Event],
+        time: str | None = None,
+    ) -> list[ev.Recorded]:
+        """Append *events* after *expected_version* and return them as recorded.
+
+        A first event that is `forked` chains on its parent. Raises VersionConflict where the stream
+        is at another version, NameTaken where a name is another conversation's.
+        """
+        head = self.head(conversation)
+        if head[0] != expected_version:
+            raise VersionConflict(
+                "conversation {conversation} is at version {version}, not at {expected}: it went on",
+                conversation=conversation,
+                version=head[0],
+                expected=expected_version,
+            )
+        if not events:
+            return []
+        first = events[0]
+        if expected_version == 0 and isinstance(first, ev.Forked):
+            head = (0, self.hash_at(first.parent, first.version))
+        when = time or codec.timestamp()
+        records = codec.chain(conversation, head, self.last_position(), list(events), when)
+        self._insert(records)
+        for record, event in zip(records, events, strict=True):
+            self.enlist(record, event)
+        return records
+
+    def _insert(self, records: Sequence[ev.Recorded]) -> None:
+        self.sql.executemany(
+            "INSERT INTO events (position, conversation, version, batch, type, data, time, hash)"
+            " VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?)",
+            [
+                (r.position, r.conversation, r.version, r.batch, r.type, r.json, r.time, link)
+                for r, link in zip(records, (bytes.fromhex(r.hash) for r in records), strict=True)
+            ],
+        )
+        self.dirty = True
+        last = records[-1]
+        self._heads[last.conversation] = last.version, bytes.fromhex(last.hash)
+        self._position = last.position
+
+    def append_recorded(
+        self,
+        conversation: str,
+        records: Sequence[ev.Recorded],
+        digest_of: Callable[[ev.Recorded], bytes],
+    ) -> None:
+        """Append events that were recorded elsewhere, as they are, at the end of their stream.
+
+        They get new positions, and must fit the chain: *digest_of* gives the digest of an event's data,
+        be that there or redacted. A name that is taken here is shown with a number behind it. Raises
+        DamagedStore where one does not fit; nothing is to be kept then.
+        """
+        version, previous = self.head(conversation)
+        position = self.last_position()
+        placed: list[ev.Recorded] = []
+        for record in records:
+            if record.version == 1 and record.type == "forked":
+                fork = record.event
+                assert isinstance(fork, ev.Forked)
+                previous = self.hash_at(fork.parent, fork.version)
+            version, position = version + 1, position + 1
+            fields = (conversation, version, record.batch, record.type, record.time)
+            previous = codec.link(previous, digest_of(record), *fields)
+            if (record.version, record.hash) != (version, previous.hex()):
+                raise DamagedStore(
+                    "version {version} of conversation {conversation} does not fit what is here",
+                    conversation=conversation,
+                    version=record.version,
+                )
+            placed.append(msgspec.structs.replace(record, conversation=conversation, position=position))
+        self._insert(placed)
+        for record in placed:
+            if record.type in ("created", "forked", "renamed", "archived", "unarchived", "deleted"):
+                self.enlist(record, record.event, clash=True)
+
+    def enlist(self, record: ev.Recorded, event: ev.Event, clash: bool = False) -> None:
+        """Keep the list of conversations for the few events that found, name or hide one.
+
+        A name that is another conversation's raises NameTaken; with *clash* the list shows a free one.
+        """
+        if isinstance(event, (ev.Created, ev.Forked, ev.Renamed)):
+            name = event.name
+            if name is not None and self._name_taken(name, record.conversation):
+                if not clash:
+                    raise NameTaken(
+                        "there is a conversation named {name} already",
+                        name=name,
+                        conversation=record.conversation,
+                    )
+                name = free_name(name, lambda shown: self._name_taken(shown, record.conversation))
+            if isinstance(event, ev.Renamed):
+                self._rename(record.conversation, name)
+            else:
+                self._found(record, event, name)
+        elif isinstance(event, (ev.Archived, ev.Unarchived)):
+            self.sql.execute(
+                "UPDATE conversations SET archived = ? WHERE id = ?",
+                (isinstance(event, ev.Archived), record.conversation),
+            )
+        elif isinstance(event, ev.Deleted):
+            self.sql.execute("DELETE FROM conversations WHERE id = ?", (record.conversation,))
+
+    def _name_taken(self, name: str, conversation: str) -> bool:
+        row = self.sql.execute(
+            "SELECT 1 FROM conversations WHERE name = ? AND id <> ?", (name, conversation)
+        ).fetchone()
+        return row is not None
+
+    def _rename(self, conversation: str, name: str | None) -> None:
+        self.sql.execute("UPDATE conversations SET name = ? WHERE id = ?", (name, conversation))
+
+    def _found(self, record: ev.Recorded, event: ev.Created | ev.Forked, name: str | None) -> None:
+        fork = event if isinstance(event, ev.Forked) else None
+        self.sql.execute(
+            "INSERT INTO conversations (id, name, parent, parent_version, base, created, updated,"
+            " version) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.conversation,
+                name,
+                fork and fork.parent,
+                fork and fork.version,
+                fork.base if fork else 0,
+                record.time,
+                record.time,
+                record.version,
+            ),
+        )
+
+    def rename_all(self, name_of: Callable[[str], str | None]) -> None:
+        """Show every conversation in the list under the name that *name_of* gives for its id."""
+        rows = self.sql.execute("SELECT id, name FROM conversations").fetchall()
+        changed = [(name_of(id_), id_) for id_, name in rows if name_of(id_) != name]
+        self.sql.executemany("UPDATE conversations SET name = NULL WHERE id = ?", [(i,) for _, i in changed])
+        self.sql.executemany("UPDATE conversations SET name = ? WHERE id = ?", changed)
+
+    def recreate_derived(self) -> None:
+        """Drop what is derived and make it anew, empty; drafts stay where they are sound."""
+        schema.recreate_derived(self.sql)
+
+    def put_snapshot(self, conversation: str, version: int, packed: bytes) -> None:
+        """Save a view; a cache, never an answer of its own."""
+        self.sql.execute(
+            "INSERT OR REPLACE INTO snapshots VALUES (?, ?, CAST(? AS TEXT))",
+            (conversation, version, packed),
+        )
+
+    def put_draft(self, draft: Draft) -> None:
+        """Note that a request is under way."""
+        self.sql.execute(
+            "INSERT OR REPLACE INTO drafts VALUES (?, ?, ?, ?, CAST(? AS TEXT))",
+            (draft.conversation, draft.request, draft.writer, draft.lease, draft.partial),
+        )
+
+    def renew_draft(self, draft: Draft) -> None:
+        """Save what is under way again; a draft that was closed meanwhile stays closed."""
+        self.sql.execute(
+            "UPDATE drafts SET lease = ?, partial = CAST(? AS TEXT) WHERE conversation = ? AND request = ?",
+            (draft.lease, draft.partial, draft.conversation, draft.request),
+        )
+
+    def drop_draft(self, conversation: str, request: int) -> bool:
+        """Forget a draft; whether there was one."""
+        cursor = self.sql.execute(
+            "DELETE FROM drafts WHERE conversation = ? AND request = ?", (conversation, request)
+        )
+        return cursor.rowcount > 0
+
+    def put_cursor(self, name: str, position: int) -> None:
+        """Note how far the derived table *name* has read."""
+        self.sql.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (name, position))
+
+    def put_listed(self, conversation: str, version: int, updated: str, asked: int, messages: int) -> None:
+        """Bring a conversation's line in the list up to date; *asked* 0 leaves it as it is."""
+        self.sql.execute(
+            "UPDATE conversations SET version = ?, updated = max(updated, ?), messages = ?,"
+            " asked = max(asked, ?) WHERE id = ?",
+            (version, updated, messages, asked, conversation),
+        )
