@@ -95,11 +95,11 @@ def fault_of(error: BaseException, keys: Collection[str], request: httpx2.Reques
     if not isinstance(error, openai.OpenAIError):
         cause = error
         if _is_timeout(cause):
-            error = openai.APITimeoutError(_clean_request(request))
+            error = openai.APITimeoutError(_clean_request(request, keys))
         else:
             error = openai.APIConnectionError(
                 message=f"Connection error: {str(cause) or type(cause).__name__}",
-                request=_clean_request(request),
+                request=_clean_request(request, keys),
             )
         error.__cause__ = cause
     clean(error, keys)
@@ -117,11 +117,11 @@ def fault_of(error: BaseException, keys: Collection[str], request: httpx2.Reques
     return Fault(type(error).__name__, str(error), code=None if code is None else str(code), error=error)
 
 
-def too_late(request: httpx2.Request | None = None) -> Fault:
+def too_late(request: httpx2.Request | None, keys: Collection[str] = ()) -> Fault:
     """The fault of a request that has used up its time."""
     import openai
 
-    error = openai.APITimeoutError(_clean_request(request))
+    error = openai.APITimeoutError(_clean_request(request, keys))
     return Fault("APITimeoutError", str(error), error=error)
 
 
@@ -133,9 +133,9 @@ def _dressed(fault: Fault, keys: Collection[str], request: httpx2.Request | None
         error: openai.APIError
         if fault.kind == "APIError":
             body = fault.body
-            error = openai.APIError(fault.message, _clean_request(request), body=body)
+            error = openai.APIError(fault.message, _clean_request(request, keys), body=body)
         else:
-            error = openai.APIConnectionError(message=fault.message, request=_clean_request(request))
+            error = openai.APIConnectionError(message=fault.message, request=_clean_request(request, keys))
         error.__cause__ = fault.__cause__
         clean(error, keys)
         fault.error = error
@@ -157,21 +157,23 @@ def clean(error: BaseException, keys: Collection[str]) -> None:
             continue
         seen.add(id(current))
         current.__traceback__ = None  # its frames hold headers, requests and clients
-        current.args = tuple(scrub.value(arg, keys) for arg in current.args)
+        current.args = tuple(
+            scrub.value(str(arg) if isinstance(arg, BaseException) else arg, keys) for arg in current.args
+        )
         if isinstance(current, openai.APIError):
             current.message = scrub.text(current.message, keys)
             current.body = scrub.value(current.body, keys)
             current.code, current.param, current.type = (
                 scrub.value(part, keys) for part in (current.code, current.param, current.type)
             )
-            current.request = _clean_request(current.request)
+            current.request = _clean_request(current.request, keys)
         if isinstance(current, openai.APIStatusError):
             current.response = _clean_response(current.response, keys)
             current.request_id = scrub.value(current.request_id, keys)
         elif isinstance(current, (httpx2.RequestError, httpx2.HTTPStatusError)):
             if isinstance(current, httpx2.HTTPStatusError):
                 current.response = _clean_response(current.response, keys)
-            current.request = _clean_request(getattr(current, "_request", None))
+            current.request = _clean_request(getattr(current, "_request", None), keys)
         elif isinstance(current, UnicodeDecodeError):
             current.object = scrub.value(bytes(current.object), keys)
         elif isinstance(current, JSONDecodeError):
@@ -187,15 +189,18 @@ def _sent_along(error: BaseException) -> list[str]:
     return secrets_of(dict(request.headers)) if request is not None else []
 
 
-def _clean_request(request: httpx2.Request | None) -> httpx2.Request:
+def _clean_request(request: httpx2.Request | None, keys: Collection[str]) -> httpx2.Request:
     """A request like it, without what it authenticates with and without its body."""
     import httpx2
 
     if request is None:
         return httpx2.Request("POST", "http://unknown.invalid/")
-    headers = [(name, text) for name, text in request.headers.multi_items() if not _is_secret(name)]
+    headers = [
+        (name, scrub.text(text, keys)) for name, text in request.headers.multi_items() if not _is_secret(name)
+    ]
     url = request.url.copy_with(userinfo=b"") if request.url.userinfo else request.url
-    return httpx2.Request(request.method, str(url), headers=httpx2.Headers(headers, encoding="utf-8"))
+    told = httpx2.Headers(headers, encoding="utf-8")
+    return httpx2.Request(request.method, scrub.text(str(url), keys), headers=told)
 
 
 def _clean_response(response: httpx2.Response, keys: Collection[str]) -> httpx2.Response:
@@ -214,5 +219,5 @@ def _clean_response(response: httpx2.Response, keys: Collection[str]) -> httpx2.
         response.status_code,
         headers=httpx2.Headers(headers, encoding="utf-8"),  # a mask is not ASCII
         content=scrub.value(content, keys),
-        request=_clean_request(response.request),
+        request=_clean_request(response.request, keys),
     )

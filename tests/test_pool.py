@@ -178,7 +178,7 @@ def test_a_question_that_is_wrong_is_wrong_for_every_key() -> None:
 
 
 def test_no_other_key_after_the_first_piece() -> None:
-    script = [
+    script: Script = [
         EVENTS,
         event(content="half"),
         b"data: " + error("out", "insufficient_quota") + b"\n\n",
@@ -189,8 +189,6 @@ def test_no_other_key_after_the_first_piece() -> None:
             list(chat.stream_request("hi"))
         assert server.asked == 1
         script_before: Script = [EVENTS, b"data: " + error("out", "insufficient_quota") + b"\n\n"]
-    with (
-        Misbehaving(script_before, [EVENTS, stream("an answer")]) as server,
-        _chat(server, AKPool(GOOD)) as chat,
-    ):
+    after: Script = [EVENTS, stream("an answer")]
+    with Misbehaving(script_before, after) as server, _chat(server, AKPool(GOOD)) as chat:
         assert "".join(chat.stream_request("hi")) == "an answer"
