@@ -72,6 +72,10 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             Row("rename", "branch", _("Give a conversation a name.")),
             Row("archive", "branch", _("Put a conversation away.")),
             Row("unarchive", "branch", _("Take a conversation out of the archive.")),
+            Row("export", "carry", _("Write conversations to a file.")),
+            Row("import", "carry", _("Take in a file of conversations or messages.")),
+            Row("redact", "remove", _("Remove a message's text for good.")),
+            Row("delete", "remove", _("Remove a conversation for good.")),
         ),
     ),
     (
@@ -79,6 +83,7 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
         (
             Row("verify", "archive", _("Prove that no event was changed or removed.")),
             Row("rebuild", "archive", _("Make the derived tables anew from the events.")),
+            Row("scrub", "remove", _("Leave nothing in the file that was removed.")),
             Row("path", "places", _("Say where the database and the keys are.")),
         ),
     ),

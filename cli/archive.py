@@ -8,6 +8,7 @@ import click
 
 from openai2.cli.history import out_json
 from openai2.cli.options import db_option, engine_to_look, json_option
+from openai2.cli.progress import progress
 from openai2.cli.render import note, one_line, out
 from openai2.cli.words import _, counted
 from openai2.errors import BadInput
@@ -18,18 +19,23 @@ from openai2.errors import BadInput
     help=_(
         "Recompute every hash, number and derived table from the events, and name what is wrong; the exit "
         "status is then 1. A tail that was cut off is found by --heads: lines that `head` printed earlier "
-        "and that were kept elsewhere."
+        "and that were kept elsewhere; or by --head, a single hash of these."
     ),
 )
 @click.option(
     "--heads", type=click.File(encoding="utf-8"), metavar="FILE", help=_("Compare with these heads.")
 )
+@click.option(
+    "--head", "hashes", multiple=True, metavar="HASH", help=_("Find this head, too; may be said again.")
+)
 @json_option
 @db_option
-def verify(heads: TextIO | None, as_json: bool, db: str | None) -> None:
+def verify(heads: TextIO | None, hashes: tuple[str, ...], as_json: bool, db: str | None) -> None:
     """Verify the store."""
-    with engine_to_look(db) as engine:
-        report = engine.verify(None if heads is None else _heads(heads))
+    kept = {} if heads is None else _heads(heads)
+    with engine_to_look(db) as engine, progress(_("verifying")) as line:
+        # A hash commits to its conversation; naming that only makes what is told clearer.
+        report = engine.verify([*kept.values(), *hashes] if hashes else kept, line)
     if as_json:
         out_json(
             {

@@ -12,6 +12,7 @@ from datetime import datetime
 import click
 import msgspec
 
+from openai2 import decisions
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.cli import refs
@@ -38,6 +39,7 @@ from openai2.cli.render import (
 from openai2.cli.words import _, counted
 from openai2.conversation import Held
 from openai2.engine import Engine
+from openai2.projection import View
 from openai2.store import Listed
 
 _NARROW = 60  # columns, below which the list tells the day and not the minute,
@@ -71,17 +73,30 @@ def list_(every: bool, limit: int | None, as_json: bool, db: str | None) -> None
 
 @click.command(
     "show",
-    help=_("Show the messages of a conversation as they stand, or stood, with their indexes and pins."),
+    help=_(
+        "Show the messages of a conversation as they stand, or stood (REF@VERSION), with their indexes and "
+        "pins; with --max-messages, as they would stand under that limit."
+    ),
 )
 @click.argument("ref", required=False)
+@click.option(
+    "--max-messages",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=_("What a limit of N would leave; nothing is changed."),
+)
 @conversation_option
 @json_option
 @db_option
-def show(ref: str | None, conversation: str | None, as_json: bool, db: str | None) -> None:
+def show(
+    ref: str | None, max_messages: int | None, conversation: str | None, as_json: bool, db: str | None
+) -> None:
     """Show the messages."""
     with engine_to_look(db) as engine:
         place = refs.find(engine, ref or conversation)
         held = place.conversation.held(place.version)
+        if max_messages is not None:
+            held = _under(held, max_messages)
         if as_json:
             out_json([message.message for message in held])
             return
@@ -118,6 +133,16 @@ def head(ref: str | None, every: bool, conversation: str | None, db: str | None)
 def out_json(value: object) -> None:
     """Print *value* as JSON that is pleasant to read, and safe to."""
     out(json_safe(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
+
+
+def _under(messages: list[Held], limit: int) -> list[Held]:
+    """The messages that a limit would leave."""
+    view = View()
+    view.ids.extend(held.id for held in messages)
+    view.kinds.extend(msg.kind(held.message) for held in messages)
+    view.pins.update(held.id for held in messages if held.pinned)
+    gone = set(decisions.over(view, limit))
+    return [held for index, held in enumerate(messages) if index not in gone]
 
 
 def message_lines(messages: Iterable[Held]) -> Iterator[str]:
