@@ -23,7 +23,7 @@ import msgspec
 from openai2 import events as ev
 from openai2.errors import BadInput, DamagedStore, NotAStore
 from openai2.recount import Recount, Stream
-from openai2.store import NO_HASH, Store
+from openai2.store import NO_HASH, Store, search
 from openai2.store.codec import TAG
 from openai2.store.scan import Noted, Row, Scan, redaction, text
 
@@ -66,6 +66,10 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
     try:
         with store.reading(still=True) as reader:
             audit.run(Scan(reader), wanted)
+            flaws = search.flaws(reader, MOST)
+        if flaws:
+            what = "lacks a message" if flaws[0].missing else "has words of an event that holds none"
+            audit.tell(f"the full-text index {what} (in {len(flaws)} places)", position=flaws[0].position)
     except (NotAStore, DamagedStore) as damage:
         audit.tell(f"the file is damaged: {damage.facts.get('reason') or damage}")
     return Report(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,6 +24,9 @@ from openai2.projection import ROW_OVERHEAD, View, pack, worth_saving
 from openai2.shapes import is_whole
 from openai2.store import NO_HASH, Draft, Reader, Store, Transaction, erase
 from openai2.turn import Ask, State
+
+if TYPE_CHECKING:
+    from openai2.family import Why
 
 Decide = Callable[[State], list[ev.Event]]
 
@@ -161,6 +164,20 @@ class Conversation:
     def roles(self) -> dict[str, str]:
         """A group chat's roles and their descriptions."""
         return self.scene()[2]
+
+    def why(self) -> list[Why]:
+        """For each message ever added: is it in view, and which event put it in or took it out?"""
+        from openai2 import family
+
+        with self._reading() as reader:
+            return family.why(reader, self._lineage)
+
+    def under(self, limit: int) -> list[Message]:
+        """What the messages would be under another limit; nothing is touched. Raises BadInput below 1."""
+        from openai2 import family
+
+        with self._reading() as reader:
+            return [msg.decode(raw) for raw in self._raw(reader, family.under(self._view, limit).ids)]
 
     # -- going on
 
@@ -424,7 +441,8 @@ class Conversation:
             for record in reader.events(self.id, after=self._version, upto=version):
                 self._fold(record, reader)
         if self._deleted:
-            raise UnknownConversation("there is no conversation {reference}: it was deleted", reference=self.id)
+            what = "there is no conversation {reference}: it was deleted"
+            raise UnknownConversation(what, reference=self.id)
         if self._lineage.base:
             self._forget_what_ancestors_lost(reader)
 

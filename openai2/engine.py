@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from openai2.archive import Exported, File
     from openai2.audit import Heads, Progress, Report
     from openai2.diff import Diff
+    from openai2.family import Member, Why
     from openai2.follow import Following
     from openai2.intake import Imported
     from openai2.redaction import Removed
@@ -161,6 +162,16 @@ class Engine:
         with self.store.reading() as reader:
             return reader.children(conversation)
 
+    def family(self, conversation: str) -> list[Member]:
+        """The conversation with that name or id, its ancestors, and all that forked from them, parents first."""
+        from openai2 import family
+
+        return family.family(self.conversations(archived=None), self.open(conversation).id)
+
+    def why(self, conversation: str) -> list[Why]:
+        """For each message ever added to the conversation: is it in view, and which event saw to that?"""
+        return self.open(conversation).why()
+
     def _catch_up(self) -> dict[str, tuple[int, str, int, int]]:
         """Bring the list to the log's end. What could not be written, on a read-only store, is returned."""
         with self.store.reading() as reader:
@@ -275,14 +286,25 @@ class Engine:
         *,
         file: File,
         progress: Progress | None = None,
+        format: str = "events",
     ) -> Exported:
         """Write conversations (names or ids; None: all) to *file* as an archive, with what they descend from.
 
-        *file* is a path, written whole or not at all, or a binary file. Raises UnknownConversation,
-        DamagedStore, BadInput.
+        *file* is a path, written whole or not at all, or a binary file. *format* is "events", or for the
+        view of one conversation "messages" (a JSON list, as `fetch_messages` gives it) or "markdown". Raises
+        UnknownConversation, DamagedStore, BadInput.
         """
         from openai2 import archive
 
+        if format != "events":
+            from openai2 import transcript
+
+            names = list(conversations or ())
+            transcript.check(format, names)
+            held = [(one.message, one.pinned) for one in self.open(names[0]).held()]
+            with archive.written(file) as out:
+                out.write(transcript.told(format, held))
+            return archive.Exported(conversations=1, events=0, added=[])
         ids = None if conversations is None else [self.open(one).id for one in conversations]
         return archive.export(self.store, ids, file, progress)
 

@@ -22,6 +22,7 @@ from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.errors import Refused, UnknownConversation
 from openai2.history import Lineage
+from openai2.shapes import is_list, is_mapping
 from openai2.store import Reader, Store, Transaction, erase
 from openai2.store.codec import digest
 
@@ -75,7 +76,10 @@ def left_of(event: ev.Event) -> ev.Event | None:
         left = msgspec.structs.replace(event, description=GONE)
     elif isinstance(event, ev.RemarkAdded):
         left = msgspec.structs.replace(event, remark=GONE)
-    elif isinstance(event, (ev.Created, ev.Forked, ev.Renamed)):
+    elif isinstance(event, ev.Forked):
+        replay = event.replay and msgspec.structs.replace(event.replay, system=None, options={})
+        left = msgspec.structs.replace(event, name=None, replay=replay)
+    elif isinstance(event, (ev.Created, ev.Renamed)):
         left = msgspec.structs.replace(event, name=None)
     return left if left is not None and ev.encode(left) != ev.encode(event) else None
 
@@ -86,12 +90,10 @@ def _shell(message: msg.Message) -> msg.Message:
     if "tool_call_id" in message:
         shell["tool_call_id"] = message["tool_call_id"]
     if msg.kind(message) == msg.CALLS:
-        calls = message.get("tool_calls") or []
-        shell["tool_calls"] = [
-            {"id": call.get("id"), "type": "function", "function": {"name": GONE, "arguments": "{}"}}
-            for call in calls
-            if isinstance(call, dict)
-        ] or [{"type": "function", "function": {"name": GONE, "arguments": "{}"}}]
+        call = {"type": "function", "function": {"name": GONE, "arguments": "{}"}}
+        found = message.get("tool_calls")
+        calls = [one for one in found if is_mapping(one)] if is_list(found) else []
+        shell["tool_calls"] = [{"id": one.get("id"), **call} for one in calls] or [call]
     return shell
 
 

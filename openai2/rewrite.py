@@ -6,12 +6,13 @@ nowhere else; the test of this module finds a field that was forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
 from openai2 import events as ev
+from openai2.shapes import is_sequence
 
 Number = Callable[[int], int]
 E = TypeVar("E", bound=msgspec.Struct)
@@ -52,7 +53,6 @@ def _renumbered(struct: E, ids: Number, versions: Number) -> E:
 def _mapped(value: Any, ids: Number) -> Any:
     if isinstance(value, int):
         return ids(value)
-    if isinstance(value, (list, tuple)):
-        inner = cast("Iterable[Any]", value)
-        return type(value)(_mapped(one, ids) for one in inner)  # pyright: ignore[reportUnknownVariableType]
+    if is_sequence(value):
+        return type(value)(_mapped(one, ids) for one in value)
     return value

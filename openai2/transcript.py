@@ -25,12 +25,29 @@ from typing import Any
 import msgspec
 
 from openai2 import messages as msg
-from openai2.errors import ArchiveError, NotAMessage
+from openai2.errors import ArchiveError, BadInput, NotAMessage
 
 HEADER = "<!-- openai2 transcript 1 -->"
 _HEADING = re.compile(r"## ([A-Za-z0-9_-]+)( as JSON)?( \(pinned\))?")
 _ESCAPED = re.compile(r"\\*## ")
 _FENCE = "```json"
+
+
+def check(form: str, conversations: Sequence[str]) -> None:
+    """Raise BadInput where *form* is none of ours, or is not of one conversation."""
+    if form not in ("messages", "markdown"):
+        raise BadInput("the format is events, messages or markdown, not {format}", format=form)
+    if len(conversations) != 1:
+        raise BadInput("the format {format} holds one conversation, not {count}", format=form,
+                       count=len(conversations) or "all")  # fmt: skip
+
+
+def told(form: str, messages: Sequence[tuple[msg.Message, bool]]) -> bytes:
+    """These (message, pinned) as "messages", a JSON list, or as "markdown"."""
+    if form == "markdown":
+        return write(messages).encode()
+    plain = [message for message, _ in messages]
+    return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
 
 
 def write(messages: Sequence[tuple[msg.Message, bool]]) -> str:

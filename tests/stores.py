@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def long(engine: Engine, name: str = "long", size: int = 1200) -> Conversation:
 
 
 @contextmanager
-def plain(path: Path, *, unguarded: bool = False) -> Iterator[sqlite3.Connection]:
+def plain(path: Path, *, unguarded: bool = False) -> Generator[sqlite3.Connection, None, None]:
     """The file as any other program sees it; *unguarded*: with the guards on the log taken off."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")

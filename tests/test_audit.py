@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from openai2 import BadInput, Engine, StoreError, assistant_msg, user_msg
@@ -351,13 +352,13 @@ def test_missing_and_foreign_guards_are_named(engine: Engine, path: Path) -> Non
         ev.RequestStarted(view=3, without=[(8, 8)]),
         ev.RequestStopped(request=2),
         ev.RequestFailed(request=5, error="E"),
-        ev.MessageAdded(message=ev.msgspec.Raw(b'{"role":"user","content":"x"}'), request=3),
-        ev.MessageAdded(message=ev.msgspec.Raw(b'{"role":"user","content":"x"}'), question=[1]),
-        ev.MessageAdded(message=ev.msgspec.Raw(b'{"role":"user","content":"x"}'), question=[2]),
-        ev.MessageAdded(message=ev.msgspec.Raw(b'{"role":"user","content":"x"}'), kinds="u"),
-        ev.MessageAdded(message=ev.msgspec.Raw(b'{"role":"user","content":"x"}'), remarks=[2]),
-        ev.Redacted(version=2, digest="00" * 32, left=ev.msgspec.Raw(b"{}")),
-        ev.Redacted(version=9, digest="00" * 32, left=ev.msgspec.Raw(b"{}")),
+        ev.MessageAdded(message=msgspec.Raw(b'{"role":"user","content":"x"}'), request=3),
+        ev.MessageAdded(message=msgspec.Raw(b'{"role":"user","content":"x"}'), question=[1]),
+        ev.MessageAdded(message=msgspec.Raw(b'{"role":"user","content":"x"}'), question=[2]),
+        ev.MessageAdded(message=msgspec.Raw(b'{"role":"user","content":"x"}'), kinds="u"),
+        ev.MessageAdded(message=msgspec.Raw(b'{"role":"user","content":"x"}'), remarks=[2]),
+        ev.Redacted(version=2, digest="00" * 32, left=msgspec.Raw(b"{}")),
+        ev.Redacted(version=9, digest="00" * 32, left=msgspec.Raw(b"{}")),
         ev.Created(),
     ],
     ids=lambda event: event.type,
@@ -372,7 +373,7 @@ def test_what_refers_to_nothing_is_named(engine: Engine, event: ev.Event) -> Non
         from openai2.store import Transaction
 
         assert isinstance(tx, Transaction)
-        tx.enlist = lambda *args, **more: None  # type: ignore[method-assign,assignment]
+        tx.enlist = lambda *args, **more: None  # type: ignore[method-assign]
         try:
             tx.append(conversation.id, 3, [event])
         finally:

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from openai2 import Engine, Refused, UnknownConversation, assistant_msg, user_msg
@@ -228,7 +229,7 @@ def test_what_is_left_keeps_its_kind() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": SECRET},
         {"role": "user", "content": [{"type": "text", "text": SECRET}], "name": SECRET, "x": {"y": SECRET}},
     ):
-        event = ev.MessageAdded(message=ev.msgspec.Raw(msg.encode(message, "it")))
+        event = ev.MessageAdded(message=msgspec.Raw(msg.encode(message, "it")))
         left = left_of(event)
         assert isinstance(left, ev.MessageAdded)
         assert SECRET not in ev.encode(left).decode()

@@ -1,0 +1,233 @@
+"""Why a view is what it is, and where conversations come from.
+
+Rules: `reasons`, `under` and `drawing` are pure: values in, values out. A family is drawn the way people know
+it from `git log --graph`: the newest on top, a column for each conversation, a fork's line joining its
+parent's where it began. No line is wider than it says, for East Asian characters too.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from openai2 import decisions, history
+from openai2 import events as ev
+from openai2 import messages as msg
+from openai2.history import Lineage
+from openai2.projection import View
+from openai2.store import Listed, Reader
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """An event that put a message in, or took it out."""
+
+    conversation: str
+    version: int
+    type: str
+    time: str
+
+
+class Why(msgspec.Struct, frozen=True):
+    """A message that was ever added: its id and itself, whether it is in view, which event put it in last
+    (None: it never was in), and which took it out last."""
+
+    id: int
+    message: msg.Message
+    in_view: bool
+    put_in: Cause | None
+    taken_out: Cause | None
+
+
+def why(reader: Reader, lineage: Lineage) -> list[Why]:
+    """For each message ever added in a lineage, in the order of ids: is it in view, and why?"""
+    ids: dict[int, None] = {}
+    put_in: dict[int, Cause] = {}
+    taken_out: dict[int, Cause] = {}
+    before: set[int] = set()
+    for part in lineage.parts:
+        upto = None if part.upto is None else part.upto - part.after
+        within = _lineage_of(lineage, part.conversation)
+        view = View() if part.after == 0 else history.inherited(reader, within)
+        before = set(view.ids)
+        for record in reader.events(part.conversation, upto=upto):
+            event, number = record.event, part.after + record.version
+            if isinstance(event, ev.MessageAdded):
+                ids[number] = None
+            if record.type not in history.VIEW_TYPES:
+                continue
+            if isinstance(event, ev.Restored):
+                view = history.view_at(reader, within, record.version)
+            elif not isinstance(event, ev.Forked):
+                view.apply(event, number)
+            after = set(view.ids)
+            cause = Cause(part.conversation, record.version, record.type, record.time)
+            put_in.update(dict.fromkeys(after - before, cause))
+            taken_out.update(dict.fromkeys(before - after, cause))
+            before = after
+    texts = history.texts(reader, lineage, ids)
+    return [
+        Why(number, msg.decode(texts[number]), number in before, put_in.get(number), taken_out.get(number))
+        for number in ids
+    ]
+
+
+def _lineage_of(lineage: Lineage, conversation: str) -> Lineage:
+    """That of an ancestor."""
+    current: Lineage | None = lineage
+    while current is not None and current.conversation != conversation:
+        current = current.up()
+    assert current is not None
+    return current
+
+
+def under(view: View, limit: int) -> View:
+    """What the view would be under another limit: the same that a request under it would leave."""
+    left = view.copy()
+    checked = decisions.check_limit(limit)
+    assert checked is not None
+    left.remove(left.spans(decisions.over(left, checked)))
+    return left
+
+
+# -- the family
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation in its family. *parent* and *at*: the conversation, and its version, that it forked
+    from; *reason* the fork's."""
+
+    id: str
+    name: str | None
+    version: int
+    created: str
+    parent: str | None = None
+    at: int | None = None
+
+
+def family(listed: Iterable[Listed], conversation: str) -> list[Member]:
+    """The conversation's ancestors, and all that descend from the first of them; parents first."""
+    by_id = {line.id: line for line in listed}
+    top = conversation
+    while top in by_id and by_id[top].parent in by_id:
+        top = by_id[top].parent or top
+    children: dict[str | None, list[Listed]] = {}
+    for line in sorted(by_id.values(), key=lambda line: (line.created, line.id)):
+        children.setdefault(line.parent, []).append(line)
+    found: list[Member] = []
+    waiting = [by_id[top]] if top in by_id else []
+    while waiting:
+        line = waiting.pop(0)
+        found.append(
+            Member(
+                id=line.id,
+                name=line.name,
+                version=line.version,
+                created=line.created,
+                parent=line.parent if found else None,
+                at=line.parent_version if found else None,
+            )
+        )
+        waiting += children.get(line.id, [])
+    return found
+
+
+def drawing(members: Sequence[Member], current: str | None = None, width: int = 100) -> list[str]:
+    """The family as lines of text, none of them wider than *width* columns.
+
+    A star stands for a conversation's last version, or for one that others forked from; each conversation
+    has a column for as long as it has versions below.
+    """
+    nodes = _nodes(members)
+    columns: list[str | None] = []
+    lines: list[str] = []
+    for member, version, last in nodes:
+        children = {child.id for child in members if (child.parent, child.at) == (member.id, version)}
+        joined = [index for index, held in enumerate(columns) if held in children]
+        if member.id in columns:
+            place = columns.index(member.id)
+        elif joined:  # nothing of it stands above: it goes on where its first fork ends
+            place = joined.pop(0)
+            columns[place] = member.id
+        else:
+            place = len(columns)
+            columns.append(member.id)
+        for index in reversed(joined):
+            lines.append(_join(columns, place, index))
+            columns[index] = None
+        while columns and columns[-1] is None:
+            columns.pop()
+        marks = " ".join("*" if i == place else "|" if held else " " for i, held in enumerate(columns))
+        lines.append(clip(f"{marks} {_label(member, version, last, member.id == current)}".rstrip(), width))
+    return lines
+
+
+def _nodes(members: Sequence[Member]) -> list[tuple[Member, int, bool]]:
+    """(member, version, whether it is the last) from the newest down, forks above what they fork from."""
+    points: dict[str, set[int]] = {member.id: {member.version} for member in members}
+    for member in members:
+        if member.parent is not None and member.at is not None:
+            points[member.parent].add(member.at)
+    by_id = {member.id: member for member in members}
+    out: list[tuple[Member, int, bool]] = []
+
+    def visit(root: str) -> None:
+        stack: list[tuple[str, list[int]]] = [(root, sorted(points[root], reverse=True))]
+        while stack:
+            name, left = stack[-1]
+            if not left:
+                stack.pop()
+                continue
+            version = left[0]
+            children = [m for m in members if m.parent == name and m.at == version and m.id not in done]
+            if children:
+                child = children[-1]
+                done.add(child.id)
+                stack.append((child.id, sorted(points[child.id], reverse=True)))
+                continue
+            left.pop(0)
+            out.append((by_id[name], version, version == by_id[name].version))
+
+    done: set[str] = set()
+    for member in members:
+        if member.parent is None:
+            visit(member.id)
+    return out
+
+
+def _join(columns: list[str | None], place: int, index: int) -> str:
+    """The line on which the column *index* bends to the column *place*."""
+    cells: list[str] = []
+    for number, held in enumerate(columns):
+        cells.append("|" if held and number != index else " ")
+    text = list(" ".join(cells).ljust(2 * index + 1))
+    for spot in range(2 * place + 1, 2 * index):
+        text[spot] = "_" if text[spot] == " " else text[spot]
+    text[2 * index - 1] = "/"
+    return "".join(text).rstrip()
+
+
+def _label(member: Member, version: int, last: bool, current: bool) -> str:
+    name = member.name or member.id
+    told = "".join(" " if unicodedata.category(char) in ("Cc", "Cf") else char for char in name)
+    return f"{told}@{version}{' (here)' if current and last else ''}"
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    none = sum(unicodedata.combining(char) > 0 for char in text)
+    return len(text) + wide - none
+
+
+def clip(text: str, width: int) -> str:
+    """The text, cut to so many columns, with an ellipsis where it was cut."""
+    if columns_of(text) <= width:
+        return text
+    cut = ""
+    for char in text:
+        if columns_of(cut + char) > width - 1:
+            break
+        cut += char
+    return cut + "…"
