@@ -371,6 +371,7 @@ def _stream(tries: _Tries, ask: Ask) -> Generator[Effect, Any, str]:
     shown: list[str] = []
     until = tries.until()
     complete = False
+    piece: bytes | None = None
     while not reply.done:
         try:
             piece = yield Receive(until)

@@ -175,11 +175,10 @@ def replay(
     view = View()
 
     for version, event in stream:
-        if isinstance(event, ev.Forked):
-            parents = inherited
-            view.apply(event, base + version, None if parents is None else lambda _: parents)
-        else:
-            view.apply(event, base + version, kept.__getitem__)
+        source = kept
+        if isinstance(event, ev.Forked) and inherited is not None:
+            source = {event.version: inherited}
+        view.apply(event, base + version, source.__getitem__)
         if version in wanted:
             kept[version] = view.copy()
         yield version, view
