@@ -40,7 +40,7 @@ def secrets_of(headers: object) -> list[str]:
         for name, text in headers.items():
             if _is_secret(str(name).lower()) and isinstance(text, str):
                 found.append(scrub.Hidden(text.rpartition(" ")[2]))
-    return [secret for secret in found if len(secret) >= scrub.SHORTEST]
+    return [secret for secret in found if scrub.is_secret(secret)]
 
 
 def secrets_in(client: Mapping[str, Any], create: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 """Scrubbing: what a key is replaced with wherever it could be seen.
 
 Rules: a key is looked for as it stands, in text, bytes, JSON and whatever holds these, and its mask takes
-its place. No I/O. What is shorter than `SHORTEST` is no key that could be told from a word, and is left.
+its place. No I/O. What could as well be a word (`offline`, `EMPTY`, `lm-studio`, as local servers want for
+a key) is no secret, and is left: masking it would change what people said.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 from openai2.keys import mask
 from openai2.shapes import is_list, is_mapping
 
-SHORTEST = 4
+_SHORTEST = 8
 
 _encode = msgspec.json.Encoder().encode
 
@@ -31,10 +32,15 @@ class Hidden(str):
         raise TypeError("a key is not pickled or copied")
 
 
+def is_secret(key: str) -> bool:
+    """Whether a key is one: long enough, and with a digit or OpenAI's prefix, so that it is no word."""
+    return len(key) >= _SHORTEST and (key.startswith("sk-") or any(char.isdigit() for char in key))
+
+
 def text(said: str, keys: Collection[str]) -> str:
     """*said* with each of *keys* masked."""
     for key in keys:
-        if len(key) >= SHORTEST and key in said:
+        if is_secret(key) and key in said:
             said = said.replace(key, mask(key))
     return said
 
@@ -42,7 +48,7 @@ def text(said: str, keys: Collection[str]) -> str:
 def encoded(json: bytes, keys: Collection[str]) -> bytes:
     """*json*, as our own encoder writes it, with each of *keys* masked."""
     for key in keys:
-        if len(key) >= SHORTEST and (written := _encode(str(key))[1:-1]) in json:
+        if is_secret(key) and (written := _encode(str(key))[1:-1]) in json:
             json = json.replace(written, _encode(mask(key))[1:-1])
     return json
 
@@ -53,7 +59,7 @@ def value(held: Any, keys: Collection[str]) -> Any:
         return text(held, keys)
     if isinstance(held, bytes):
         for key in keys:
-            if len(key) >= SHORTEST:
+            if is_secret(key):
                 held = held.replace(key.encode(), mask(key).encode())
         return held
     if is_mapping(held):

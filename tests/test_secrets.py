@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from openai2 import AKPool, Chat, clients
+from openai2.offline import OfflineServer
 from openai2.scrub import Hidden
 from tests.misbehaving import (
     EVENTS,
@@ -215,3 +216,11 @@ def test_a_stop_in_mid_request_shows_no_key_of_ours_in_its_frames() -> None:
     trace = traceback.TracebackException.from_exception(stopped.value, capture_locals=True)
     ours = [f for f in trace.stack if "openai2" in f.filename and f.locals]
     assert ours and KEY not in repr([frame.locals for frame in ours])
+
+
+@pytest.mark.parametrize("word", ["any", "offline", "EMPTY", "lm-studio"])
+def test_a_word_that_serves_as_a_key_is_not_masked_in_what_is_said(word: str) -> None:
+    with OfflineServer() as server, Chat(word, "m", base_url=server.base_url) as chat:
+        answer = chat.request(f"Say {word} and {word}!")
+        assert answer.count(word) == 2
+        assert chat.fetch_messages()[-1]["content"] == answer
