@@ -390,7 +390,8 @@ class Conversation:
 
             def decide(state: State) -> list[ev.Event]:
                 started, question = history.started(tx, self.id, self._lineage.base, draft.request)
-                begun = turn.recovered(draft.request, started, question, state.view)
+                asked_on = history.view_at(tx, self._lineage, started.view)
+                begun = turn.recovered(draft.request, started, question, asked_on)
                 if keep:
                     return turn.stopped(begun, state, draft.partial, ev.Answer(), reason="recovered")
                 fault = turn.Fault("Interrupted", "the program ended before the answer did")

@@ -264,7 +264,7 @@ class Stopped(BaseException):
 def recovered(
     request: int, started: ev.RequestStarted, question: Sequence[tuple[int, str]], view: View
 ) -> Begun:
-    """A request that another process began, from what it put on record; *view* is today's."""
+    """A request that another process began, from what it put on record; *view* is what it was asked on."""
     leaving: list[int] = []
     for first, last in started.without:
         if first in view.ids and last in view.ids:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import openai
 import pytest
 
@@ -37,10 +38,13 @@ from openai2 import (
     StoreError,
     StoreUnavailable,
     UnknownVersion,
+    decisions,
     system_msg,
     user_msg,
 )
+from openai2.flow import Open
 from openai2.offline import OfflineServer
+from openai2.turn import Ask
 from tests import servers
 from tests.servers import Reply, ScriptedServer, completion, delta, error, spoken, sse, streamed
 
@@ -872,6 +876,30 @@ def test_retry_of_a_failed_request_on_a_tools_result(scripted: Callable[..., Scr
     assert chat.retry() == "sunny"
     assert len(server.asked[-1].body["messages"]) == 3
     assert roles(chat) == "uata"
+
+
+def test_a_retry_that_was_cut_replaces_what_is_left_of_the_old_answer() -> None:
+    with Engine() as engine:
+        conversation = engine.create()
+        calls = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+        conversation.add(
+            [
+                user_msg("weather?"),
+                {"role": "assistant", "content": None, "tool_calls": calls},
+                {"role": "tool", "tool_call_id": "1", "content": "sun"},
+                {"role": "assistant", "content": "old"},
+            ]
+        )
+        conversation.pin(0)
+        opening = Open(Ask(question=[], model="m", retry=True), lambda: None)
+        conversation.begin(opening)
+        # Meanwhile the limit takes the call, with which the old answer began.
+        conversation.commit(lambda state: decisions.truncated(state.view, 2))
+        with engine.store.reading() as reader:
+            (draft,) = reader.drafts()
+        partial = b'{"role":"assistant","content":"new"}'
+        conversation.keep(msgspec.structs.replace(draft, partial=partial))
+        assert [m["content"] for m in conversation.messages()] == ["weather?", "new"]
 
 
 def test_versions_and_forks(offline: OfflineServer) -> None:
