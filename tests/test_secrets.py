@@ -222,5 +222,5 @@ def test_a_stop_in_mid_request_shows_no_key_of_ours_in_its_frames() -> None:
 def test_a_word_that_serves_as_a_key_is_not_masked_in_what_is_said(word: str) -> None:
     with OfflineServer() as server, Chat(word, "m", base_url=server.base_url) as chat:
         answer = chat.request(f"Say {word} and {word}!")
-        assert answer.count(word) == 2
+        assert answer.endswith(f"Say {word} and {word}!")
         assert chat.fetch_messages()[-1]["content"] == answer
