@@ -163,7 +163,7 @@ class Engine:
             return reader.children(conversation)
 
     def family(self, conversation: str) -> list[Member]:
-        """The conversation with that name or id, its ancestors, and all that forked from them, parents first."""
+        """The conversation with that name or id, its ancestors, and all that forked from these."""
         from openai2 import family
 
         return family.family(self.conversations(archived=None), self.open(conversation).id)

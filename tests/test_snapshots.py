@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
+import pytest  # noqa: TC002 - as everywhere else in the tests
 from hypothesis import given
 from hypothesis import strategies as st
 
