@@ -122,7 +122,9 @@ def many(count: int = MILLION) -> Path:
     from openai2.engine import Engine
 
     def make(path: Path) -> None:
-        said = [msgspec.Raw(msgspec.json.encode({"role": "user", "content": f"Note {n}"})) for n in range(100)]
+        said = [
+            msgspec.Raw(msgspec.json.encode({"role": "user", "content": f"Note {n}"})) for n in range(100)
+        ]
 
         def fill(engine: Engine) -> None:
             def some(numbers: range, tx: Transaction) -> None:
@@ -150,7 +152,9 @@ def many_raw(count: int = MILLION) -> Path:
 
     def make(path: Path) -> None:
         sql = connect(path, "OFF")
-        sql.execute("CREATE TABLE conversations (id TEXT PRIMARY KEY, name TEXT, updated TEXT, messages INTEGER)")
+        sql.execute(
+            "CREATE TABLE conversations (id TEXT PRIMARY KEY, name TEXT, updated TEXT, messages INTEGER)"
+        )
         sql.execute("BEGIN")
         sql.executemany(
             "INSERT INTO conversations VALUES (?, ?, ?, 1)",

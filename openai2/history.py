@@ -251,6 +251,59 @@ def events_with(reader: Reader, lineage: Lineage, numbers: Sequence[int]) -> lis
     return [found[number] for number in numbers]
 
 
+def last_texts(reader: Reader, lineage: Lineage, version: int, count: int) -> list[bytes] | None:
+    """The last *count* encoded messages of the view at *version*, found by reading backwards.
+
+    None where that does not pay, as after a long rollback, or where a message on the way was redacted.
+    """
+    ids: list[int] = []  # the last first
+    seen: dict[int, bytes] = {}
+    gone: dict[int, int] = {}  # stretches that were taken out later: the first id by the last
+    until: int | None = None  # we are inside of such a stretch, up to this id
+    rows = 0
+    upto: int | None = version
+    source = lineage
+    while upto is not None and len(ids) < count:
+        records = reader.backwards(source.conversation, upto, VIEW_TYPES)
+        upto = None
+        for version, tag, data in records:
+            rows += 1
+            if rows > 4 * count + 64 or not data:
+                return None
+            event = ev.decode(tag, data)
+            if isinstance(event, ev.MessageAdded):
+                number = source.base + version
+                seen[number] = bytes(event.message)
+                if event.request is not None and event.answer is None:
+                    continue
+                for joined in (number, *reversed(event.question)):
+                    if until is None and joined in gone:
+                        until = gone.pop(joined)
+                    elif until is None:
+                        ids.append(joined)
+                    if until == joined:
+                        until = None
+                if len(ids) >= count and seen.keys() >= set(ids[:count]):
+                    break
+            elif isinstance(event, (ev.RolledBack, ev.Truncated)):
+                gone.update((last, first) for first, last in event.spans)
+            elif isinstance(event, ev.Restored):
+                upto = event.version
+                break
+            elif isinstance(event, ev.Forked):
+                upto = event.version
+                parent = source.up()
+                if parent is None:
+                    return None
+                source = parent
+                break
+    wanted = ids[:count][::-1]
+    missing = [number for number in wanted if number not in seen]
+    if missing:
+        seen.update(texts(reader, lineage, missing))
+    return [seen[number] for number in wanted]
+
+
 # -- undo and redo
 
 

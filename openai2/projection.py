@@ -206,15 +206,18 @@ _LEAST_TAIL = 24_000  # bytes of events that are read faster than a snapshot is 
 
 
 def worth_saving(view: View, tail: int) -> bool:
-    """Whether a snapshot of *view* pays after *tail* bytes of events since the last one.
+    """Whether a snapshot of *view* pays after *tail* bytes of events since the last one."""
+    return tail >= least_tail(view)
 
-    It is guessed from above what it takes, so that packing the view in vain is spared.
+
+def least_tail(view: View) -> int:
+    """How many bytes of events have to lie after the last snapshot until one of *view* pays.
+
+    What it takes is guessed from above, so that packing the view in vain is spared.
     """
-    if tail < _LEAST_TAIL:
-        return False
     names = sum(12 + 6 * len(name) for name in view.roles)
     guess = 4 * len(view.ids) + 8 * (len(view.pins) + len(view.remarks)) + names + ROW_OVERHEAD
-    return guess <= tail * SNAPSHOT_SHARE
+    return max(_LEAST_TAIL, int(guess / SNAPSHOT_SHARE))
 
 
 class _Packed(msgspec.Struct, array_like=True, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -33,9 +34,9 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 _LISTED = "id, name, parent, parent_version, base, archived, created, updated, version, messages, asked"
 
 
-def _listed(row: tuple[object, ...]) -> Listed:
-    fields = dict(zip(_LISTED.split(", "), row, strict=True)) | {"archived": bool(row[5])}
-    return msgspec.convert(fields, Listed)
+def _listed(row: tuple[Any, ...]) -> Listed:
+    fields = dict(zip(_LISTED.split(", "), row, strict=True))
+    return Listed(**{**fields, "archived": bool(fields["archived"])})
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -165,6 +166,16 @@ class Reader:
                 " ON e.conversation = ? AND e.version = wanted.value",
                 (f"[{','.join(map(str, versions))}]", conversation),
             )
+        )
+
+    def backwards(
+        self, conversation: str, upto: int, types: Sequence[str]
+    ) -> Iterator[tuple[int, str, bytes]]:
+        """(version, type, data) of the stream's events of these *types*, from version *upto* down."""
+        return self.sql.execute(
+            "SELECT version, type, CAST(data AS BLOB) FROM events WHERE conversation = ? AND version <= ?"
+            f" AND type IN ({', '.join('?' * len(types))}) ORDER BY version DESC",
+            (conversation, upto, *types),
         )
 
     def redactions(self, conversation: str) -> dict[int, ev.Redacted]:

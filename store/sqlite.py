@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TypeVar
 
 from openai2 import events as ev
@@ -61,12 +62,13 @@ class SqliteStore:
         self._closed = False
         self._pid = os.getpid()
         with self._plain_errors():
-            self._connection = self._open_or_say()
+            first = self._open_or_say()
+            if self.path is None:
+                self._connection = first
+            else:  # it has looked at the file and goes on as a reader
+                first.execute("PRAGMA query_only = 1")
+                self._idle.append(first)
         self._file = None if self.path is None else _identity(self.path)
-        self._begin_writing()
-
-    def _begin_writing(self) -> None:
-        sql = self._connection
         self._writer = Writer(
             begin=self._begin,
             mark=lambda: self._execute("SAVEPOINT job"),
@@ -75,7 +77,19 @@ class SqliteStore:
             commit=lambda: self._execute("COMMIT"),
             rollback=self._rollback,
         )
-        self._transaction = Transaction(sql)
+
+    @cached_property
+    def _connection(self) -> sqlite3.Connection:
+        """The connection that writes, opened by the first who does: to open a second one takes as long as
+        to find a conversation and read its end."""
+        assert self.path is not None
+        connection = self._connect(self.path)
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        return connection
+
+    @cached_property
+    def _transaction(self) -> Transaction:
+        return Transaction(self._connection)
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self.name}>"
