@@ -119,7 +119,6 @@ def turns(count: int, view: int = 20) -> Path:
 def many(count: int = MILLION) -> Path:
     """A store of so many conversations, each of one message."""
     from openai2 import events as ev
-    from openai2.engine import Engine
 
     def make(path: Path) -> None:
         said = [
