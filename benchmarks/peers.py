@@ -43,7 +43,7 @@ def _openai2() -> Tasks:
     def fork() -> Work:
         conversation = Engine(fresh("peer")).create()
         conversation.add(messages(2 * TURNS))
-        return lambda: conversation.fork()
+        return conversation.fork
 
     return {"append": append, "load": load, "fork": fork}
 
@@ -200,7 +200,10 @@ def _there(module: str) -> bool:
 
 
 def _late(adapter: Callable[[], Tasks], task: str) -> Callable[[], Work]:
-    return lambda: adapter()[task]()
+    def prepare() -> Work:  # which imports the peer
+        return adapter()[task]()
+
+    return prepare
 
 
 if __name__ == "__main__":

@@ -85,8 +85,8 @@ def markdown(lines: list[dict[str, Any]]) -> str:
         wanted = ""
         if line["target"] is not None:
             sign = "≥" if line["faster"] else "≤"
-            unit = "×" if line["beside"] else ""
-            target = f"{line['target']:g} {unit}" if unit else _amount(line["target"], line.get("unit", "second"))
+            least = line["target"]
+            target = f"{least:g} ×" if line["beside"] else _amount(least, line.get("unit", "second"))
             wanted = f"{sign} {target}"
         if "note" in line:
             cells = [line["what"], line["beside"], "", line["note"], "", "", wanted, ""]

@@ -21,31 +21,35 @@ class Row(NamedTuple):
     faster: bool = False
 
 
+SAME = "raw sqlite3, same rows"
 CREATE = "bare `openai` client, `create`, nothing stored"
 RAW = "raw sqlite3"
 _CLICK, _CLICK_SQL = "`python -c 'import click'`", "`python -c 'import click, sqlite3'`"
 
 ROWS = (
-    Row("request", "`request`, five rounds from an empty start, CPU", "request", "request floor", CREATE, 0.7),
+    Row("request", "`request`, five rounds from an empty start, CPU", "request", "request floor", CREATE,
+        0.7),
     Row("request", "with 100 messages in view, CPU", "request-100", "request-100 floor", CREATE, None),
     Row("request", "with 2,000 messages in view, CPU", "request-2000", "request-2000 floor", CREATE, 0.03),
     Row("stream", "stream of 5,000 chunks, CPU", "stream", "stream floor", CREATE, 0.25),
     Row("stream", "200 chunks, 2 ms apart, CPU", "stream-paced", "stream-paced floor", CREATE, None),
     Row("concurrent", "1,000 async requests, 50 at a time, requests/s", "async", "async floor",
         "bare `AsyncOpenAI`, nothing stored", 1.5, faster=True),
-    Row("append", "append of a turn, FULL", "append-full", "append-full floor", RAW + ", same rows", 1.3),
-    Row("append", "append of a turn, NORMAL", "append-normal", "append-normal floor", RAW + ", same rows", 1.3),
+    Row("append", "append of a turn, FULL", "append-full", "append-full floor", SAME, 1.3),
+    Row("append", "append of a turn, NORMAL", "append-normal", "append-normal floor", SAME, 1.3),
     Row("append", "the same by `add_dialogs`, FULL", "append-full-chat", "append-full floor",
-        RAW + ", same rows", None),
+        SAME, None),
     Row("append", "the same by `add_dialogs`, NORMAL", "append-normal-chat", "append-normal floor",
-        RAW + ", same rows", None),
+        SAME, None),
     Row("append", "64 tasks append 4 turns each, FULL, turns/s", "append-64", "append-64 floor",
         RAW + ", a commit a turn", 4, faster=True),
-    Row("load", "load a view of 20,000 messages, fresh process", "load", "load floor", RAW + " and json", 0.7),
+    Row("load", "load a view of 20,000 messages, fresh process", "load", "load floor", RAW + " and json",
+        0.7),
     Row("load", "the last 20 of them, fresh process", "last", "last floor", RAW + " and json", 2),
     Row("load", "the last 20 of them, store open", "last-open", "last-open floor",
         RAW + " and json, open", None),
-    Row("load", "open 1,000,000 events, 20 in view", "past", "past floor", "1,000 events, the same view", 1.5),
+    Row("load", "open 1,000,000 events, 20 in view", "past", "past floor", "1,000 events, the same view",
+        1.5),
     Row("load", "state at any version of 20,000 events, all in view", "at-long", "at-long floor",
         "loading the view", 1.5),
     Row("load", "state at any version of 20,000 events, 20 in view", "at-short", "at-short floor",
@@ -57,7 +61,7 @@ ROWS = (
     Row("change", "bytes of a rollback of 1,000 rounds", "rollback-bytes", None, "", 1024),
     Row("change", "bytes of a restore", "restore-bytes", None, "", 1024),
     Row("space", "bytes stored a message", "bytes", "bytes floor", RAW + ", a row a message", 1.25),
-    Row("space", "the same", "bytes", "bytes-rows floor", RAW + ", same rows", None),
+    Row("space", "the same", "bytes", "bytes-rows floor", SAME, None),
     Row("lists", "list 20 of 1,000,000 conversations", "list", "list floor", RAW, 1.5),
     Row("lists", "search in 1,000,000 messages", "search", "search floor", "FTS5, same words", 1.5),
     Row("verify", "verify 100,000 events", "verify", "verify floor", RAW + " and hashlib, same bytes", 1.5),
@@ -70,7 +74,8 @@ ROWS = (
     Row("commands", "`import openai2`", "import", "pass", "`python -c pass`", 2),
     Row("space", "memory of 10,000 open Chats of 20 messages", "memory", "memory floor",
         "the messages as dicts", 2),
-    Row("concurrent", "event loop stalls, 50 streams that commit, 95th percentile", "stalls", None, "", 0.005),
+    Row("concurrent", "event loop stalls, 50 streams that commit, 95th percentile", "stalls", None, "",
+        0.005),
 )  # fmt: skip
 
 PROGRAMS = tuple(dict.fromkeys(row.program for row in ROWS))

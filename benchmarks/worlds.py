@@ -1,4 +1,4 @@
-"""The stores that several programs read: each is made once, through the engine, without waiting for the disk."""
+"""The stores that programs read: each is made once, through the engine, without waiting for the disk."""
 
 from __future__ import annotations
 
