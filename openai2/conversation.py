@@ -16,8 +16,8 @@ import msgspec
 from openai2 import decisions, drafts, history, turn
 from openai2 import events as ev
 from openai2 import messages as msg
+from openai2.effects import Open, Opened
 from openai2.errors import BadInput, Openai2Error, Refused, UnknownConversation, UnknownVersion
-from openai2.flow import Open, Opened
 from openai2.history import Lineage
 from openai2.messages import Message, Round
 from openai2.projection import ROW_OVERHEAD, View, least_tail, pack

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from openai2.flow import Send
+from openai2.effects import Send
 from openai2.shapes import is_mapping
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode

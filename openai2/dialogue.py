@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from openai2 import decisions, drivers, faults, provider
 from openai2 import events as ev
 from openai2.conversation import Conversation
+from openai2.effects import Keys, OneKey, Policy
 from openai2.engine import Engine
 from openai2.errors import NoKey
-from openai2.flow import Keys, OneKey, Policy, converse
+from openai2.flow import converse
 from openai2.keys import AKPool, check_key
 from openai2.messages import Message, Round
 from openai2.shapes import is_whole

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from openai2 import drafts, provider
 from openai2.conversation import Conversation
-from openai2.flow import Close, Effect, Emit, Flow, Open, Pause, Receive, Send, Think
+from openai2.effects import Close, Effect, Emit, Flow, Open, Pause, Receive, Send, Think
 from openai2.store import Store, Transaction
 from openai2.turn import Fault, Stopped
 

@@ -20,18 +20,34 @@ does not count. Once the answer is whole, the rest (the count of tokens) is give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Collection, Generator
+from typing import Any
 
 import msgspec
 
 from openai2 import events as ev
 from openai2 import scrub, turn
+from openai2.effects import (
+    Close,
+    Effect,
+    Emit,
+    Flow,
+    Keys,
+    Open,
+    Opened,
+    Pause,
+    Policy,
+    Receive,
+    Send,
+    Think,
+)
 from openai2.keys import AKPool, fingerprint
 from openai2.shapes import is_whole
+from openai2.sse import Events
+from openai2.tries import Tries
 from openai2.turn import REASONING, Ask, Begun, Fault, State, Stopped
 from openai2.verdicts import Outcome, Verdict, backoff_seconds, judge
-from openai2.wire import Events, Reply, broken, usage_in_few
+from openai2.wire import broken
 
 #: Seconds that a stream is listened to once its answer is whole.
 TAIL = 5.0
@@ -43,185 +59,13 @@ MOST_SAID = 4000
 _encode = msgspec.json.Encoder().encode
 
 
-class Open:
-    """Put the request on record. The driver's store fills *opened* in, so that it is known even if the
-    caller left while the disk was at work. *partial* gives what has come so far, for the draft."""
-
-    __slots__ = ("ask", "opened", "partial")
-
-    def __init__(self, ask: Ask, partial: Callable[[], bytes | None]) -> None:
-        self.ask = ask
-        self.partial = partial
-        self.opened: Opened | None = None
-
-
-class Opened(NamedTuple):
-    """A request on record, and the encoded messages to send."""
-
-    begun: Begun
-    messages: list[bytes]
-
-
-class Send(NamedTuple):
-    """Send this to the API with *key* (None: the client's own); give up at *until*, on the policy's clock."""
-
-    key: str | None
-    messages: list[bytes]
-    ask: Ask
-    until: float | None = None
-
-
-class Receive(NamedTuple):
-    """Give the next piece of the answer; of one that is not streamed, all of it. None: that was all."""
-
-    until: float | None = None
-
-
-class Emit(NamedTuple):
-    """Hand this text to the caller."""
-
-    text: str
-
-
-class Think(NamedTuple):
-    """Hand this piece of the model's reasoning to whoever wants it."""
-
-    text: str
-
-
-class Pause(NamedTuple):
-    """Let so many seconds pass."""
-
-    seconds: float
-
-
-class Close(NamedTuple):
-    """Put on record how the request ended: the events that *decide* makes of the state as it is then."""
-
-    request: int
-    decide: Callable[[State], list[ev.Event]]
-
-
-Effect = Open | Send | Receive | Emit | Think | Pause | Close
-Flow = Generator[Effect, Any, str]
-
-
-class Keys(Protocol):
-    """Where keys come from: a pool, or the one key of a chat."""
-
-    def checkout(self, tried: Collection[str] = ()) -> str | None: ...
-    def wakes_in(self, tried: Collection[str] | None = None) -> float | None: ...
-    def report(self, key: str, outcome: Outcome) -> None: ...
-
-
-class OneKey:
-    """A single key, or none where the client has its own way in."""
-
-    __slots__ = ("key",)
-
-    def __init__(self, key: str) -> None:
-        self.key = scrub.Hidden(key)
-
-    def checkout(self, tried: Collection[str] = ()) -> str | None:
-        return None if tried else self.key
-
-    def wakes_in(self, tried: Collection[str] | None = None) -> float | None:
-        return None
-
-    def report(self, key: str, outcome: Outcome) -> None:
-        pass
-
-    def __repr__(self) -> str:
-        return f"<key {fingerprint(self.key)}>"
-
-
-class Policy(NamedTuple):
-    """How often and how long a request is tried; see the module's text.
-
-    *clock* gives seconds, *wall* seconds since 1970, *random* 0 up to 1. *secrets* are sent along besides
-    the key, in headers of the caller's own.
-    """
-
-    clock: Callable[[], float]
-    wall: Callable[[], float]
-    random: Callable[[], float]
-    retries: int = 2
-    patience: float | None = 600.0
-    secrets: tuple[str, ...] = ()
-
-
-class _Tries:
-    """What is known of the request while it runs."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.started = self.moved = policy.clock()
-        self.reply = Reply()
-        self.key: str | None = None
-        self.secrets: list[str] = list(policy.secrets)
-        self.attempts: list[dict[str, Any]] = []
-        self.handed_out = False
-        self.faults = 0
-
-    def use(self, key: str) -> None:
-        """From here on it is *key* that pays, and that must not be seen."""
-        self.key = key or None
-        self.reply = Reply()
-        if key and key not in self.secrets:
-            self.secrets.append(key)
-
-    def partial(self) -> bytes | None:
-        """What has come, with keys masked that a server echoed."""
-        partial = self.reply.partial()
-        return None if partial is None else self.scrubbed(partial)
-
-    def scrubbed(self, encoded: bytes) -> bytes:
-        return scrub.encoded(encoded, self.secrets)
-
-    def spent(self) -> float:
-        return self.policy.clock() - self.started
-
-    def affords(self, seconds: float) -> bool:
-        """Whether so long a wait leaves the request within its time."""
-        patience = self.policy.patience
-        return patience is None or self.spent() + seconds <= patience
-
-    def until(self) -> float | None:
-        """When the wait that begins now is over."""
-        patience = self.policy.patience
-        return None if patience is None else self.moved + patience
-
-    def bill(self) -> ev.Answer:
-        """Who paid, for how long, and what failed before."""
-        return ev.Answer(
-            seconds=round(self.spent(), 6),
-            key=None if self.key is None else fingerprint(self.key),
-            attempts=self.attempts,
-        )
-
-    def answer(self) -> ev.Answer:
-        reply = self.reply
-        told = msgspec.structs.replace(
-            self.bill(),
-            model=reply.model,
-            id=reply.id,
-            finish_reason=reply.finish_reason,
-            usage=usage_in_few(reply.usage),
-            choices=reply.choices(),
-            logprobs=reply.logprobs(),
-        )
-        encoded = _encode(told)
-        scrubbed = self.scrubbed(encoded)
-        return told if scrubbed == encoded else msgspec.json.decode(scrubbed, type=ev.Answer)
-
-
 def converse(ask: Ask, keys: Keys, policy: Policy, said: list[bytes] | None = None) -> Flow:
     """Ask, and put on record what comes of it; the generator's return value is the answer's text.
 
     The answer's message, encoded as it joins the view, is put into *said*. Raises what the driver throws
     in, after it is on record: `Fault` for a failed request.
     """
-    tries = _Tries(policy)
+    tries = Tries(policy)
     opening = Open(ask, tries.partial)
     try:
         yield opening
@@ -241,7 +85,7 @@ def converse(ask: Ask, keys: Keys, policy: Policy, said: list[bytes] | None = No
     return scrub.text(text, tries.secrets)
 
 
-def _exchange(tries: _Tries, opened: Opened, keys: Keys) -> Generator[Effect, Any, str]:
+def _exchange(tries: Tries, opened: Opened, keys: Keys) -> Generator[Effect, Any, str]:
     pool = keys if isinstance(keys, AKPool) else None
     tried: set[str] = set()
     last: Fault | None = None
@@ -284,7 +128,7 @@ def _exchange(tries: _Tries, opened: Opened, keys: Keys) -> Generator[Effect, An
         yield Pause(wait)
 
 
-def _verdict(fault: Fault, tries: _Tries) -> Verdict:
+def _verdict(fault: Fault, tries: Tries) -> Verdict:
     return judge(
         status=fault.status,
         code=fault.code,
@@ -295,7 +139,7 @@ def _verdict(fault: Fault, tries: _Tries) -> Verdict:
     )
 
 
-def _pause_before_retry(tries: _Tries, verdict: Verdict) -> float | None:
+def _pause_before_retry(tries: Tries, verdict: Verdict) -> float | None:
     """Seconds to wait before the same key is tried again; None where it is not."""
     if not verdict.retry and verdict.reason != "rate_limit":
         return None
@@ -307,7 +151,7 @@ def _pause_before_retry(tries: _Tries, verdict: Verdict) -> float | None:
     return wait if tries.affords(wait) else None
 
 
-def _worth_waiting(tries: _Tries, keys: Keys) -> bool:
+def _worth_waiting(tries: Tries, keys: Keys) -> bool:
     wait = keys.wakes_in()
     return wait is not None and tries.affords(wait)
 
@@ -328,7 +172,7 @@ def _attempt(key: str, fault: Fault, reason: str, secrets: Collection[str]) -> d
 
 
 def _wait_for_a_key(
-    tries: _Tries, keys: Keys, tried: set[str], last: Fault | None
+    tries: Tries, keys: Keys, tried: set[str], last: Fault | None
 ) -> Generator[Effect, Any, None]:
     """Wait for the key that wakes first, if that is within the request's time; else give up."""
     wait = keys.wakes_in(tried)
@@ -339,7 +183,7 @@ def _wait_for_a_key(
     yield Pause(wait)
 
 
-def _try(tries: _Tries, opened: Opened, key: str) -> Generator[Effect, Any, str]:
+def _try(tries: Tries, opened: Opened, key: str) -> Generator[Effect, Any, str]:
     ask = opened.begun.asked
     yield Send(key or None, opened.messages, ask, tries.until())
     if not ask.stream:
@@ -348,7 +192,7 @@ def _try(tries: _Tries, opened: Opened, key: str) -> Generator[Effect, Any, str]
     return (yield from _stream(tries, ask))
 
 
-def _whole(tries: _Tries, body: bytes, *, emit: bool) -> Generator[Effect, Any, str]:
+def _whole(tries: Tries, body: bytes, *, emit: bool) -> Generator[Effect, Any, str]:
     text = tries.reply.feed_body(body)
     message = tries.reply.message() or {}
     for thought in [message[name] for name in REASONING if isinstance(message.get(name), str)][:1]:
@@ -358,13 +202,13 @@ def _whole(tries: _Tries, body: bytes, *, emit: bool) -> Generator[Effect, Any, 
     return text
 
 
-def _hand_out(tries: _Tries, piece: Emit | Think) -> Generator[Effect, Any, None]:
+def _hand_out(tries: Tries, piece: Emit | Think) -> Generator[Effect, Any, None]:
     tries.handed_out = True
     yield piece
     tries.moved = tries.policy.clock()  # the consumer took its time; that is not the server's
 
 
-def _stream(tries: _Tries, ask: Ask) -> Generator[Effect, Any, str]:
+def _stream(tries: Tries, ask: Ask) -> Generator[Effect, Any, str]:
     reply, events = tries.reply, Events()
     wanted = ask.options.get("n")
     choices = wanted if is_whole(wanted, 1) else 1
@@ -408,7 +252,7 @@ def _stream(tries: _Tries, ask: Ask) -> Generator[Effect, Any, str]:
     return "".join(shown)
 
 
-def _drain(tries: _Tries) -> Generator[Effect, Any, None]:
+def _drain(tries: Tries) -> Generator[Effect, Any, None]:
     """Read the last bytes after `[DONE]`, so that the connection can be used again."""
     soon = tries.policy.clock() + DRAIN
     try:
@@ -418,7 +262,7 @@ def _drain(tries: _Tries) -> Generator[Effect, Any, None]:
         pass
 
 
-def _close_answered(begun: Begun, tries: _Tries, said: list[bytes] | None) -> Close:
+def _close_answered(begun: Begun, tries: Tries, said: list[bytes] | None) -> Close:
     answer = tries.answer()
     message = tries.reply.message()
     if message is None:
@@ -437,7 +281,7 @@ def _close_answered(begun: Begun, tries: _Tries, said: list[bytes] | None) -> Cl
     return Close(begun.request, decide)
 
 
-def _close_stopped(begun: Begun, tries: _Tries) -> Close:
+def _close_stopped(begun: Begun, tries: Tries) -> Close:
     partial, answer = tries.partial(), tries.answer()
 
     def decide(state: State) -> list[ev.Event]:
@@ -446,7 +290,7 @@ def _close_stopped(begun: Begun, tries: _Tries) -> Close:
     return Close(begun.request, decide)
 
 
-def _close_failed(begun: Begun, tries: _Tries, error: Exception) -> Close:
+def _close_failed(begun: Begun, tries: Tries, error: Exception) -> Close:
     partial, answer = tries.partial(), tries.bill()
     fault = error if isinstance(error, Fault) else Fault(type(error).__name__, str(error))
     code = None if fault.code is None else scrub.text(fault.code, tries.secrets)[:100]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from openai2 import events as ev
 from openai2 import history, turn
 from openai2.conversation import Conversation, Decide
-from openai2.flow import Open, Opened
+from openai2.effects import Open, Opened
 from openai2.history import Lineage
 from openai2.projection import View
 from openai2.store import Store, Transaction

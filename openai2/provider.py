@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from openai2 import clients, created, deadline, faults
+from openai2.effects import Send
 from openai2.errors import BadInput
-from openai2.flow import Send
 from openai2.shapes import is_mapping
 from openai2.turn import Fault
 

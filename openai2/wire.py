@@ -7,12 +7,14 @@ Pieces may be cut anywhere: in a line, in a character, one byte at a time or meg
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from openai2.merging import merge, plain
 from openai2.shapes import is_dict, is_list, is_mapping
+from openai2.sse import Events
 from openai2.turn import REASONING, Fault
 
 _encode = msgspec.json.Encoder().encode
@@ -70,70 +72,6 @@ def api_error(body: Any) -> Fault:
     )
     fault.body = body
     return fault
-
-
-class Events:
-    """Server-sent events: `feed` takes bytes as they come and gives the data of each whole event.
-
-    `whole` gathers what is no stream of events but JSON from its first byte on: some servers do not
-    stream, whatever they are asked.
-    """
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []  # of the line that has not ended yet
-        self._data: list[bytes] = []
-        self._after_cr = False
-        self._began = False
-        self.whole: list[bytes] | None = None
-
-    def feed(self, piece: bytes) -> Iterator[bytes]:
-        """The data of the events that *piece* completes."""
-        if not self._began:
-            piece = piece.removeprefix(b"\xef\xbb\xbf")
-            if not self._parts and not piece.strip():
-                return
-            self._began = True
-            if piece.lstrip()[:1] in (b"{", b"["):
-                self.whole = []
-        if self.whole is not None:
-            self.whole.append(piece)
-            return
-        # A lone CR ends a line too; of a CR LF that was cut in two, the LF is left out here.
-        if self._after_cr and piece:
-            self._after_cr = False
-            piece = piece.removeprefix(b"\n")
-        lines = piece.splitlines(keepends=True)  # of bytes: at CR, LF and CR LF, nowhere else
-        for line in lines:
-            bare = line.rstrip(b"\r\n")
-            if len(bare) == len(line):
-                self._parts.append(line)
-                self._after_cr = False
-                return
-            self._after_cr = line.endswith(b"\r")
-            if self._parts:
-                self._parts.append(bare)
-                bare = b"".join(self._parts)
-                self._parts.clear()
-            if (data := self._line(bare)) is not None:
-                yield data
-
-    def finish(self) -> Iterator[bytes]:
-        """The event that the end of the stream completes, where its last blank line is missing."""
-        for line in (b"".join(self._parts), b""):
-            if (data := self._line(line)) is not None:
-                yield data
-        self._parts.clear()
-
-    def _line(self, line: bytes) -> bytes | None:
-        if not line:
-            if not self._data:
-                return None
-            data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            self._data = []
-            return data
-        if line.startswith(b"data:"):
-            self._data.append(line[6:] if line[5:6] == b" " else line[5:])
-        return None
 
 
 class Reply:
@@ -371,72 +309,3 @@ class Reply:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def plain(message: dict[str, Any]) -> dict[str, Any]:
-    """The message without the fields that the API fills with null or an empty list.
-
-    Its content stays, null included: that is what an answer with tool calls says.
-    """
-    return {
-        name: value
-        for name, value in message.items()
-        if name in ("role", "content") or (value is not None and value != [])
-    }
-
-
-def merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
-    """Add a delta to what came before: texts grow, lists go by their items' `index`, objects merge.
-
-    These are the rules of the API's own accumulators (openai-python, lib/streaming/_deltas.py).
-    """
-    for name, value in delta.items():
-        known = into.get(name)
-        if known is None:
-            into[name] = _copy(value)
-        elif name in ("index", "type", "role", "id"):
-            into[name] = value or known
-        elif isinstance(value, str) and isinstance(known, str):
-            into[name] = known + value
-        elif is_mapping(value) and is_dict(known):
-            merge(known, value)
-        elif is_list(value) and is_list(known):
-            _merge_lists(known, value)
-        elif value is not None:
-            into[name] = _copy(value)
-
-
-def _copy(value: Any) -> Any:
-    if is_list(value):
-        fresh: list[Any] = []
-        _merge_lists(fresh, value)
-        return fresh
-    if is_mapping(value):
-        copied: dict[str, Any] = {}
-        merge(copied, value)
-        return copied
-    return value
-
-
-def _merge_lists(known: list[Any], more: list[Any]) -> None:
-    for item in more:
-        index = item.get("index") if is_mapping(item) else None
-        match = None
-        if isinstance(index, int):
-            match = next((held for held in known if is_dict(held) and held.get("index") == index), None)
-        if match is None:
-            known.append(_copy(item))
-        else:
-            merge(match, item)
-
-
-def usage_in_few(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The API's count of tokens, less its nulls and zeros, which say nothing."""
-    if not usage:
-        return None
-    few: dict[str, Any] = {}
-    for name, value in usage.items():
-        inner = usage_in_few(value) if is_mapping(value) else value
-        if inner:
-            few[name] = inner
-    return few or None

@@ -42,7 +42,7 @@ from openai2 import (
     system_msg,
     user_msg,
 )
-from openai2.flow import Open
+from openai2.effects import Open
 from openai2.offline import OfflineServer
 from openai2.turn import Ask
 from tests import servers

@@ -31,12 +31,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("events",),
     ("messages", "projection", "decisions", "terms"),
     ("verdicts", "keys", "scrub", "tools", "stats", "profiles"),
-    ("turn", "rewrite", "wire", "flow", "replay_source", "replay_plan"),
+    ("turn", "rewrite", "sse", "merging", "wire", "effects", "tries", "flow", "replay_source", "replay_plan"),
     ("store.*",),
     ("history", "drafts", "references"),
     ("derived", "search"),
     ("recount", "archive", "transcript"),
-    ("audit", "intake", "redaction", "family"),
+    ("audit", "intake", "redaction", "family", "page"),
     ("receive",),
     ("conversation", "engine", "diff", "follow", "newborn", "replay"),
     ("deadline", "faults", "clients", "created", "provider"),
@@ -55,7 +55,7 @@ SEES_ONLY = {"store.*": ("errors", "events", "messages", "projection", "terms", 
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
 CORE = (
     "errors shapes words events messages projection decisions terms verdicts keys scrub stats profiles"
-    " turn wire flow replay_source replay_plan"
+    " turn sse merging wire effects tries flow replay_source replay_plan"
 ).split()
 
 # What the core may import of the standard library; nothing here reaches outside the process.

@@ -18,8 +18,8 @@ from openai2 import Engine, NoIndex, NoRoom, Refused, assistant_msg, projection,
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.conversation import Conversation
+from openai2.effects import Open
 from openai2.errors import BadInput
-from openai2.flow import Open
 from openai2.turn import Ask, Begun, Fault
 
 #: A message and whether it is pinned. Messages are told apart by a number in their text.

@@ -1,0 +1,122 @@
+"""What a request in progress asks of the world, and what it is given to go by.
+
+The vocabulary between `flow`, which says what is to be done, and `drivers`, which do it. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator
+from typing import Any, NamedTuple, Protocol
+
+from openai2 import events as ev
+from openai2 import scrub
+from openai2.keys import fingerprint
+from openai2.turn import Ask, Begun, State
+from openai2.verdicts import Outcome
+
+
+class Open:
+    """Put the request on record. The driver's store fills *opened* in, so that it is known even if the
+    caller left while the disk was at work. *partial* gives what has come so far, for the draft."""
+
+    __slots__ = ("ask", "opened", "partial")
+
+    def __init__(self, ask: Ask, partial: Callable[[], bytes | None]) -> None:
+        self.ask = ask
+        self.partial = partial
+        self.opened: Opened | None = None
+
+
+class Opened(NamedTuple):
+    """A request on record, and the encoded messages to send."""
+
+    begun: Begun
+    messages: list[bytes]
+
+
+class Send(NamedTuple):
+    """Send this to the API with *key* (None: the client's own); give up at *until*, on the policy's clock."""
+
+    key: str | None
+    messages: list[bytes]
+    ask: Ask
+    until: float | None = None
+
+
+class Receive(NamedTuple):
+    """Give the next piece of the answer; of one that is not streamed, all of it. None: that was all."""
+
+    until: float | None = None
+
+
+class Emit(NamedTuple):
+    """Hand this text to the caller."""
+
+    text: str
+
+
+class Think(NamedTuple):
+    """Hand this piece of the model's reasoning to whoever wants it."""
+
+    text: str
+
+
+class Pause(NamedTuple):
+    """Let so many seconds pass."""
+
+    seconds: float
+
+
+class Close(NamedTuple):
+    """Put on record how the request ended: the events that *decide* makes of the state as it is then."""
+
+    request: int
+    decide: Callable[[State], list[ev.Event]]
+
+
+Effect = Open | Send | Receive | Emit | Think | Pause | Close
+Flow = Generator[Effect, Any, str]
+
+
+class Keys(Protocol):
+    """Where keys come from: a pool, or the one key of a chat."""
+
+    def checkout(self, tried: Collection[str] = ()) -> str | None: ...
+    def wakes_in(self, tried: Collection[str] | None = None) -> float | None: ...
+    def report(self, key: str, outcome: Outcome) -> None: ...
+
+
+class OneKey:
+    """A single key, or none where the client has its own way in."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: str) -> None:
+        self.key = scrub.Hidden(key)
+
+    def checkout(self, tried: Collection[str] = ()) -> str | None:
+        return None if tried else self.key
+
+    def wakes_in(self, tried: Collection[str] | None = None) -> float | None:
+        return None
+
+    def report(self, key: str, outcome: Outcome) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        return f"<key {fingerprint(self.key)}>"
+
+
+class Policy(NamedTuple):
+    """How often and how long a request is tried; see the module's text.
+
+    *clock* gives seconds, *wall* seconds since 1970, *random* 0 up to 1. *secrets* are sent along besides
+    the key, in headers of the caller's own.
+    """
+
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    random: Callable[[], float]
+    retries: int = 2
+    patience: float | None = 600.0
+    secrets: tuple[str, ...] = ()
