@@ -50,6 +50,7 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             Row("list", "history", _("List the conversations.")),
             Row("show", "history", _("Show the messages of a conversation.")),
             Row("log", "log", _("Tell what happened in a conversation.")),
+            Row("why", "log", _("Tell why each message is in view, or not.")),
             Row("search", "search", _("Find messages by their words.")),
             Row("head", "history", _("Print the hash that commits to a conversation.")),
         ),

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 import click
-import msgspec
 
 from openai2 import archive, transcript
 from openai2.cli import refs
@@ -21,7 +20,7 @@ from openai2.cli.failures import warn
 from openai2.cli.history import out_json
 from openai2.cli.options import conversation_option, db_option, engine, engine_to_look, json_option
 from openai2.cli.progress import Line, progress
-from openai2.cli.render import is_terminal, note, one_line, out
+from openai2.cli.render import answer_text, is_terminal, json_safe, note, one_line, out
 from openai2.cli.words import _, counted
 from openai2.engine import Engine
 from openai2.errors import BadInput
@@ -81,19 +80,13 @@ def _export_view(
         raise BadInput("{kind} shows one conversation: several go into events", kind=kind)
     place = refs.find(engine, references[0] or None)
     held = place.conversation.held(place.version)
-    if kind == MARKDOWN:
-        text = transcript.write([(one.message, one.pinned) for one in held])
-    elif path is None:
-        out_json([one.message for one in held])
-        return
-    else:
-        messages = msgspec.json.encode([one.message for one in held])
-        text = msgspec.json.format(messages, indent=2).decode() + "\n"
+    raw = transcript.told(kind, [(one.message, one.pinned) for one in held])
     if path is None:
-        out(text, end="")
+        text = raw.decode()
+        out(json_safe(text) if kind == MESSAGES else answer_text(text), end="")
         return
     with archive.written(path) as file:
-        file.write(text.encode())
+        file.write(raw)
     size = counted("{n} message", "{n} messages", len(held))
     note(_("{size} written to {path}", size=size, path=path))
 

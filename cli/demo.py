@@ -10,17 +10,16 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
 
 import click
 
 from openai2.chat import Chat
 from openai2.cli import home
 from openai2.cli.history import message_lines
-from openai2.cli.log import Story
 from openai2.cli.opening import NO_KEY, PACE
 from openai2.cli.options import db_option, engine
 from openai2.cli.render import is_terminal, out, paint, visible
+from openai2.cli.story import Layout, Story
 from openai2.cli.words import _, counted
 from openai2.engine import Engine
 from openai2.errors import NameTaken
@@ -134,17 +133,13 @@ class Tour:
 
     def _log(self, chat: Chat, last: int) -> None:
         with self._engine.store.reading() as reader:
-            lines = list(_told(Story(reader, chat.conversation.id, None), last))
+            story = Story(reader, chat.conversation.id, None)
+            lines = list(story.lines(Layout(story.last_version), last))[1:]  # the day is today
         for line in lines:
             out(f"  {line}")
 
     def _path(self) -> str:
         return visible(self._engine.store.name)
-
-
-def _told(story: Story, last: int) -> Iterator[str]:
-    # The day is today, and says nothing here.
-    return (line for place, line in enumerate(story.lines(last)) if place)
 
 
 def _heading(text: str) -> None:

@@ -12,8 +12,8 @@ from datetime import datetime
 import click
 import msgspec
 
-from openai2 import decisions
 from openai2 import events as ev
+from openai2 import family
 from openai2 import messages as msg
 from openai2.cli import refs
 from openai2.cli.options import (
@@ -141,8 +141,8 @@ def _under(messages: list[Held], limit: int) -> list[Held]:
     view.ids.extend(held.id for held in messages)
     view.kinds.extend(msg.kind(held.message) for held in messages)
     view.pins.update(held.id for held in messages if held.pinned)
-    gone = set(decisions.over(view, limit))
-    return [held for index, held in enumerate(messages) if index not in gone]
+    left = set(family.under(view, limit).ids)
+    return [held for held in messages if held.id in left]
 
 
 def message_lines(messages: Iterable[Held]) -> Iterator[str]:

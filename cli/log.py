@@ -1,7 +1,6 @@
-"""`log`: everything that happened in a conversation, oldest first.
+"""`log` and `why`: what happened in a conversation, and what that did to each message.
 
-For programs the events as they are, a JSON object a line; for people a line or two each, with what a
-rollback, a limit or a pin concerned spelled out in words.
+For programs the events as they are, a JSON object a line; for people as `story` tells them.
 """
 
 from __future__ import annotations
@@ -10,19 +9,18 @@ import sys
 from collections.abc import Iterator
 
 import click
-import msgspec
 
-from openai2 import events as ev
-from openai2 import history
 from openai2 import messages as msg
 from openai2.cli import refs
-from openai2.cli.history import local
+from openai2.cli.history import local, out_json
 from openai2.cli.options import conversation_option, db_option, engine_to_look, json_option
-from openai2.cli.render import clip, is_terminal, json_safe, one_line, out, paint, screen
-from openai2.cli.words import _, counted
-from openai2.history import Lineage
-from openai2.projection import replay
-from openai2.store import Reader
+from openai2.cli.render import clip, is_terminal, one_line, out, screen, visible
+from openai2.cli.story import Layout, Story
+from openai2.cli.words import _
+from openai2.conversation import Conversation
+from openai2.engine import Engine
+from openai2.errors import BadInput
+from openai2.family import Cause, Why
 
 
 @click.command(
@@ -30,210 +28,113 @@ from openai2.store import Reader
     help=_(
         "Tell what happened in a conversation, the newest last: who said what, what a rollback took away, "
         "and of each answer the model, the key that paid (its fingerprint), tokens and seconds.\n\n"
-        "With --json, an object a line: conversation, version, position, type, time, data, hash."
+        "With --json, an object a line: conversation, version, position, type, time, data, hash. With "
+        "--follow, what any process appends from now on is told as it comes, until Ctrl-C. With --graph, "
+        "the conversation's family is drawn instead: what it forked from, and what forked from it."
     ),
 )
 @click.argument("ref", required=False)
-@click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help=_("Only the last N events."))
+@click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help=_("Only the last N events."))
+@click.option("-f", "--follow", is_flag=True, help=_("Go on with what is appended from now on."))
+@click.option("--graph", is_flag=True, help=_("Draw the family, the newest on top."))
 @conversation_option
 @json_option
 @db_option
-def log(ref: str | None, last: int | None, conversation: str | None, as_json: bool, db: str | None) -> None:
+def log(
+    ref: str | None,
+    last: int | None,
+    follow: bool,
+    graph: bool,
+    conversation: str | None,
+    as_json: bool,
+    db: str | None,
+) -> None:
     """Tell what happened."""
     with engine_to_look(db) as engine:
         place = refs.find(engine, ref or conversation)
+        if graph:
+            if follow or last is not None:
+                raise click.UsageError(_("--graph draws conversations, and no events"))
+            _draw(engine, place.conversation, as_json=as_json)
+            return
+        if follow and place.version is not None:
+            raise BadInput(
+                "only the conversation is to be named here, without @{version}", version=place.version
+            )
         with engine.store.reading() as reader:
             story = Story(reader, place.conversation.id, place.version)
-            lines = list(story.objects(last) if as_json else story.lines(last))
-    for line in lines:  # whoever reads slowly keeps no reader of the store waiting
-        out(line)
+            layout = Layout(story.last_version)
+            lines = list(story.objects(last) if as_json else story.lines(layout, last))
+        for line in lines:  # whoever reads slowly keeps no reader of the store waiting
+            out(line)
+        if follow:
+            _follow(engine, place.conversation, layout, story.last_version, as_json=as_json)
 
 
-class Story:
-    """The events of a stream up to a version, and how to tell them."""
-
-    def __init__(self, reader: Reader, conversation: str, version: int | None) -> None:
-        self._reader = reader
-        self._lineage = Lineage.read(reader, conversation)
-        self._records = list(reader.events(conversation, upto=version))
-        self._columns = screen() if is_terminal(sys.stdout) else 1_000_000
-
-    def objects(self, last: int | None) -> Iterator[str]:
-        """Each event as JSON."""
-        for record in self._records[-(last or 0) :]:
-            fields = {
-                "conversation": record.conversation,
-                "version": record.version,
-                "position": record.position,
-                "type": record.type,
-                "time": record.time,
-                "data": msgspec.Raw(record.json),
-                "hash": record.hash,
-            }
-            yield json_safe(msgspec.json.encode(fields).decode())
-
-    def lines(self, last: int | None) -> Iterator[str]:
-        """Each event for a person: its version and time, what happened, and what that concerned."""
-        told = list(self._told())[-(last or 0) :]
-        wide = len(str(self._records[-1].version)) if self._records else 1
-        day = ""
-        for record, (headline, *details) in told:
-            when = local(record.time)
-            if day != (day := when.strftime("%Y-%m-%d")):
-                yield paint(day, "dim")
-            lead = f"{record.version:>{wide}} {when:%H:%M:%S} "
-            yield paint(lead, "dim") + clip(headline, self._columns - len(lead))
-            for line in details:
-                yield " " * (wide + 3) + paint(clip(line, self._columns - wide - 3), "dim")
-
-    def _told(self) -> Iterator[tuple[ev.Recorded, list[str]]]:
-        events = [record.event for record in self._records]
-        inherited = None
-        if events and isinstance(events[0], ev.Forked):
-            inherited = history.inherited(self._reader, self._lineage)
-        stream = [(record.version, event) for record, event in zip(self._records, events, strict=True)]
-        before: list[int] = inherited.ids.copy() if inherited else []
-        views = replay(stream, self._lineage.base, inherited)
-        for record, event in zip(self._records, events, strict=True):
-            # The view as it stood is what a rollback's spans are read on.
-            told = [one_line(line) for line in self._tell(event, before)]
-            _version, view = next(views)
-            before = view.ids.copy()
-            yield record, told
-
-    def _tell(self, event: ev.Event, before: list[int]) -> list[str]:
-        if isinstance(event, ev.MessageAdded):
-            return _message(event)
-        if isinstance(event, ev.RolledBack):
-            return [_rolled_back(event), *self._excerpts(event.spans, before)]
-        if isinstance(event, ev.Truncated):
-            headline = counted(
-                "the limit of {limit} took {n} message out",
-                "the limit of {limit} took {n} messages out",
-                event.messages,
-                limit=event.limit,
-            )
-            return [headline, *self._excerpts(event.spans, before)]
-        if isinstance(event, ev.Pinned):
-            return [_("pinned"), *self._said(event.messages)]
-        if isinstance(event, ev.Unpinned):
-            return [_("unpinned"), *self._said(event.messages)]
-        if isinstance(event, ev.Forked):
-            return [self._forked(event)]
-        if isinstance(event, (ev.RequestStarted, ev.RequestStopped, ev.RequestFailed)):
-            return _request(event)
-        return _settings(event)
-
-    def _forked(self, event: ev.Forked) -> str:
-        parent = self._reader.conversation(event.parent)
-        origin = (parent.name if parent else None) or event.parent
-        name = event.name or ""
-        return _("forked from {origin}@{version} {name}", origin=origin, version=event.version, name=name)
-
-    def _excerpts(self, spans: list[ev.Span], before: list[int]) -> list[str]:
-        gone: list[int] = []
-        for first, end in spans:
-            if first in before and end in before:
-                gone += before[before.index(first) : before.index(end) + 1]
-        return self._said(gone)
-
-    def _said(self, ids: list[int]) -> list[str]:
-        texts = history.texts(self._reader, self._lineage, ids)
-        return [f"- {_who_said(msg.decode(texts[number]))}" for number in ids if number in texts]
+def _follow(engine: Engine, conversation: Conversation, layout: Layout, after: int, *, as_json: bool) -> None:
+    sys.stdout.flush()
+    with engine.follow(conversation, after) as following:
+        for record in following:
+            with engine.store.reading() as reader:
+                story = Story(reader, conversation.id, record.version, after=record.version - 1)
+                lines = list(story.objects(None) if as_json else story.lines(layout, None))
+            for line in lines:
+                out(line)
+            sys.stdout.flush()
 
 
-def _who_said(message: msg.Message) -> str:
-    return f"{message.get('role')}: {msg.text_of(message)}"
+def _draw(engine: Engine, conversation: Conversation, *, as_json: bool) -> None:
+    from openai2 import family
+
+    members = engine.family(conversation.id)
+    if as_json:
+        out_json(members)
+        return
+    columns = screen() if is_terminal(sys.stdout) else 1_000_000
+    for line in family.drawing(members, conversation.id, columns):
+        out(visible(line))
 
 
-def _message(event: ev.MessageAdded) -> list[str]:
-    said = _who_said(msg.decode(bytes(event.message)))
-    answer = event.answer
-    if answer is None:
-        return [said if event.request is not None else _("{said} (added)", said=said)]
-    facts = [answer.model or "", *_paid(answer.key, answer.seconds, answer.attempts)]
-    usage = answer.usage or {}
-    if "prompt_tokens" in usage:
-        asked, came = usage["prompt_tokens"], usage.get("completion_tokens", 0)
-        facts.insert(1, _("{asked} + {came} tokens", asked=asked, came=came))
-    if answer.finish_reason not in (None, "stop"):
-        facts.append(str(answer.finish_reason))
-    if answer.stopped:
-        facts.append(_("stopped early"))
-    told = " · ".join(filter(None, facts))
-    return [said, told] if told else [said]
+@click.command(
+    "why",
+    help=_(
+        "For each message that was ever added to a conversation: whether it is in view now, and which event "
+        "put it in or took it out. + is in view, - was taken out, ? was asked and never joined the view."
+    ),
+)
+@click.argument("ref", required=False)
+@conversation_option
+@json_option
+@db_option
+def why(ref: str | None, conversation: str | None, as_json: bool, db: str | None) -> None:
+    """Say why the view is as it is."""
+    with engine_to_look(db) as engine:
+        opened = refs.find_today(engine, ref or conversation)
+        found = engine.why(opened.id)
+        if as_json:
+            out_json(found)
+            return
+        columns = screen() if is_terminal(sys.stdout) else 1_000_000
+        for one in found:
+            for line in _reasons(one, opened.id):
+                out(clip(line, columns))
 
 
-def _paid(key: str | None, seconds: float | None, attempts: list[dict[str, object]]) -> list[str]:
-    facts: list[str] = []
-    if key is not None:
-        facts.append(_("key {key}", key=key))
-    if seconds is not None:
-        facts.append(_("{seconds} s", seconds=f"{seconds:.2f}"))
-    if attempts:
-        facts.append(counted("after {n} failed try", "after {n} failed tries", len(attempts)))
-    return facts
+def _reasons(one: Why, here: str) -> Iterator[str]:
+    said = one_line(f"{one.message.get('role')}: {msg.text_of(one.message)}")
+    mark = "+" if one.in_view else "-" if one.put_in is not None else "?"
+    yield f"{mark} {said}"
+    if one.put_in is None:
+        yield "    " + _("never joined the view: its request is open, or failed")
+        return
+    yield "    " + _("put in by {cause}", cause=_cause(one.put_in, here))
+    if not one.in_view and one.taken_out is not None:
+        yield "    " + _("taken out by {cause}", cause=_cause(one.taken_out, here))
 
 
-def _rolled_back(event: ev.RolledBack) -> str:
-    if event.reason == "retry":
-        return _("the old answer made way for a new one")
-    if event.rounds:
-        return counted("rolled back {n} round", "rolled back {n} rounds", event.rounds)
-    return counted("took {n} message out", "took {n} messages out", event.messages)
+def _cause(cause: Cause, here: str) -> str:
+    place = f"@{cause.version}" if cause.conversation == here else f"{cause.conversation}@{cause.version}"
+    return f"{place} {cause.type} ({local(cause.time):%Y-%m-%d %H:%M:%S})"
 
 
-def _request(event: ev.RequestStarted | ev.RequestStopped | ev.RequestFailed) -> list[str]:
-    if isinstance(event, ev.RequestStarted):
-        model = event.model or _("the model")
-        if event.limit is None:
-            return [_("asked {model}", model=model)]
-        return [_("asked {model}, with {limit} messages at most", model=model, limit=event.limit)]
-    facts = " · ".join(_paid(event.key, event.seconds, event.attempts))
-    if isinstance(event, ev.RequestStopped):
-        recovered = event.reason == "recovered"
-        if not event.kept:
-            return [_("stopped before anything came")]
-        return [_("the cut answer was kept") if recovered else _("stopped; what had come was kept")]
-    status = "" if event.status is None else f"{event.status} "
-    told = [_("failed: {status}{error}: {message}", status=status, error=event.error, message=event.message)]
-    if event.partial is not None:
-        told.append(_("what had come: {said}", said=_who_said(msg.decode(bytes(event.partial)))))
-    return [*told, facts] if facts else told
-
-
-def _settings(event: ev.Event) -> list[str]:
-    told = event.type
-    if isinstance(event, ev.Created):
-        told = _("began") if event.name is None else _("began, named {name}", name=event.name)
-    elif isinstance(event, ev.Restored):
-        sentences = {
-            "undo": _("undone: back to version {version}"),
-            "redo": _("redone: forward to version {version}"),
-        }
-        sentence = sentences.get(event.cause or "", _("restored version {version}"))
-        told = _(sentence, version=event.version)
-    elif isinstance(event, ev.Configured):
-        chosen = [event.model or "", "" if event.limit is None else _("limit {n}", n=event.limit)]
-        told = _("set for this conversation: {settings}", settings=", ".join(filter(None, chosen)))
-    elif isinstance(event, ev.Renamed):
-        told = _("named {name}", name=event.name) if event.name else _("its name was taken away")
-    elif isinstance(event, ev.Archived):
-        told = _("archived")
-    elif isinstance(event, ev.Unarchived):
-        told = _("taken out of the archive")
-    elif isinstance(event, ev.Redacted):
-        reason = event.reason or _("no reason given")
-        told = _(
-            "the content of version {version} was removed: {reason}", version=event.version, reason=reason
-        )
-    elif isinstance(event, ev.RoleSet):
-        description = event.description or _("(taken away)")
-        told = _("role {name}: {description}", name=event.name, description=description)
-    elif isinstance(event, ev.RemarkAdded):
-        heard = ", ".join(event.audiences)
-        told = _("{speaker} to {heard}: {remark}", speaker=event.speaker, heard=heard, remark=event.remark)
-    return [told]
-
-
-COMMANDS = {"log": log}
+COMMANDS = {"log": log, "why": why}

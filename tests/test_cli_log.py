@@ -1,0 +1,107 @@
+"""log -f and --graph, and why."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from openai2 import Chat, Engine
+from openai2.offline import OfflineServer
+from tests.cli_support import COMMAND, PATIENCE, environment, invoke, ok, refused
+
+QUESTIONS = ("自然数50的后面是几?", "再往后是几?", "再往后呢?")
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> str:
+    """A database with a conversation of three rounds, named 数数, and a fork of it, named 支."""
+    path = str(tmp_path / "talk.db")
+    with (
+        OfflineServer() as server,
+        Chat("k" * 20, "m", db=path, conversation="数数", base_url=server.base_url) as chat,
+    ):
+        for question in QUESTIONS:
+            chat.request(question)
+        chat.fork("支", at=7)
+    return path
+
+
+def test_the_family_as_a_graph(db: str) -> None:
+    assert ok("log", "支", "--graph", "--db", db).splitlines() == [
+        "* 数数@10",
+        "| * 支@1 (here)",
+        "|/",
+        "* 数数@7",
+    ]
+    assert [one["name"] for one in json.loads(ok("log", "数数", "--graph", "--json", "--db", db))] == [
+        "数数",
+        "支",
+    ]
+    refused("log", "--graph", "-f", "--db", db, status=2)
+
+
+def test_the_last_events(db: str) -> None:
+    assert len(ok("log", "数数", "--json", "-n", "2", "--db", db).splitlines()) == 2
+    assert ok("log", "数数", "--json", "-n", "0", "--db", db) == ""
+    assert len(ok("log", "数数", "--json", "-n", "99", "--db", db).splitlines()) == 10
+
+
+def test_why(db: str) -> None:
+    ok("rollback", "2", "-c", "数数", "--db", db)
+    lines = ok("why", "数数", "--db", db).splitlines()
+    assert lines[0] == "+ user: 自然数50的后面是几?"
+    assert lines[1].startswith("    put in by @4 message_added (")
+    place = lines.index("- user: 再往后呢?")
+    assert "taken out by @11 rolled_back" in lines[place + 2]
+    found = json.loads(ok("why", "支", "--json", "--db", db))
+    assert [one["in_view"] for one in found] == [True] * 4
+    assert found[0]["message"]["content"] == QUESTIONS[0]
+
+
+def test_a_question_that_failed_never_joined(db: str) -> None:
+    invoke("chat", "-c", "数数", "--base-url", "http://127.0.0.1:1/v1", "--key", "k" * 20, "x", "--db", db)
+    assert "? user: x" in ok("why", "数数", "--db", db)
+
+
+def test_what_a_redaction_took_is_in_the_log_without_its_text(db: str) -> None:
+    ok("redact", "数数", "0", "--yes", "--db", db)
+    log = [json.loads(line) for line in ok("log", "数数", "--json", "--db", db).splitlines()]
+    assert log[2]["data"]["message"]["content"] == "[redacted]"
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_follow_tells_what_others_append(db: str, more: list[str]) -> None:
+    assert "@3" in refused("log", "数数@3", "-f", "--db", db)
+    watching = subprocess.Popen(
+        [*COMMAND, "log", "数数", "-f", "-n", "1", "--db", db, *more],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    guard = threading.Timer(PATIENCE, watching.kill)
+    guard.start()
+    assert watching.stdout is not None
+    try:
+        lines = [watching.stdout.readline() for _line in range(1 if more else 3)]
+        assert "53" in "".join(lines)
+        with Engine(db) as engine:
+            engine.open("数数").rollback(2)
+            engine.open("支").rollback(1)
+        lines = [watching.stdout.readline() for _line in range(1 if more else 5)]
+        if more:
+            assert json.loads(lines[0])["type"] == "rolled_back"
+        else:
+            assert "rolled back 2 rounds" in lines[0]
+            assert "- user: 再往后是几?" in lines[1]
+        watching.send_signal(2)
+        assert watching.wait(PATIENCE) == 130
+    finally:
+        guard.cancel()
+        watching.kill()
+        watching.communicate()
