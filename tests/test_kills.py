@@ -61,11 +61,12 @@ class Victim:
                 self.said.append(self.pipe.recv())
                 self.acted.release()
         except (EOFError, OSError):  # it is dead; its last word may be cut
-            pass
+            self.acted.release()
 
     def wait_until_it_has_said(self, lines: int) -> None:
         for _ in range(lines):
-            assert self.acted.acquire(timeout=60), "the writer stands still"
+            assert self.acted.acquire(timeout=60), f"the writer stands still after {self.said[-1:]}"
+            assert self.process.exitcode is None, "the writer ended by itself"
 
     def kill(self) -> None:
         self.process.kill()
@@ -94,8 +95,10 @@ class Victim:
 def kill_and_look(folder: Path, server: OfflineServer, chance: random.Random, choice: str) -> str:
     db = folder / "a.db"
     victim = Victim(db, server, "c", chance.randrange(1 << 30))
-    victim.wait_until_it_has_said(chance.randrange(2, 60))
-    victim.kill()
+    try:
+        victim.wait_until_it_has_said(chance.randrange(2, 60))
+    finally:
+        victim.kill()
     acknowledged, pieces = victim.last_acknowledged()
 
     with Engine(db) as engine:
