@@ -78,8 +78,11 @@ class Branch:
         if not isinstance(event, ev.Forked):  # its view is where we began
             self.view.apply(event, number, self._views.__getitem__)
         self.version = version
-        swap = isinstance(event, ev.RolledBack) and event.request is not None  # the new answer follows
-        if not swap and self._partial is None:
+        if isinstance(event, ev.RolledBack) and event.request in self._requests:
+            swap = self._source.swaps.get(self._requests[event.request][0])  # the new answer follows
+            if swap is not None:
+                self._reached.append((swap, version))
+        elif self._partial is None:
             self._reached.append((self._done, version))
         if self._goes_back:
             self._views[version] = self.view.copy()
@@ -219,7 +222,7 @@ class Branch:
     def _rebuilt(self, goal: View, number: int, first: bytes | None = None) -> list[ev.Event]:
         """Events that put *first* and copies of the source's view *goal* in place of the view."""
         events: list[ev.Event] = []
-        if self.view.ids:
+        if self.view.ids or number > self._base:  # even where it takes nothing, it says where we are
             everything = self.view.spans(range(len(self.view)))
             events.append(
                 ev.RolledBack(spans=everything, messages=len(self.view), reason="replay", replays=number)

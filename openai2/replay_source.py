@@ -44,7 +44,9 @@ class Source:
         self.views: dict[int, View] = {}
         self.removed: dict[int, list[list[int]]] = {}
         self.steps: dict[int, Step] = {}
+        #: By the number of a step: of what the limit took then, and of what its answer took the place of.
         self.limits: dict[int, int] = {}
+        self.swaps: dict[int, int] = {}
         self.later = [one for one in told if one.number > start]
         self._started: dict[int, tuple[ev.RequestStarted, list[int]]] = {}
         self._emptied: set[int] = set()
@@ -83,6 +85,7 @@ class Source:
         results = _results(self.messages)
         asked_later = {q for started, _ in self._started.values() for q in started.question}
         requests: dict[int, int] = {}
+        swaps: dict[int, int] = {}
         for number, _, _, event, _ in self.later:
             if isinstance(event, ev.MessageAdded) and event.answer is not None and event.request is not None:
                 question, request = event.question, event.request
@@ -96,11 +99,15 @@ class Source:
             else:
                 if isinstance(event, ev.Truncated) and event.request in requests:
                     self.limits[requests[event.request]] = number
+                elif isinstance(event, ev.RolledBack) and event.request is not None:
+                    swaps[event.request] = number
                 continue
             if request in self._started and self._emptied.isdisjoint(question):
                 remarks = event.remarks if isinstance(event, ev.MessageAdded) else []
                 self.steps[number] = Step(number, self._started[request][0], list(question), remarks)
                 requests[request] = number
+                if request in swaps:
+                    self.swaps[number] = swaps[request]
         self._asked = set(requests)
 
     def is_asked(self, request: int | None) -> bool:

@@ -15,7 +15,7 @@ import httpx2
 import msgspec
 import openai
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from openai2 import BadInput, Chat, GroupChat, NameTaken, Refused, UnknownVersion
@@ -274,6 +274,18 @@ def test_a_question_whose_content_is_gone_is_not_asked() -> None:
         assert list(Source(told, 1).steps) == steps
 
 
+def test_a_deleted_replay_says_no_more_what_the_system_message_was(tmp_path: Path) -> None:
+    from openai2 import redaction
+
+    db = tmp_path / "log.db"
+    with Api().chat(db) as chat:
+        chat.request("one")
+        with chat.replay(system="a secret prompt") as twin:
+            redaction.delete(chat.engine.store, twin.conversation.id)
+        sound(chat)
+    assert b"a secret prompt" not in db.read_bytes()
+
+
 def test_group_chats_are_replayed(server: OfflineServer) -> None:
     with GroupChat(KEY, base_url=server.base_url) as group:
         group.roles = {"苏轼": "诗人", "李清照": "词人"}
@@ -295,6 +307,8 @@ actions = st.lists(
 )  # fmt: skip
 
 
+@example([("request", 0), ("retry", 0), ("restore", 40)], None, 1, 0)
+@example([("request", 0)] * 3 + [("restore", 0), ("restore", 3), ("undo", 0)], None, 8, 0)
 @settings(max_examples=40)
 @given(actions, st.sampled_from([None, None, 3, 4]), st.integers(1, 20), st.integers(0, 6))
 def test_any_history_replayed_with_equal_answers_is_that_history(
