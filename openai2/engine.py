@@ -291,11 +291,13 @@ class Engine:
         """Write conversations (names or ids; None: all) to *file* as an archive, with what they descend from.
 
         *file* is a path, written whole or not at all, or a binary file. *format* is "events", or for the
-        view of one conversation "messages" (a JSON list, as `fetch_messages` gives it) or "markdown". Raises
-        UnknownConversation, DamagedStore, BadInput.
+        view of one conversation "messages" (a JSON list, as `fetch_messages` gives it) or "markdown", or
+        "html" as `export_page` writes it. Raises UnknownConversation, DamagedStore, BadInput.
         """
         from openai2 import archive
 
+        if format == "html":
+            return self.export_page(conversations, file, progress)
         if format != "events":
             from openai2 import transcript
 
@@ -307,6 +309,26 @@ class Engine:
             return archive.Exported(conversations=1, events=0, added=[])
         ids = None if conversations is None else [self.open(one).id for one in conversations]
         return archive.export(self.store, ids, file, progress)
+
+    def export_page(
+        self,
+        conversations: str | Conversation | Iterable[str | Conversation] | None,
+        file: File,
+        progress: Progress | None = None,
+    ) -> Exported:
+        """Write one HTML file, to be looked at in a browser: conversations with their whole families.
+
+        *conversations* (names, ids, or themselves; None: all) are those to open it with, the first of them;
+        *file* as for `export`. Raises UnknownConversation, DamagedStore, BadInput.
+        """
+        from openai2 import page
+
+        if isinstance(conversations, (str, Conversation)):
+            conversations = [conversations]
+        ids: list[str] | None = None
+        if conversations is not None:
+            ids = [self.open(one).id if isinstance(one, str) else one.id for one in conversations]
+        return page.export(self.store, ids, file, progress)
 
     def import_(self, file: File, progress: Progress | None = None) -> Imported:
         """Take in a file: an archive, a JSON list of messages, or a transcript in Markdown. All or nothing.
