@@ -37,7 +37,7 @@ from openai2.cli.render import (
     visible,
 )
 from openai2.cli.words import _, counted
-from openai2.conversation import Held
+from openai2.conversation import Conversation, Held
 from openai2.engine import Engine
 from openai2.projection import View
 from openai2.store import Listed
@@ -65,7 +65,7 @@ def list_(every: bool, limit: int | None, as_json: bool, db: str | None) -> None
         if as_json:
             out_json([_as_object(line) for line in listed])
         elif listed:
-            for line in _list_lines(engine, listed):
+            for line in list_lines(engine, listed):
                 out(line)
         else:
             note(_("no conversation yet: `openai2 chat` begins one"))
@@ -170,8 +170,9 @@ def _as_object(line: Listed) -> dict[str, object]:
     }
 
 
-def _list_lines(engine: Engine, listed: list[Listed]) -> Iterator[str]:
-    current = engine.current()
+def list_lines(engine: Engine, listed: list[Listed], current: Conversation | None = None) -> Iterator[str]:
+    """The conversations for a person; the one that is marked is *current*, or the one last chatted in."""
+    current = current or engine.current()
     columns = screen() if is_terminal(sys.stdout) else 1_000_000
     moment = "%m-%d" if columns < _NARROW else "%Y-%m-%d %H:%M"
     rows = [["  " + _("id"), _("size"), _("changed"), _("conversation")]]

@@ -116,11 +116,12 @@ def why(ref: str | None, conversation: str | None, as_json: bool, db: str | None
             return
         columns = screen() if is_terminal(sys.stdout) else 1_000_000
         for one in found:
-            for line in _reasons(one, opened.id):
+            for line in reasons(one, opened.id):
                 out(clip(line, columns))
 
 
-def _reasons(one: Why, here: str) -> Iterator[str]:
+def reasons(one: Why, here: str) -> Iterator[str]:
+    """A message, and the events that put it in and took it out; *here* is the conversation looked at."""
     said = one_line(f"{one.message.get('role')}: {msg.text_of(one.message)}")
     mark = "+" if one.in_view else "-" if one.put_in is not None else "?"
     yield f"{mark} {said}"

@@ -60,7 +60,7 @@ def search(
         out_json([_as_object(message) for message in found])
         return
     for message in found:
-        _tell(message)
+        tell(message)
     if not found:
         note(_("nothing was found in {path}", path=database(db)))
 
@@ -75,7 +75,7 @@ def _as_object(message: Found) -> dict[str, object]:
     }
 
 
-def _tell(message: Found) -> None:
+def tell(message: Found) -> None:
     """Where it is and who said it; then the words, marked, with what stands around them."""
     place = f"{message.name or message.conversation[:8]}@{message.version}"
     out(f"{paint(one_line(place), 'cyan')}  {one_line(message.role)}")

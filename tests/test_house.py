@@ -82,6 +82,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "click": ("cli.*",),
     "prompt_toolkit": ("cli.*",),
     "rich": ("cli.*",),
+    "markdown_it": ("cli.markdown",),
     "platformdirs": ("cli.*",),
 }
 
