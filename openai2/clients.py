@@ -135,6 +135,8 @@ async def async_client(key: str | None, options: Mapping[str, Any]) -> openai.As
     return known
 
 
+#: Clients over a caller's own `http_client`, which is the caller's to close.
+_on_loan: weakref.WeakSet[Any] = weakref.WeakSet()
 _guards: set[AsyncGenerator[None, None]] = set()
 
 
@@ -147,7 +149,8 @@ def _until_the_loop_ends(clients: _Clients) -> AsyncGenerator[None, None]:
         finally:
             _guards.discard(held)
             for known in list(clients.values()):
-                await known.close()
+                if known not in _on_loan:
+                    await known.close()
 
     held = guard()
     _guards.add(held)
@@ -170,6 +173,8 @@ def _make(kind: Any, key: str | None, options: Mapping[str, Any]) -> Any:
                 "no API key: pass api_key=…, or set OPENAI_API_KEY; openai2.offline answers without one"
             ) from error
         raise
-    if "http_client" not in options:
+    if options.get("http_client") is None:
         deadline.keep(made._client, blocking=kind is openai.OpenAI)
+    else:
+        _on_loan.add(made)
     return made

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import msgspec
 import openai
+import httpx2
 import pytest
 
 from openai2 import (
@@ -1204,3 +1205,11 @@ def test_ways_to_name_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         with Chat(KEY, db=memory) as chat:
             assert chat.fetch_messages() == []
     assert [path.name for path in tmp_path.iterdir()] == ["new folder"]
+
+
+def test_a_callers_own_http_client_outlives_the_loop(offline: OfflineServer) -> None:
+    own = httpx2.AsyncClient()
+    chat = Chat(KEY, "m", base_url=offline.base_url, http_client=own)
+    assert asyncio.run(chat.async_request("自然数1的后面是几?")) == "2"
+    assert not own.is_closed
+    asyncio.run(own.aclose())
