@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 
@@ -46,7 +47,15 @@ def demo(db: str | None) -> None:
     _heading(_("Go on from here"))
     quoted = shlex.quote(path)
     for command in ("chat --offline", "list", "log", "undo"):
-        out(f"  openai2 {command} --db {quoted}")
+        out(f"  {_ourselves()} {command} --db {quoted}")
+
+
+def _ourselves() -> str:
+    """How this command is called from here: by its name where that is found, else as it was called."""
+    called = sys.argv[0]
+    if shutil.which("openai2") or os.path.basename(called) not in ("openai2", "openai2.exe"):
+        return "openai2"
+    return shlex.quote(os.path.relpath(called) if os.path.isabs(called) else called)
 
 
 class Tour:
