@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -20,6 +20,7 @@ from openai2 import messages as msg
 from openai2.conversation import Conversation
 from openai2.errors import BadInput, NotARemark
 from openai2.replayer import Replayer
+from openai2.shapes import is_dict, is_list, is_sequence
 from openai2.turn import Ask
 
 Turn = tuple[str, Sequence[str]]
@@ -177,11 +178,11 @@ def parse_remarks(text: str) -> list[Remark]:
 
 
 def _remarks_in(found: Any) -> list[Remark]:
-    if isinstance(found, dict) and "remark" not in found:  # {"remarks": [...]}, as JSON mode has it
-        found = next((inner for inner in found.values() if isinstance(inner, list)), [])
+    if is_dict(found) and "remark" not in found:  # {"remarks": [...]}, as JSON mode has it
+        found = next(filter(is_list, found.values()), [])
     remarks: list[Remark] = []
-    for item in found if isinstance(found, list) else [found]:
-        if not isinstance(item, dict):
+    for item in found if is_list(found) else [found]:
+        if not is_dict(item):
             return []
         speaker, remark = item.get("speaker"), item.get("remark")
         if not isinstance(speaker, str) or not isinstance(remark, str):
@@ -191,7 +192,7 @@ def _remarks_in(found: Any) -> list[Remark]:
 
 
 def _told_to(audiences: Any) -> list[str]:
-    if isinstance(audiences, list):
+    if is_list(audiences):
         return [str(name) for name in audiences]
     if isinstance(audiences, str):
         return [name for name in re.split(r"\s*[、,，;；]\s*", audiences) if name]
@@ -201,7 +202,7 @@ def _told_to(audiences: Any) -> list[str]:
 def _turns(turns: Iterable[object]) -> list[tuple[str, list[str]]]:
     speak: list[tuple[str, list[str]]] = []
     for number, turn in enumerate(turns):
-        if isinstance(turn, (str, bytes)) or not isinstance(turn, Sequence) or len(turn) != 2:
+        if not is_sequence(turn) or len(turn) != 2:
             raise BadInput("turn {number} is no (speaker, audiences) pair", number=number)
         speaker, audiences = turn
         speak.append((_name(speaker, "a speaker"), _names(audiences)))
@@ -213,7 +214,7 @@ def _turns(turns: Iterable[object]) -> list[tuple[str, list[str]]]:
 def _names(audiences: object) -> list[str]:
     if isinstance(audiences, str) or not isinstance(audiences, Iterable):
         return [_name(audiences, "an audience")]
-    return [_name(name, "an audience") for name in audiences]
+    return [_name(name, "an audience") for name in cast("Iterable[object]", audiences)]
 
 
 def _name(name: object, what: str) -> str:

@@ -35,7 +35,7 @@ _LISTED = "id, name, parent, parent_version, base, archived, created, updated, v
 
 
 def _listed(row: tuple[Any, ...]) -> Listed:
-    fields = dict(zip(_LISTED.split(", "), row, strict=True))
+    fields: dict[str, Any] = dict(zip(_LISTED.split(", "), row, strict=True))
     return Listed(**{**fields, "archived": bool(fields["archived"])})
 
 

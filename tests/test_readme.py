@@ -36,7 +36,12 @@ class Example:
 
     def run(self, names: dict[str, object]) -> list[str]:
         printed = io.StringIO()
-        names["__told__"] = lambda value: None if value is None else print(value, file=printed)
+
+        def tell(value: object) -> None:
+            if value is not None:
+                print(value, file=printed)
+
+        names["__told__"] = tell
         with contextlib.redirect_stdout(printed):
             exec(compile(self._telling(self.tree), "example", "exec"), names)
         return [line for line in printed.getvalue().splitlines() if line]
@@ -52,7 +57,8 @@ class Example:
                 told = ast.Call(ast.Name("__told__", ast.Load()), [node.value], [])
                 return ast.copy_location(ast.Expr(told), node)
 
-        return ast.fix_missing_locations(Tell().visit(tree))
+        told: ast.Module = ast.fix_missing_locations(Tell().visit(tree))
+        return told
 
     def promised(self, node: ast.Expr) -> bool:
         last = (node.end_lineno or node.lineno) - 1
