@@ -1,6 +1,7 @@
 """The session's loop: a line in, an answer out, until the person leaves.
 
-Rule: whatever a line leads to, the prompt comes back, unless leaving was asked for.
+Rule: whatever a line leads to, the prompt comes back, unless leaving was asked for: by Ctrl-D, by `/exit`, or
+by Ctrl-C where there is nothing to stop and nothing typed, a second time.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from openai2.chat import Chat
-from openai2.cli import failures, recovery, slash
+from openai2.cli import failures, recovery, slash, slash_files, slash_places
 from openai2.cli.answering import Answers
+from openai2.cli.complete import Known
 from openai2.cli.prompt import Lines, lines
 from openai2.cli.render import note
 from openai2.cli.session import Session
 from openai2.cli.words import _
+
+# The modules that fill the table of commands.
+TABLES = (slash, slash_places, slash_files)
 
 
 def converse(chat: Chat) -> None:
@@ -21,41 +26,73 @@ def converse(chat: Chat) -> None:
     with Answers() as answers:
         session = Session(chat, answers)
         session.introduce()
-        typed = lines()
-        _carefully(lambda: recovery.offer(session, typed))
-        while _turn(session, typed):
+        note(_("/help tells what can be done here, Ctrl-D leaves."))
+        session.say_where()
+        typed = lines(lambda columns: session.status.line(columns, len(session.attached)), _known(session))
+        loop = Loop(session, typed)
+        loop.carefully(lambda: recovery.offer(session, typed))
+        while loop.turn():
             pass
 
 
-def _turn(session: Session, typed: Lines) -> bool:
-    """One line and what it leads to; False where the person leaves."""
-    try:
-        line = typed.read()
-    except EOFError:
-        return False
-    except KeyboardInterrupt:
-        note(_("Ctrl-D or /exit leaves."))
-        return True
-    if not line.strip():
-        return True
-    try:
-        if slash.is_command(line):
-            _carefully(lambda: slash.run(session, line))
-        else:
-            question = line[1:] if line.startswith("//") else line
-            _carefully(lambda: session.ask(question))
-    except slash.Leave:
-        return False
-    return True
+def _known(session: Session) -> Known:
+    engine = session.chat.engine
+    return Known(engine, [(f"/{row.name}", row.help) for row in slash.ROWS.values()])
 
 
-def _carefully(act: Callable[[], None]) -> None:
-    """Do it; what goes wrong is one line, and the session goes on."""
-    try:
-        act()
-    except (BrokenPipeError, slash.Leave):
-        raise
-    except KeyboardInterrupt:
-        note(_("stopped"))
-    except Exception as error:  # noqa: BLE001 - a session outlives every failure
-        failures.tell(error)
+class Loop:
+    """Lines, and what they lead to."""
+
+    def __init__(self, session: Session, typed: Lines) -> None:
+        self._session = session
+        self._typed = typed
+        self._stopped = False  # by Ctrl-C; the next one leaves
+
+    def turn(self) -> bool:
+        """One line and what it leads to; False where the person leaves."""
+        session = self._session
+        session.status.forget()
+        draft, session.draft = session.draft, ""
+        try:
+            line = self._typed.read(draft=draft)
+        except EOFError:
+            return False
+        except KeyboardInterrupt:
+            if self._stopped:
+                return False
+            note(_("Ctrl-C again, Ctrl-D or /exit leaves."))
+            self._stopped = True
+            return True
+        self._stopped = False
+        if not line.strip():
+            return True
+        try:
+            if slash.is_command(line):
+                self.carefully(lambda: self._command(line))
+            else:
+                self.carefully(lambda: self._question(line[1:] if line.startswith("//") else line))
+        except slash.Leave:
+            return False
+        return True
+
+    def carefully(self, act: Callable[[], None]) -> None:
+        """Do it; what goes wrong is one line, and the session goes on."""
+        try:
+            act()
+        except (BrokenPipeError, slash.Leave):
+            raise
+        except KeyboardInterrupt:
+            note(_("stopped"))
+            self._stopped = True
+        except Exception as error:  # noqa: BLE001 - a session outlives every failure
+            failures.tell(error)
+
+    def _question(self, text: str) -> None:
+        self._stopped = not self._session.ask(text)
+
+    def _command(self, line: str) -> None:
+        self._session.tell_news()
+        try:
+            slash.run(self._session, line)
+        finally:
+            self._session.acted()

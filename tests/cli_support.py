@@ -72,7 +72,7 @@ class Terminal:
     """The command on a terminal of its own, and what a person would see there."""
 
     def __init__(self, *args: str, columns: int = 80, rows: int = 60, **more: str) -> None:
-        self.screen = pyte.Screen(columns, rows)
+        self.screen = pyte.HistoryScreen(columns, rows, history=2000, ratio=0.001)
         self._stream = pyte.Stream(self.screen)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads forks
@@ -84,12 +84,20 @@ class Terminal:
                 encoding="utf-8",
                 timeout=PATIENCE,
             )
+        self.screen.write_process_input = self.child.send  # where the cursor is, when asked
 
     def __enter__(self) -> Terminal:
         return self
 
     def __exit__(self, *_error: object) -> None:
         self.child.close(force=True)
+
+    @property
+    def above_status(self) -> list[str]:
+        """The lines on the screen without the status line, which stands in reverse under the prompt."""
+        rows = range(self.screen.lines)
+        shown = ["" if self.screen.buffer[row][0].reverse else self.screen.display[row].rstrip() for row in rows]
+        return [line for line in shown if line]
 
     @property
     def lines(self) -> list[str]:
@@ -122,7 +130,7 @@ class Terminal:
 
     def ready(self) -> Terminal:
         """Wait for an empty prompt."""
-        return self.until(lambda lines: bool(lines) and lines[-1] == ">", "prompt")
+        return self.until(lambda _lines: self.above_status[-1:] == [">"], "prompt")
 
     def types(self, text: str) -> Terminal:
         """Type, without Enter."""
