@@ -82,6 +82,15 @@ torture: $(tools) ## the tests that take minutes
 wheel: $(tools) ## build the wheel and test it with the source out of the way
 	@$(bin)/python tests/wheel.py
 
+.venv/.bench: $(made)
+	@echo 'adding the tools of benchmarks to .venv'
+	@$(call quietly,$(pip) install --group bench)
+	@touch $@
+
+.PHONY: bench
+bench: .venv/.bench ## measure, beside the least that anybody would pay: table, JSON and plots in build/benchmarks
+	@$(bin)/python -m benchmarks.run
+
 .PHONY: clean
 clean: ## remove all that make and the tools made
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

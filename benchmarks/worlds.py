@@ -117,29 +117,19 @@ def turns(count: int, view: int = 20) -> Path:
 
 
 def many(count: int = MILLION) -> Path:
-    """A store of so many conversations, each of one message."""
+    """A store of so many conversations, each with a name."""
     from openai2 import events as ev
 
     def make(path: Path) -> None:
-        said = [
-            msgspec.Raw(msgspec.json.encode({"role": "user", "content": f"Note {n}"})) for n in range(100)
-        ]
+        def some(numbers: range, tx: Transaction) -> None:
+            for number in numbers:
+                tx.append(_id(number), 0, [ev.Created(name=f"conversation {number}")], _time(number))
 
-        def fill(engine: Engine) -> None:
-            def some(numbers: range, tx: Transaction) -> None:
-                for number in numbers:
-                    events: list[ev.Event] = [ev.Created(name=f"conversation {number}")]
-                    if number % 10 == 0:
-                        events.append(ev.MessageAdded(message=said[number % 100]))
-                    tx.append(f"{number * 7919 % 10**15:016d}", 0, events, _time(number))
-
+        with _engine(path) as engine:
             step = 10_000
             for start in range(0, count, step):
                 numbers = range(start, min(start + step, count))
                 engine.store.transact(lambda tx, numbers=numbers: some(numbers, tx))  # type: ignore[misc]
-
-        with _engine(path) as engine:
-            fill(engine)
             engine.conversations(limit=1)  # the list catches up
         _settle(path)
 
@@ -151,13 +141,11 @@ def many_raw(count: int = MILLION) -> Path:
 
     def make(path: Path) -> None:
         sql = connect(path, "OFF")
-        sql.execute(
-            "CREATE TABLE conversations (id TEXT PRIMARY KEY, name TEXT, updated TEXT, messages INTEGER)"
-        )
+        sql.execute(f"CREATE TABLE conversations ({COLUMNS}, PRIMARY KEY (id))")
         sql.execute("BEGIN")
         sql.executemany(
-            "INSERT INTO conversations VALUES (?, ?, ?, 1)",
-            ((f"{n * 7919 % 10**15:016d}", f"conversation {n}", _time(n)) for n in range(count)),
+            "INSERT INTO conversations VALUES (?, ?, NULL, NULL, 0, 0, ?, ?, 1, 0, 0)",
+            ((_id(n), f"conversation {n}", _time(n), _time(n)) for n in range(count)),
         )
         sql.execute("CREATE INDEX by_update ON conversations (updated)")
         sql.execute("COMMIT")
@@ -165,6 +153,14 @@ def many_raw(count: int = MILLION) -> Path:
         _settle(path)
 
     return made(f"many-raw-{count}.db", make)
+
+
+#: What a list shows of a conversation.
+COLUMNS = "id, name, parent, parent_version, base, archived, created, updated, version, messages, asked"
+
+
+def _id(number: int) -> str:
+    return f"{number * 7919 % 10**15:016d}"
 
 
 def _time(number: int) -> str:

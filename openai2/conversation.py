@@ -450,7 +450,7 @@ class Conversation:
         """
         epoch = self.store.epoch
         version, link = reader.head(self.id)
-        if self._epoch != epoch or not self._version or version < self._version:
+        if self._epoch != epoch or version < self._version or (version and not self._version):
             self._texts.clear()
             self._view, self._epoch = None, epoch
             self._version, self._head = version, link.hex()

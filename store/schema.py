@@ -85,7 +85,7 @@ CREATE TABLE conversations (
   messages INTEGER NOT NULL DEFAULT 0,
   asked INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX conversations_by_update ON conversations (archived, updated);
+CREATE INDEX conversations_by_update ON conversations (archived, updated DESC, id);
 CREATE INDEX conversations_by_question ON conversations (asked);
 CREATE INDEX conversations_by_parent ON conversations (parent) WHERE parent IS NOT NULL;
 """

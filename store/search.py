@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from openai2 import messages, terms
+from openai2 import messages
 from openai2.errors import DamagedStore, StoreUnavailable
 from openai2.store import schema
 from openai2.store.reader import Reader
@@ -57,6 +57,13 @@ class _Added(msgspec.Struct):
 
 
 _added = msgspec.json.Decoder(_Added).decode
+
+
+def _cut(data: bytes) -> str:
+    # Late: its patterns take 8 ms to compile, and whoever opens a store needs no search for it.
+    from openai2 import terms
+
+    return terms.cut(text_of(data))
 
 
 def text_of(data: bytes) -> str:
@@ -130,7 +137,7 @@ def batch_of(reader: Reader, after: int, end: int) -> tuple[list[tuple[int, str]
         f" WHERE position > ? AND position <= ? AND {_MESSAGES} ORDER BY position",
         (after, end),
     ):
-        batch.append((position, terms.cut(text_of(data))))
+        batch.append((position, _cut(data)))
         size += len(data)
         if len(batch) >= _BATCH_MESSAGES or size >= _BATCH_BYTES:
             return batch, position
@@ -160,7 +167,7 @@ def forget(tx: Transaction, events: Iterable[tuple[str, int]]) -> None:
             f" WHERE conversation = ? AND version = ? AND position <= ? AND {_MESSAGES}",
             (conversation, version, upto),
         ):
-            gone.append((position, terms.cut(text_of(data))))
+            gone.append((position, _cut(data)))
     if not gone:
         return
     check_fts5(tx.sql)

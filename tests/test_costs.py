@@ -1,0 +1,239 @@
+"""What must not grow: statements, rows, modules and clients are counted, and no clock is looked at."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openai2 import Chat, Engine, clients, history
+from openai2 import events as ev
+from openai2.conversation import Conversation
+from openai2.messages import assistant_msg, user_msg
+from openai2.offline import OfflineServer
+
+KEY = "sk-counting-000000000"
+
+
+@contextmanager
+def statements(engine: Engine) -> Iterator[list[str]]:
+    """The statements that the store runs, on all of its connections, those within triggers aside."""
+    seen: list[str] = []
+
+    def trace(statement: str) -> None:
+        # An INSERT that fires a trigger is told of twice, and the trigger in a comment.
+        if not statement.startswith("--") and (not seen or statement != seen[-1]):
+            seen.append(statement)
+
+    store: Any = engine.store
+    store._connection  # noqa: B018 - the one that writes is opened by its first use
+    connections = list(store._open_files)
+    for connection in connections:
+        connection.set_trace_callback(trace)
+    yield seen
+    for connection in connections:
+        connection.set_trace_callback(None)
+
+
+def rounds(count: int) -> list[dict[str, Any]]:
+    return [made(f"{number}") for number in range(count) for made in (user_msg, assistant_msg)]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with Engine(tmp_path / "store.db") as engine:
+        yield engine
+
+
+def test_an_append_takes_as_many_statements_whatever_came_before(engine: Engine) -> None:
+    conversation = engine.create()
+    counts: list[int] = []
+    for size in (1, 10, 100):
+        conversation.add(rounds(size))
+        with statements(engine) as seen:
+            conversation.add(rounds(1))
+        counts.append(len(seen))
+    # BEGIN, head, position, an INSERT for each of two rows, COMMIT.
+    assert counts == [6, 6, 6], seen
+
+
+def test_an_append_of_many_adds_one_statement_a_row(engine: Engine) -> None:
+    conversation = engine.create()
+    with statements(engine) as seen:
+        conversation.add(rounds(50))
+    others = [statement for statement in seen if not statement.startswith("INSERT INTO events")]
+    assert len(others) <= 5 and len(seen) - len(others) == 100, others
+
+
+def test_a_request_is_two_transactions(engine: Engine) -> None:
+    with OfflineServer() as server:
+        chat = Chat(KEY, "offline", base_url=server.base_url, db=engine)
+        counts: list[int] = []
+        for _ in range(4):
+            with statements(engine) as seen:
+                chat.request("自然数50的后面是几?")
+            assert seen.count("COMMIT") == 2, seen
+            counts.append(len(seen))
+    assert counts[1:] == [counts[1]] * 3 and counts[1] <= 14, seen
+
+
+@pytest.mark.parametrize("change", ["fork", "rollback", "restore"])
+def test_a_change_writes_one_event_however_long_the_history(engine: Engine, change: str) -> None:
+    conversation = engine.create()
+    changes: dict[str, Callable[[], object]] = {
+        "fork": lambda: conversation.fork(at=3),
+        "rollback": lambda: conversation.rollback(10),
+        "restore": lambda: conversation.restore(conversation.version - 1),
+    }
+    counts: list[int] = []
+    for size in (20, 200):
+        conversation.add(rounds(size))
+        conversation.messages()
+        with statements(engine) as seen:
+            changes[change]()
+        assert sum("INSERT INTO events" in statement for statement in seen) == 1, seen
+        counts.append(len(seen))
+    assert counts[0] == counts[1], seen
+
+
+def rows_read(engine: Engine, work: Callable[[], object]) -> int:
+    """Rows of events that are handed to Python, counted where each becomes one."""
+    count = 0
+
+    def counted(name: str) -> Callable[..., Any]:
+        original = getattr(Reader, name)
+
+        def method(self: Any, *args: Any, **options: Any) -> Iterator[Any]:
+            nonlocal count
+            for row in original(self, *args, **options):
+                count += 1
+                yield row
+
+        return method
+
+    from openai2.store import Reader
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("events", "data", "backwards"):
+            patch.setattr(Reader, name, counted(name))
+        work()
+    return count
+
+
+def gone_on(conversation: Conversation, turns: int, limit: int = 20) -> None:
+    """So many turns under a limit, as requests put them on record."""
+    from openai2 import decisions
+
+    def turn(state: Any) -> list[ev.Event]:
+        view = state.view.copy()
+        events = decisions.add([b'{"role":"user","content":"%s"}' % (b"word " * 20)] * 2)
+        for place, event in enumerate(events):
+            view.apply(event, state.next_id + place)
+        return [*events, *decisions.truncated(view, limit)]
+
+    for _ in range(turns):
+        conversation.commit(turn)
+
+
+def test_opening_reads_what_the_view_holds_not_what_the_history_holds(engine: Engine) -> None:
+    conversation = engine.create("long")
+    counts: list[int] = []
+    for turns in (300, 300, 1200):
+        gone_on(conversation, turns)
+        counts.append(rows_read(engine, lambda: engine.open("long").messages()))
+    assert max(counts) < 400 < conversation.version, counts
+
+
+def test_any_version_costs_a_bounded_number_of_events(engine: Engine) -> None:
+    conversation = engine.create("long")
+    gone_on(conversation, 1500)
+    fresh = engine.open("long")
+    last = fresh.version
+    counts = [rows_read(engine, lambda at=at: fresh.at(at)) for at in range(1, last, last // 40)]  # type: ignore[misc]
+    assert max(counts) < 400 < last, counts
+
+
+def test_the_end_of_a_long_view_is_read_alone(engine: Engine) -> None:
+    engine.create("long").add(rounds(2000))
+    conversation = engine.open("long")
+    assert rows_read(engine, lambda: conversation.messages(last=20)) < 30
+    assert conversation.messages(last=20) == conversation.messages()[-20:]
+
+
+def test_the_end_read_backwards_is_the_end_of_the_view(engine: Engine) -> None:
+    chance = random.Random(7)
+    conversation = engine.create("changed")
+    for step in range(150):
+        action = chance.randrange(7)
+        if action < 3:
+            conversation.add(rounds(chance.randint(1, 3)))
+        elif action == 3:
+            conversation.rollback(chance.randint(1, 2))
+        elif action == 4:
+            conversation.restore(chance.randint(1, conversation.version))
+        elif action == 5 and chance.random() < 0.3:
+            conversation = conversation.fork(at=chance.randint(1, conversation.version))
+        elif len(conversation.messages()) > 4:
+            gone_on(conversation, 1, limit=4)
+        whole = conversation.messages()
+        for last in (0, 1, 3, 20):
+            fresh = engine.open(conversation.id)
+            assert fresh.messages(last=last) == (whole[-last:] if last else []), step
+
+
+def test_the_way_backwards_gives_up_where_it_does_not_pay(engine: Engine) -> None:
+    conversation = engine.create("rolled")
+    conversation.add(rounds(500))
+    conversation.rollback(490)
+    with engine.store.reading() as reader:
+        lineage = history.Lineage.read(reader, conversation.id)
+        assert history.last_texts(reader, lineage, conversation.version, 5) is None
+    assert engine.open("rolled").messages(last=5) == rounds(500)[15:20]
+
+
+def test_one_client_a_key(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    original: Any = clients._make  # pyright: ignore[reportPrivateUsage]
+
+    def counted(*args: Any, **options: Any) -> Any:
+        made.append(args[1])
+        return original(*args, **options)
+
+    monkeypatch.setattr(clients, "_make", counted)
+    with OfflineServer() as server:
+        for number in range(12):
+            key = f"sk-counting-{number % 3}00000000"
+            chat = Chat(key, "offline", base_url=server.base_url, db=engine)
+            chat.request("自然数50的后面是几?")
+    assert len(made) == 3, made
+
+
+HEAVY = ("openai", "httpx2", "pydantic", "sqlite_utils", "rich", "prompt_toolkit", "asyncio", "platformdirs")
+LIGHT = {
+    "import openai2": (["-c", "import openai2"], ("msgspec", "sqlite3", "click", "json", *HEAVY)),
+    "--version": (["-m", "openai2", "--version"], ("sqlite3", "msgspec", *HEAVY)),
+    "--help": (["-m", "openai2", "--help"], ("sqlite3", "msgspec", *HEAVY)),
+    "list": (["-m", "openai2", "list"], HEAVY),
+    "show": (["-m", "openai2", "show"], HEAVY),
+    "search": (["-m", "openai2", "search", "word"], HEAVY),
+}
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_light_commands_import_nothing_heavy(name: str, home: Path) -> None:
+    with Engine(home / "openai2" / "conversations.db") as engine:  # a first start may migrate
+        engine.create("here").add(rounds(1))
+    arguments, unwanted = LIGHT[name]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=False
+    )
+    lines = done.stderr.splitlines()
+    loaded = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    assert "openai2" in loaded, done.stderr[-500:]
+    assert not loaded & set(unwanted), sorted(loaded & set(unwanted))
