@@ -74,14 +74,6 @@ types: $(tools) ## mypy and pyright, both strict
 test: lint types ## lint, types and tests
 	@$(bin)/python -m pytest --quiet --numprocesses=auto --maxprocesses=8
 
-.PHONY: torture
-torture: $(tools) ## the tests that take minutes
-	@$(bin)/python -m pytest --quiet --numprocesses=auto --maxprocesses=8 -m torture
-
-.PHONY: wheel
-wheel: $(tools) ## build the wheel and test it with the source out of the way
-	@$(bin)/python tests/wheel.py
-
 .venv/.bench: $(made)
 	@echo 'adding the tools of benchmarks to .venv'
 	@$(call quietly,$(pip) install --group bench)
@@ -90,6 +82,14 @@ wheel: $(tools) ## build the wheel and test it with the source out of the way
 .PHONY: bench
 bench: .venv/.bench ## measure, beside the least that anybody would pay: table, JSON and plots in build/benchmarks
 	@$(bin)/python -m benchmarks.run
+
+.PHONY: torture
+torture: $(tools) ## the tests that take minutes
+	@$(bin)/python -m pytest --quiet --numprocesses=auto --maxprocesses=8 -m torture
+
+.PHONY: wheel
+wheel: $(tools) ## build the wheel and test it with the source out of the way
+	@$(bin)/python tests/wheel.py
 
 .PHONY: clean
 clean: ## remove all that make and the tools made
