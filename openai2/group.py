@@ -179,7 +179,8 @@ def parse_remarks(text: str) -> list[Remark]:
 
 def _remarks_in(found: Any) -> list[Remark]:
     if is_dict(found) and "remark" not in found:  # {"remarks": [...]}, as JSON mode has it
-        found = next(filter(is_list, found.values()), [])
+        lists: list[list[Any]] = [inner for inner in found.values() if is_list(inner)]
+        found = lists[0] if lists else []
     remarks: list[Remark] = []
     for item in found if is_list(found) else [found]:
         if not is_dict(item):
