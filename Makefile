@@ -91,6 +91,23 @@ torture: $(tools) ## the tests that take minutes
 wheel: $(tools) ## build the wheel and test it with the source out of the way
 	@$(bin)/python tests/wheel.py
 
+.PHONY: chromium
+chromium:
+	@command -v chromium chromium-browser google-chrome chrome >/dev/null && exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	  echo 'make: no Chromium is installed (on Debian: apt-get install chromium).' >&2; exit 1; \
+	fi; \
+	echo 'installing chromium'; \
+	$(call quietly,apt-get update && apt-get install --yes --no-install-recommends chromium fonts-noto-cjk)
+
+.PHONY: page
+page: $(tools) chromium ## the HTML page, driven in a headless Chromium
+	@$(bin)/python -m pytest --quiet -m browser tests/browser
+
+.PHONY: images
+images: $(tools) chromium ## draw docs/images anew
+	@$(bin)/python -m tests.browser.screenshots
+
 .PHONY: clean
 clean: ## remove all that make and the tools made
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,7 +13,7 @@ const WORDS = {
   first: ["First event", "最初"], back: ["Event before", "上一事件"], on: ["Next event", "下一事件"], last: ["Last event", "最后"],
   timeline: ["Time line", "时间线"], counter: ["{n} of {all}", "第 {n} / {all} 个"], link: ["Link to this event", "此事件的链接"],
   theme_auto: ["Colours as the system has them", "颜色跟随系统"], theme_light: ["Light colours", "浅色"], theme_dark: ["Dark colours", "深色"],
-  messages: ["{n} message|{n} messages", "{n} 条消息"], event_count: ["{n} event|{n} events", "{n} 个事件"],
+  event_count: ["{n} event|{n} events", "{n} 个事件"],
   forked_at: ["from {name} @{version}", "来自 {name} @{version}"], archived: ["archived", "已归档"],
   user: ["User", "用户"], assistant: ["Assistant", "助手"], system: ["System", "系统"], developer: ["Developer", "开发者"],
   tool: ["Tool", "工具"], function: ["Function", "函数"],
@@ -24,13 +24,13 @@ const WORDS = {
   tokens: ["{asked} + {came} tokens", "{asked} + {came} 个 token"], seconds: ["{n} s", "{n} 秒"], key: ["key {key}", "密钥 {key}"],
   tries: ["after {n} failed try|after {n} failed tries", "此前失败 {n} 次"], thinking: ["What the model thought", "模型的思考"],
   choice: ["Another answer ({n})", "另一回答（{n}）"], more_fields: ["Further fields", "其他字段"],
-  show_all: ["Show all ({size})", "显示全部（{size}）"], shortened: ["{n} characters in all", "共 {n} 个字符"],
+  show_all: ["Show all ({size})", "显示全部（{size}）"],
   image: ["Picture elsewhere, not loaded: {url}", "外部图片，未加载：{url}"], part: ["[{type}]", "[{type}]"], no_picture: ["a picture that cannot be shown", "无法显示的图片"],
   empty: ["No message stands in the view here.", "此处视图中没有消息。"], nothing: ["There is no conversation on this page.", "此页没有对话。"],
-  raw: ["details", "详情"], changed_in: ["+{n}", "+{n}"], nowhere: ["There is no event {place} on this page.", "此页没有事件 {place}。"],
+  raw: ["details", "详情"], nowhere: ["There is no event {place} on this page.", "此页没有事件 {place}。"],
   searching: ["{percent} % searched …", "已搜索 {percent} % …"], found: ["{n} place found|{n} places found", "找到 {n} 处"],
   found_most: ["The first {n} places", "前 {n} 处"], not_found: ["Nothing found", "没有找到"],
-  same: ["same", "相同"], changed: ["changed", "不同"], only_here: ["only here", "仅此分支"], common: ["{same} same, {changed} changed, {a} only left, {b} only right", "{same} 同，{changed} 异，{a} 仅左，{b} 仅右"],
+  same: ["same", "相同"], changed: ["changed", "不同"], only_here: ["only here", "仅此分支"],
   alone: ["There is no other branch to compare with.", "没有可比较的其他分支。"], before_questions: ["Before the first question", "首个问题之前"],
   by_caller: ["by the caller", "由使用者"], by_model: ["answered by {model}", "由 {model} 回答"], by_limit: ["by the limit", "由条数上限"], by_server: ["by the server", "由服务器"], by_recovery: ["recovered after a crash", "崩溃后恢复"],
   t_created: ["The conversation began", "对话开始"], t_created_named: ["Began, named {name}", "对话开始，名为 {name}"],
@@ -555,6 +555,7 @@ function drawMessage(stream, item, all) {
     who.append(make("span", `badge ${kind}`, word));
     if (["added", "removed", "pinned", "failed", "waiting"].includes(kind)) box.classList.add(`is-${kind}`);
   }
+  if (place) who.append(timeLink(place, "more-meta time"));
   const body = make("div", "body");
   if (row.redacted) {
     const reason = (redaction(place.stream, place.version) || {data: {}}).data.reason;
@@ -570,14 +571,12 @@ function drawMessage(stream, item, all) {
     })));
   }
   box.append(who, body);
-  if (place) box.append(metaOf(place, row, answer));
+  box.append(metaOf(answer));
   return box;
 }
 
-function metaOf({stream, version}, row, answer) {
-  const link = make("a", "", when(row.time));
-  link.href = addressOf(stream, version);
-  link.title = say("link");
+/** What is on record about an answer. */
+function metaOf(answer) {
   const meta = make("div", "meta");
   const fact = (text, more) => { if (text) meta.append(make("span", more ? `more-meta ${more}` : "", text)); };
   fact(answer.model && shown(answer.model));
@@ -586,12 +585,18 @@ function metaOf({stream, version}, row, answer) {
   }
   if (answer.seconds !== undefined) fact(say("seconds", {n: answer.seconds.toFixed(2)}));
   if (answer.finish_reason && answer.finish_reason !== "stop") fact(shown(answer.finish_reason));
+  if (answer.attempts && answer.attempts.length) fact(say("tries", {n: answer.attempts.length}));
   if (answer.key) fact(say("key", {key: shown(answer.key)}), "key");
-  if (answer.attempts && answer.attempts.length) fact(say("tries", {n: answer.attempts.length}), "tries");
   if (answer.id) fact(shown(answer.id), "rare");
-  link.className = "more-meta";
-  meta.append(link);
-  return meta;
+  return meta.childNodes.length ? meta : "";
+}
+
+/** When an event happened, as a link to it. */
+function timeLink({stream, version}, classes) {
+  const link = make("a", classes, when(rowOf(stream, version).time));
+  link.href = addressOf(stream, version);
+  link.title = say("link");
+  return link;
 }
 
 // -- a list of which only what is seen is drawn ---------------------------------------------------------------
@@ -732,13 +737,14 @@ class Windowed {
     }
   }
 
-  /** Bring the item to the screen, if it is not there; *edge* "end" shows its end rather than its start. */
+  /** Bring the item to the screen, if it is not there; *edge* "end": its end rather; "top": near the top, always. */
   reveal(index, edge) {
-    for (let round = 0; round < 3; round++) {
+    for (let round = 0; round < 8; round++) {
       const top = this.scroller.scrollTop, room = this.scroller.clientHeight;
       const start = this.tops[index], end = this.tops[index + 1];
       let goal = top;
-      if (end - start > room) goal = edge === "end" ? end - room : start;
+      if (edge === "top") goal = clamp(start - room / 5, 0, Math.max(0, this.tops[this.count] - room));
+      else if (end - start > room) goal = edge === "end" ? end - room : start;
       else if (start < top) goal = start - Math.min(40, room / 8);
       else if (end > top + room) goal = end - room;
       if (Math.abs(goal - top) < 1) return;
@@ -956,9 +962,7 @@ function paint(moved) {
 }
 
 function paintCaption(stream, version, row, told) {
-  const link = make("a", "when", when(row.time));
-  link.href = addressOf(stream, version);
-  link.title = say("link");
+  const link = timeLink({stream, version}, "when");
   const details = folded(say("raw"), () => {
     const text = textOf(stream, version);
     const shape = {conversation: stream.id, version, type: row.type, time: row.time, data: dataOf(stream, version)};
@@ -1242,7 +1246,7 @@ function paintPair(moved) {
   chatList.show(items.length);
   if (name !== pairsOf && moved) {
     const first = items.findIndex(({pair}) => pair && (!pair.a || !pair.b || pair.a.answers.length !== pair.b.answers.length || pair.a.answers.some((id, at) => id !== pair.b.answers[at])));
-    chatList.reveal(first < 0 ? items.length - 1 : first);
+    chatList.reveal(first < 0 ? items.length - 1 : first, "top");
   }
   pairsOf = name;
 }
@@ -1264,7 +1268,7 @@ function drawPair({a, b, left, right}, all) {
   [[left, a, 0], [right, b, 1]].forEach(([stream, one, side]) => {
     const cell = make("div", one ? "side" : "side none");
     if (one) one.answers.forEach((id, at) => {
-      const message = drawMessage(stream, {id, key: "pair", marks: []}, all);
+      const message = drawMessage(stream, {id, key: "pair"}, all);
       if (words && at === words.at[side]) message.querySelector(".body").replaceChildren(marked(words, side));
       cell.append(message);
     });
@@ -1518,6 +1522,7 @@ $("words").addEventListener("input", () => { clearTimeout(typed); typed = setTim
 $("words").addEventListener("keydown", (event) => {
   if (event.key === "ArrowDown") pick(1);
   else if (event.key === "ArrowUp") pick(-1);
+  else if (event.key === "Escape") finder.close();
   else if (event.key === "Enter") { const link = results.querySelectorAll("a")[Math.max(0, chosen)]; if (link) link.click(); }
   else return;
   event.preventDefault();

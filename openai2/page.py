@@ -27,9 +27,10 @@ from typing import Any
 
 import msgspec
 
-from openai2 import __version__, archive
+from openai2 import __version__
 from openai2 import events as ev
 from openai2 import messages as msg
+from openai2.archive import Exported, File, Progress, written
 from openai2.errors import UnknownConversation
 from openai2.history import VIEW_TYPES
 from openai2.projection import View, pack, unpack
@@ -66,20 +67,18 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 # -- from the log
 
 
-def export(
-    store: Store, ids: Iterable[str] | None, file: archive.File, progress: archive.Progress | None = None
-) -> archive.Exported:
+def export(store: Store, ids: Iterable[str] | None, file: File, progress: Progress | None = None) -> Exported:
     """Write the page of the conversations with these *ids* (None: all), and of their families, to *file*.
 
     The first of them is what the page opens with. A path is written whole or not at all. Raises
     UnknownConversation, DamagedStore, BadInput where the file cannot be written.
     """
-    with store.reading(still=True) as reader, archive.written(file) as out:
+    with store.reading(still=True) as reader, written(file) as out:
         chosen = None if ids is None else list(ids)
         streams, opened = _families(reader, chosen)
         for piece in page(streams, opened, progress):
             out.write(piece.encode())
-        return archive.Exported(
+        return Exported(
             conversations=len(streams),
             events=sum(stream.events for stream in streams),
             added=[] if chosen is None else sorted({stream.id for stream in streams} - set(chosen)),
@@ -158,7 +157,7 @@ class _Records:
 
 
 def page(
-    streams: Sequence[Stream], opened: str | None = None, progress: archive.Progress | None = None
+    streams: Sequence[Stream], opened: str | None = None, progress: Progress | None = None
 ) -> Iterator[str]:
     """The page, piece by piece. *streams* are whole families, parents first; it opens with *opened*."""
     template, style, script = (_resource(f"page.{kind}") for kind in ("html", "css", "js"))
@@ -226,7 +225,7 @@ def _block(kind: str, value: Any) -> str:
 
 
 class _Blocks:
-    def __init__(self, streams: Sequence[Stream], opened: str | None, progress: archive.Progress) -> None:
+    def __init__(self, streams: Sequence[Stream], opened: str | None, progress: Progress) -> None:
         self._streams = streams
         self._opened = opened
         self._progress = progress

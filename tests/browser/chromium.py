@@ -43,7 +43,7 @@ class Chromium:
         # The browser reads from its descriptor 3 and writes to 4; a shell puts them there.
         self._process = subprocess.Popen(
             [
-                *("sh", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "sh", path, *FLAGS),
+                *("bash", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "bash", path, *FLAGS),
                 *(f"--user-data-dir={self._profile.name}", f"--lang={language}", "about:blank"),
             ],
             pass_fds=(reads, writes),
@@ -61,6 +61,13 @@ class Chromium:
         self.said: list[str] = []
         #: The addresses that were asked for.
         self.requests: list[str] = []
+        try:
+            self._begin(language)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, language: str) -> None:
         pages = [one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page"]
         attached = self.call("Target.attachToTarget", targetId=pages[0]["targetId"], flatten=True)
         self._session = attached["sessionId"]
