@@ -15,7 +15,7 @@ import click
 
 from openai2.cli import failures, home
 from openai2.cli.options import conversation_option, db_option, json_option
-from openai2.cli.words import _
+from openai2.cli.words import _, language, let_click_know
 
 
 class Row(NamedTuple):
@@ -33,15 +33,18 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
         (
             Row("chat", "talk", _("Go on with the last conversation.")),
             Row("newchat", "talk", _("Begin a new conversation; the old one stays.")),
+            Row("template", "templates", _("List, show or remove saved templates.")),
             Row("demo", "demo", _("A guided run of everything; no key is needed.")),
         ),
     ),
     (
-        _("Keys"),
+        _("Keys and servers"),
         (
             Row("add_apikey", "keys", _("Add an API key; asks for it without one.")),
             Row("read_apikey", "keys", _("List the API keys, masked.")),
+            Row("remove_apikey", "keys", _("Remove an API key.")),
             Row("clear_apikey", "keys", _("Remove all API keys.")),
+            Row("config", "config", _("Show or change the profiles of servers.")),
         ),
     ),
     (
@@ -85,6 +88,7 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             Row("verify", "archive", _("Prove that no event was changed or removed.")),
             Row("rebuild", "archive", _("Make the derived tables anew from the events.")),
             Row("scrub", "remove", _("Leave nothing in the file that was removed.")),
+            Row("completion", "completion", _("Let a shell complete what you type.")),
             Row("path", "places", _("Say where the database and the keys are.")),
         ),
     ),
@@ -107,6 +111,10 @@ class _Commands(click.Group):
             return None
         module = import_module(f"openai2.cli.{HOMES[cmd_name]}")
         command: click.Command = module.COMMANDS[cmd_name]
+        if language() is not None:
+            from openai2.cli.pages import set_in_columns
+
+            set_in_columns(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -126,6 +134,11 @@ class _Commands(click.Group):
         extra.setdefault("prog_name", "openai2")
         extra["standalone_mode"] = False
         _write_what_can_be()
+        if language() is not None:
+            from openai2.cli.pages import set_in_columns
+
+            let_click_know()
+            set_in_columns(self)
         try:
             status: Any = super().main(*args, **extra)
         except _PipeClosed:

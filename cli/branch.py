@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from openai2.cli import refs
+from openai2.cli.names import conversations
 from openai2.cli.options import conversation_option, db_option, engine_to_look
 from openai2.cli.render import note, out, visible
 from openai2.cli.words import _
@@ -17,7 +18,7 @@ from openai2.cli.words import _
         "id. What came before is shared, not copied; the old conversation stays as it is."
     ),
 )
-@click.argument("ref", required=False)
+@click.argument("ref", required=False, shell_complete=conversations)
 @click.option("--name", metavar="NAME", help=_("The new conversation's name."))
 @conversation_option
 @db_option
@@ -34,7 +35,7 @@ def fork(ref: str | None, name: str | None, conversation: str | None, db: str | 
     "rename",
     help=_("Give the conversation REF the name NAME; an empty NAME takes its name away."),
 )
-@click.argument("ref")
+@click.argument("ref", shell_complete=conversations)
 @click.argument("name")
 @db_option
 def rename(ref: str, name: str, db: str | None) -> None:
@@ -47,7 +48,7 @@ def rename(ref: str, name: str, db: str | None) -> None:
     "archive",
     help=_("Put a conversation away: `list` leaves it out, and `chat` does not go on with it by itself."),
 )
-@click.argument("ref")
+@click.argument("ref", shell_complete=conversations)
 @db_option
 def archive(ref: str, db: str | None) -> None:
     """Archive a conversation."""
@@ -59,7 +60,7 @@ def archive(ref: str, db: str | None) -> None:
     "unarchive",
     help=_("Take a conversation out of the archive. `list --all` shows those that are in it."),
 )
-@click.argument("ref")
+@click.argument("ref", shell_complete=conversations)
 @db_option
 def unarchive(ref: str, db: str | None) -> None:
     """Unarchive a conversation."""

@@ -18,6 +18,7 @@ from openai2 import archive, transcript
 from openai2.cli import refs
 from openai2.cli.failures import warn
 from openai2.cli.history import out_json
+from openai2.cli.names import conversations
 from openai2.cli.options import conversation_option, db_option, engine, engine_to_look, json_option
 from openai2.cli.progress import Line, progress
 from openai2.cli.render import answer_text, is_terminal, json_safe, note, one_line, out
@@ -42,7 +43,7 @@ _ENDINGS = {".json": MESSAGES, ".md": MARKDOWN, ".markdown": MARKDOWN, ".html": 
         "FILE says which (.json, .md, .html), else it is events."
     ),
 )
-@click.argument("ref", nargs=-1)
+@click.argument("ref", nargs=-1, shell_complete=conversations)
 @click.option("-o", "--output", metavar="FILE", help=_("Where to; - is standard output."))
 @click.option("-f", "--format", "kind", type=click.Choice(FORMATS), help=_("What to write."))
 @click.option("-a", "--all", "every", is_flag=True, help=_("All conversations, archived ones too."))

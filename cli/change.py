@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from openai2.cli import refs
+from openai2.cli.names import conversations
 from openai2.cli.options import conversation_option, db_option, engine_to_look
 from openai2.cli.render import note, out, visible
 from openai2.cli.words import _, counted
@@ -97,7 +98,7 @@ def redo(n: int, conversation: str | None, db: str | None) -> None:
         "Make a conversation again what it was at REF@VERSION (or @VERSION). What came since stays on record."
     ),
 )
-@click.argument("ref")
+@click.argument("ref", shell_complete=conversations)
 @conversation_option
 @db_option
 def restore(ref: str, conversation: str | None, db: str | None) -> None:

@@ -16,6 +16,7 @@ from openai2 import events as ev
 from openai2 import family
 from openai2 import messages as msg
 from openai2.cli import refs
+from openai2.cli.names import conversations
 from openai2.cli.options import (
     conversation_option,
     database,
@@ -78,7 +79,7 @@ def list_(every: bool, limit: int | None, as_json: bool, db: str | None) -> None
         "pins; with --max-messages, as they would stand under that limit."
     ),
 )
-@click.argument("ref", required=False)
+@click.argument("ref", required=False, shell_complete=conversations)
 @click.option(
     "--max-messages",
     type=click.IntRange(min=1),
@@ -115,7 +116,7 @@ def show(
         "that came before. Kept elsewhere, it lets `verify --heads` find out whether a tail was cut off."
     ),
 )
-@click.argument("ref", required=False)
+@click.argument("ref", required=False, shell_complete=conversations)
 @click.option("-a", "--all", "every", is_flag=True, help=_("Of all conversations, a line each."))
 @conversation_option
 @db_option

@@ -37,6 +37,16 @@ def keys() -> Path:
     return _folder("config") / "keys"
 
 
+def config() -> Path:
+    """The file of profiles and of what holds for all chats."""
+    return _folder("config") / "config.json"
+
+
+def templates() -> Path:
+    """The folder of saved templates."""
+    return _folder("config") / "templates"
+
+
 def database() -> Path:
     """The database that is used where `--db` names no other."""
     return _folder("data") / "openai2.db"
@@ -52,9 +62,9 @@ def make_folder(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def environment_key() -> str | None:
+def environment_key(name: str = _KEY) -> str | None:
     """The key that the environment names."""
-    return os.environ.get(_KEY) or None
+    return os.environ.get(name) or None
 
 
 def base_url() -> str | None:

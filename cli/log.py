@@ -13,6 +13,7 @@ import click
 from openai2 import messages as msg
 from openai2.cli import refs
 from openai2.cli.history import local, out_json
+from openai2.cli.names import conversations
 from openai2.cli.options import conversation_option, db_option, engine_to_look, json_option
 from openai2.cli.render import clip, is_terminal, one_line, out, screen, visible
 from openai2.cli.story import Layout, Story
@@ -33,7 +34,7 @@ from openai2.family import Cause, Why
         "the conversation's family is drawn instead: what it forked from, and what forked from it."
     ),
 )
-@click.argument("ref", required=False)
+@click.argument("ref", required=False, shell_complete=conversations)
 @click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help=_("Only the last N events."))
 @click.option("-f", "--follow", is_flag=True, help=_("Go on with what is appended from now on."))
 @click.option("--graph", is_flag=True, help=_("Draw the family, the newest on top."))
@@ -102,7 +103,7 @@ def _draw(engine: Engine, conversation: Conversation, *, as_json: bool) -> None:
         "put it in or took it out. + is in view, - was taken out, ? was asked and never joined the view."
     ),
 )
-@click.argument("ref", required=False)
+@click.argument("ref", required=False, shell_complete=conversations)
 @conversation_option
 @json_option
 @db_option

@@ -1,73 +1,84 @@
 """From the options of `chat` and `newchat` to a Chat that is ready to ask.
 
-Rules: the nearest word wins. For the model: `-m`, what the conversation was last talked in with,
-OPENAI2_MODEL, the default; for the key: `--key`, OPENAI_API_KEY, the key file. Only what a person chose
-for a conversation (`-m`, `--max-messages`) is noted in it.
+Rules: the nearest word wins. For the model: `-m`, that of a `--profile`, what the conversation was last
+talked in with, OPENAI2_MODEL, that of the config's profile, the default; for the server: `--base-url`, a
+`--profile`, OPENAI_BASE_URL, the config's profile, the key's own; for the key see `keychain`. Only what a
+person chose for a conversation (`-m`, `--max-messages`) is noted in it.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.chat import Chat
-from openai2.cli import home, refs
-from openai2.cli.keyfile import KeyFile
+from openai2.cli import config, home, keychain, refs
 from openai2.cli.options import engine
 from openai2.cli.render import is_terminal, note
 from openai2.cli.words import _
 from openai2.conversation import Conversation
 from openai2.dialogue import DEFAULT_MODEL
 from openai2.engine import Engine
-from openai2.errors import AmbiguousReference, NoKey, Refused, UnknownConversation
-from openai2.keys import AKPool, check_key
+from openai2.errors import AmbiguousReference, BadInput, Refused, UnknownConversation
+from openai2.keys import AKPool
 from openai2.turn import State
 
 #: Seconds between the characters of an offline answer on a terminal: about as fast as people read.
 PACE = 0.03
 #: What the built-in server is sent for a key. It stands in no text, for what looks like the key is masked.
 NO_KEY = "the-built-in-server-needs-no-key"
+#: What is said by other options, or by nobody.
+_NOT_OPTIONS = frozenset(("api_key", "base_url", "model", "messages", "stream"))
 
 
 class Wishes(NamedTuple):
-    """The options as they were given."""
+    """The options as they were given; *options* are those of the API."""
 
-    db: str | None
-    conversation: str | None
+    db: str | None = None
+    conversation: str | None = None
+    model: str | None = None
+    system: str | None = None
+    max_messages: int | None = None
+    base_url: str | None = None
+    key: str | None = None
+    offline: bool = False
+    profile: str | None = None
+    options: Mapping[str, Any] = {}
+
+
+class Server(NamedTuple):
+    """Whom to ask: *model* where it is settled, else *usual* if it has one; *options* are those of Chat."""
+
+    key: str | AKPool
     model: str | None
-    system: str | None
-    max_messages: int | None
-    base_url: str | None
-    key: str | None
-    offline: bool
+    usual: str | None
+    options: dict[str, Any]
 
 
 @contextmanager
 def opened(wishes: Wishes, *, fresh: bool) -> Generator[Chat, None, None]:
     """The chat that the options describe; *fresh*: in a new conversation."""
     _check_system(wishes)
-    with _server(wishes) as (base_url, key, model), engine(wishes.db) as opened_engine:
+    with server(wishes) as asked, engine(wishes.db) as opened_engine:
         conversation = _fresh(opened_engine, wishes) if fresh else _continued(opened_engine, wishes)
         if wishes.model or wishes.max_messages:
             conversation.configure(wishes.model, wishes.max_messages)
         if wishes.system is not None:
             add_system(conversation, wishes.system)
         settings = conversation.settings()
-        if model is None:
-            model = settings.model or home.model() or DEFAULT_MODEL
         with Chat(
-            key,
-            model,
+            asked.key,
+            asked.model or settings.model or home.model() or asked.usual or DEFAULT_MODEL,
             MsgMaxCount=settings.limit,
             db=opened_engine,
             conversation=conversation,
-            base_url=base_url,
+            **asked.options,
         ) as chat:
             yield chat
 
@@ -91,33 +102,56 @@ def add_system(conversation: Conversation, text: str) -> None:
     conversation.commit(decide)
 
 
-def key_or_pool(given: str | None) -> str | AKPool:
-    """The key, or the pool of keys, to ask with. Raises NoKey, which names the ways out."""
-    key = given or home.environment_key()
-    if key is not None:
-        return check_key(key)
-    kept = KeyFile(home.keys()).read()
-    if not kept:
-        raise NoKey(
-            "there is no API key: `openai2 add_apikey` keeps one, OPENAI_API_KEY names one, "
-            "and --offline does without"
-        )
-    return kept[0] if len(kept) == 1 else AKPool(kept)
-
-
 @contextmanager
-def _server(wishes: Wishes) -> Generator[tuple[str | None, str | AKPool, str | None], None, None]:
-    """Address, key and model of the server to ask; None leaves the choice of them open."""
+def server(wishes: Wishes) -> Generator[Server, None, None]:
+    """The server to ask. Raises NoKey, BadInput."""
+    options = _checked(wishes.options)
     if not wishes.offline:
-        yield wishes.base_url or home.base_url(), key_or_pool(wishes.key), wishes.model
+        yield _online(wishes, options)
         return
     from openai2.offline import OfflineServer
 
     home.reach_loopback_directly()
     note(_("offline: fixed rules answer here, not a language model"))
-    with OfflineServer(delay=PACE if is_terminal(sys.stdout) else 0.0) as server:
+    with OfflineServer(delay=PACE if is_terminal(sys.stdout) else 0.0) as built_in:
         # On record it says who answered, rather than the name of a model that did not.
-        yield server.base_url, NO_KEY, wishes.model or server.MODEL
+        model = wishes.model or built_in.MODEL
+        yield Server(NO_KEY, model, None, {**options, "base_url": built_in.base_url})
+
+
+def _online(wishes: Wishes, options: dict[str, Any]) -> Server:
+    chosen = config.chosen(wishes.profile)
+    named = chosen if wishes.profile is not None else None
+    address = wishes.base_url
+    if address is None and named is None:
+        address = home.base_url()
+    # A server that is named goes before the one that the config has for whenever none is.
+    profile = chosen if named is not None or address is None else None
+    if profile is not None:
+        ground = profile.profile.options(address)
+        address = ground.pop("base_url", address)
+        options = {**ground, **options}
+    key, address = keychain.means(wishes.key, address, profile)
+    model = wishes.model or (named.profile.model if named is not None else None)
+    usual = profile.profile.model if profile is not None else None
+    return Server(key, model, usual, {**options, "base_url": address})
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The API's options, before anything is written. Raises BadInput for one that it does not know."""
+    if not options:
+        return {}
+    from openai2 import provider
+
+    for name in options:
+        if name in _NOT_OPTIONS:
+            raise BadInput("-o {name} is no option here: there is one of the command for it", name=name)
+    _client, create = provider.split(options)
+    try:
+        provider.check_create_options(create)
+    except TypeError as fault:
+        raise BadInput("{reason}", reason=str(fault)) from None
+    return dict(options)
 
 
 def _fresh(engine: Engine, wishes: Wishes) -> Conversation:

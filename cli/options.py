@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from openai2.cli import home
+from openai2.cli.names import conversations
 from openai2.cli.words import _
 from openai2.errors import Refused
 
@@ -38,6 +39,7 @@ def conversation_option(command: F) -> F:
         "-c",
         "--conversation",
         metavar="REF",
+        shell_complete=conversations,
         help=_("Act on this conversation: its name, or the start of its name or id."),
     )(command)
 

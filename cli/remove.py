@@ -13,6 +13,7 @@ import click
 from openai2 import messages as msg
 from openai2 import redaction
 from openai2.cli import refs
+from openai2.cli.names import conversations
 from openai2.cli.options import db_option, engine_to_look
 from openai2.cli.render import clip, is_terminal, note, one_line, out, screen
 from openai2.cli.words import _, counted
@@ -39,7 +40,7 @@ _yes = click.option("-y", "--yes", is_flag=True, help=_("Do not ask; this cannot
         "`verify` still holds. It goes out of all forks, the search index and the free pages of the file."
     ),
 )
-@click.argument("ref")
+@click.argument("ref", shell_complete=conversations)
 @click.argument("message")
 @_reason
 @_yes
@@ -65,7 +66,7 @@ def redact(ref: str, message: str, reason: str | None, yes: bool, db: str | None
         "conversations descend from it. `archive` only puts it away."
     ),
 )
-@click.argument("ref")
+@click.argument("ref", shell_complete=conversations)
 @_reason
 @_yes
 @db_option

@@ -1,63 +1,112 @@
 """`chat` and `newchat`: one question from the shell, or a session.
 
-Rules: the answer is all that goes to standard output. A PROMPT, or a standard input that is no terminal,
-means one question; the prompt comes first, then an empty line, then what was piped in.
+Rules: a PROMPT, or a standard input that is no terminal, means one question: the prompt comes first, then an
+empty line, then what was piped in; -i goes on talking afterwards. What is wrong with an option is said before
+anything is written.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from openai2.cli.failures import INTERRUPTED, warn
+from openai2.cli.completion import profiles, saved
+from openai2.cli.names import conversations
 from openai2.cli.options import db_option
-from openai2.cli.render import is_terminal
+from openai2.cli.render import is_terminal, note
 from openai2.cli.words import _
 from openai2.errors import BadInput
-
-if TYPE_CHECKING:
-    from openai2.chat import Chat
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MORE = _(
     "\n\nWith PROMPT, or when standard input is not a terminal, the question is asked, the answer is "
     "printed, and that is all. Where there is both, the question is PROMPT, an empty line, and then what "
-    "was piped in (less the line ends at its end): cat notes.txt | openai2 chat 'Sum this up.'\n\n"
+    "was piped in (less the line ends at its end): cat notes.txt | openai2 chat 'Sum this up.' With -i you "
+    "go on talking afterwards, at the terminal, also where something was piped in.\n\n"
     "Otherwise you talk: Enter sends, Alt-Enter begins another line, Ctrl-C stops an answer and keeps "
-    "what came, Ctrl-D leaves, /help tells the rest."
+    "what came, Ctrl-D leaves, /help tells the rest.\n\n"
+    "The key is that of --key, else of OPENAI_API_KEY, else those that `add_apikey` keeps."
+)
+
+_OPTIONS = (
+    click.argument("prompt", required=False),
+    click.option("-m", "--model", metavar="MODEL", help=_("The model to ask; it is kept for next time.")),
+    click.option(
+        "-s", "--system", metavar="TEXT", help=_("Add a system message, and pin it so that it stays.")
+    ),
+    click.option(
+        "-a",
+        "--attach",
+        metavar="FILE",
+        multiple=True,
+        type=click.Path(),
+        help=_("Send a file along (an image, a PDF, a sound, a text); - is standard input. Repeatable."),
+    ),
+    click.option(
+        "-o",
+        "--option",
+        "option",
+        metavar="KEY VALUE",
+        nargs=2,
+        multiple=True,
+        help=_("An option of the API, as in -o temperature 0.2; VALUE is JSON where it reads as such."),
+    ),
+    click.option(
+        "-t", "--template", metavar="NAME", shell_complete=saved, help=_("Ask with a saved template.")
+    ),
+    click.option(
+        "--save", metavar="NAME", help=_("Save PROMPT, -s, -m and -o as a template, and do not ask.")
+    ),
+    click.option(
+        "--max-messages",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help=_("Send and keep in view N messages at most; kept for next time. Pinned ones stay."),
+    ),
+    click.option("-u", "--usage", is_flag=True, help=_("Tell tokens and seconds, on standard error.")),
+    click.option(
+        "-x", "--extract", is_flag=True, help=_("Print only the first block of code of the answer.")
+    ),
+    click.option("--no-stream", is_flag=True, help=_("Print the answer when all of it is there.")),
+    click.option("-i", "--interactive", is_flag=True, help=_("Go on talking after the answer.")),
+    click.option(
+        "--profile",
+        metavar="NAME",
+        shell_complete=profiles,
+        help=_("The server of this profile; see config."),
+    ),
+    click.option("--base-url", metavar="URL", help=_("Another server that speaks the API.")),
+    click.option(
+        "--key", metavar="KEY", help=_("An API key, or the name of one that is kept, before any other.")
+    ),
+    click.option(
+        "--offline",
+        is_flag=True,
+        help=_("Let a built-in server answer by small fixed rules; no key is needed."),
+    ),
+    db_option,
 )
 
 
+class Wanted(NamedTuple):
+    """What is said besides the prompt, apart from whom to ask."""
+
+    attach: tuple[str, ...]
+    option: tuple[tuple[str, str], ...]
+    template: str | None
+    save: str | None
+    usage: bool
+    extract: bool
+    no_stream: bool
+    interactive: bool
+
+
 def _options(command: F) -> F:
-    for option in reversed(
-        (
-            click.argument("prompt", required=False),
-            click.option(
-                "-m", "--model", metavar="MODEL", help=_("The model to ask; it is kept for next time.")
-            ),
-            click.option(
-                "-s", "--system", metavar="TEXT", help=_("Add a system message, and pin it so that it stays.")
-            ),
-            click.option(
-                "--max-messages",
-                type=click.IntRange(min=1),
-                metavar="N",
-                help=_("Send and keep in view N messages at most; kept for next time. Pinned ones stay."),
-            ),
-            click.option("--base-url", metavar="URL", help=_("Another server that speaks the API.")),
-            click.option("--key", metavar="KEY", help=_("An API key, before any other.")),
-            click.option(
-                "--offline",
-                is_flag=True,
-                help=_("Let a built-in server answer by small fixed rules; no key is needed."),
-            ),
-            db_option,
-        )
-    ):
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
@@ -70,6 +119,7 @@ def _options(command: F) -> F:
     "-c",
     "--conversation",
     metavar="REF",
+    shell_complete=conversations,
     help=_("Go on with this conversation: its name, or the start of its name or id. A new name begins one."),
 )
 @_options
@@ -90,52 +140,107 @@ def newchat(prompt: str | None, **options: Any) -> None:
 
 
 def _talk(prompt: str | None, options: dict[str, Any], *, fresh: bool) -> None:
-    question = _question(prompt)
+    wanted = Wanted(*(options.pop(name) for name in Wanted._fields))
+    api = _api_options(wanted.option)
+    if wanted.save is not None:
+        _save(wanted.save, prompt, options, api)
+        return
+    held = _template(wanted.template)
+    piped = None if is_terminal(sys.stdin) else sys.stdin.buffer.read()
+    parts = _attached(wanted.attach, piped)
+    said = _joined(prompt, None if "-" in wanted.attach or piped is None else _text(piped))
+    question = held.question(said or None) if held is not None else said
+    if question is not None and not question.strip() and not parts:
+        raise BadInput("the prompt is empty: say something")
+    if held is not None:
+        options["model"] = options["model"] or held.model
+        options["system"] = held.system if options["system"] is None else options["system"]
+        api = {**held.options, **api}
+    _open(question or None, parts, options, api, wanted, fresh=fresh)
+
+
+def _open(
+    question: str | None,
+    parts: Sequence[dict[str, Any]],
+    options: dict[str, Any],
+    api: dict[str, Any],
+    wanted: Wanted,
+    *,
+    fresh: bool,
+) -> None:
+    once = question is not None or bool(parts)
+    if not once and (wanted.usage or wanted.extract or wanted.no_stream):
+        raise click.UsageError(_("-u, -x and --no-stream are of one answer: give a PROMPT"))
     from openai2.cli import opening
 
-    with opening.opened(opening.Wishes(**options), fresh=fresh) as opened:
-        if question is None:
+    with opening.opened(opening.Wishes(**options, options=api), fresh=fresh) as opened:
+        if once:
+            from openai2.cli import once as single
+
+            if wanted.interactive and not is_terminal(sys.stdin):
+                single.open_the_terminal()
+            ways = single.Ways(wanted.usage, wanted.extract, not wanted.no_stream)
+            single.ask(opened, question, parts, ways)
+        if not once or wanted.interactive:
             from openai2.cli import repl
 
             repl.converse(opened)
-        else:
-            _ask_once(opened, question)
 
 
-def _question(prompt: str | None) -> str | None:
-    """What to ask; None where a person is to be talked with."""
-    if is_terminal(sys.stdin):
-        piped = None
-    else:
-        raw = sys.stdin.buffer.read()
-        try:
-            piped = raw.decode("utf-8-sig").rstrip("\r\n")
-        except UnicodeDecodeError as fault:
-            raise BadInput(
-                "standard input is no UTF-8 text: byte {place} is none of it", place=fault.start + 1
-            ) from None
+def _joined(prompt: str | None, piped: str | None) -> str | None:
+    """What is said; None where a person is to be talked with."""
     if prompt is None and piped is None:
         return None
-    question = "\n\n".join(filter(None, (prompt, piped)))
-    if not question.strip():
-        raise BadInput("the prompt is empty: say something")
-    return question
+    return "\n\n".join(filter(None, (prompt, piped)))
 
 
-def _ask_once(chat: Chat, question: str) -> None:
-    if chat.interrupted():
-        warn(
-            _(
-                "an earlier answer in this conversation was cut off and is kept apart: "
-                "`openai2 chat` without a prompt asks what to do with it"
-            )
-        )
-    from openai2.cli.answering import Answers, Screen
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError as fault:
+        raise BadInput(
+            "standard input is no UTF-8 text: byte {place} is none of it (-a - attaches other things)",
+            place=fault.start + 1,
+        ) from None
 
-    screen = Screen()
-    with Answers() as answers:
-        if not answers.receive(chat.async_stream_request(question), screen):
-            raise click.exceptions.Exit(INTERRUPTED)
+
+def _attached(paths: tuple[str, ...], piped: bytes | None) -> list[dict[str, Any]]:
+    if not paths:
+        return []
+    from openai2.cli import attachments
+
+    if "-" in paths and piped is None:
+        raise BadInput("-a - attaches standard input, which is a terminal: pipe something in")
+    return [
+        attachments.part(piped or b"", "stdin") if path == "-" else attachments.part_of(path)
+        for path in paths
+    ]
+
+
+def _api_options(given: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    if not given:
+        return {}
+    from openai2.cli.config import parsed
+
+    return {name: parsed(value) for name, value in given}
+
+
+def _template(name: str | None) -> Any:
+    if name is None:
+        return None
+    from openai2.cli import templates
+
+    return templates.read(name)
+
+
+def _save(name: str, prompt: str | None, options: dict[str, Any], api: dict[str, Any]) -> None:
+    from openai2.cli import templates
+
+    kept = templates.Template(prompt=prompt, system=options["system"], model=options["model"], options=api)
+    if kept == templates.Template():
+        raise BadInput("there is nothing to save: say a PROMPT, -s, -m or -o")
+    templates.save(name, kept)
+    note(_("saved: `openai2 chat -t {name}` asks with it", name=name))
 
 
 COMMANDS = {"chat": chat, "newchat": newchat}
