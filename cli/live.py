@@ -36,13 +36,18 @@ class Region:
         common = 0
         while common < min(len(new), len(self._live)) and new[common] == self._live[common]:
             common += 1
-        if common == len(self._live) == len(new) and not finished:
-            return
+        if live and common == len(new):
+            if common == len(self._live):  # what was there stays, only more of it is finished
+                self._live = list(live)
+                return
+            common -= 1  # the cursor is to rest at the end of a line
         written = self._back_to(common, columns)
         written += "".join(f"{line.painted}\x1b[K\r\n" for line in new[common:])
-        if live and common < len(new):
+        if live:
             written = written.removesuffix("\r\n")
         self._live = list(live)
+        if not written:
+            return
         self._stream.write(_BEGIN + written + _END)
         self._stream.flush()
 

@@ -37,7 +37,7 @@ _THEME = Theme(
         "markdown.h4": "italic",
         "markdown.h5": "italic",
         "markdown.h6": "italic",
-        "markdown.code": "cyan",
+        "markdown.code": "bold cyan",
         "markdown.block_quote": "dim",
         "markdown.hr": "dim",
         "markdown.item.bullet": "bold",

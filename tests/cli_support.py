@@ -96,7 +96,9 @@ class Terminal:
     def above_status(self) -> list[str]:
         """The lines on the screen without the status line, which stands in reverse under the prompt."""
         rows = range(self.screen.lines)
-        shown = ["" if self.screen.buffer[row][0].reverse else self.screen.display[row].rstrip() for row in rows]
+        shown = [
+            "" if self.screen.buffer[row][0].reverse else self.screen.display[row].rstrip() for row in rows
+        ]
         return [line for line in shown if line]
 
     @property
