@@ -19,7 +19,8 @@ from openai2.cli import home
 from openai2.cli.history import message_lines
 from openai2.cli.opening import NO_KEY, PACE
 from openai2.cli.options import db_option, engine
-from openai2.cli.render import is_terminal, out, paint, visible
+from openai2.cli.pages import wrapped
+from openai2.cli.render import is_terminal, out, pad, paint, screen, visible, width
 from openai2.cli.story import Layout, Story
 from openai2.cli.words import _, counted
 from openai2.engine import Engine
@@ -67,8 +68,14 @@ class Tour:
 
     def play(self) -> None:
         """All of it, in order."""
-        out(_("This is openai2 at work. No language model answers here, only a built-in server with a few"))
-        out(_("fixed rules, at {url}. The database: {path}", url=self._server.base_url, path=self._path()))
+        about = _(
+            "This is openai2 at work. No language model answers here, only a built-in server with a few "
+            "fixed rules, at {url}. The database: {path}",
+            url=self._server.base_url,
+            path=self._path(),
+        )
+        for line in wrapped(about, screen()):
+            out(line)
         anna = self._chat("Anna")
         middle = self._conversation(anna)
         self._rollback(anna)
@@ -133,8 +140,10 @@ class Tour:
         )
 
     def _ask(self, chat: Chat, question: str) -> None:
-        out(f"  {paint(_('you'), 'bold')}    {visible(question)}")
-        out(f"  {paint(_('answer'), 'bold')} ", end="")
+        asks, answers = _("you"), _("answer")
+        columns = max(width(asks), width(answers))
+        out(f"  {paint(pad(asks, columns), 'bold')} {visible(question)}")
+        out(f"  {paint(pad(answers, columns), 'bold')} ", end="")
         for piece in chat.stream_request(question):
             out(visible(piece), end="")
             sys.stdout.flush()

@@ -1,6 +1,6 @@
 """Pages of help, in columns: click wraps by characters, of which a Chinese one takes two columns.
 
-Rule: only other languages than English come here; English pages are click's own.
+Rule: English pages of help are click's own.
 """
 
 from __future__ import annotations
