@@ -55,6 +55,8 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
             Row("log", "log", _("Tell what happened in a conversation.")),
             Row("why", "log", _("Tell why each message is in view, or not.")),
             Row("search", "search", _("Find messages by their words.")),
+            Row("diff", "compare", _("Show two conversations side by side.")),
+            Row("stats", "stats", _("Tell what requests have cost.")),
             Row("head", "history", _("Print the hash that commits to a conversation.")),
         ),
     ),
@@ -73,6 +75,7 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
         _("Conversations"),
         (
             Row("fork", "branch", _("Make a conversation that goes on from here, or from a version.")),
+            Row("replay", "again", _("Ask a conversation's questions again, of another model say.")),
             Row("rename", "branch", _("Give a conversation a name.")),
             Row("archive", "branch", _("Put a conversation away.")),
             Row("unarchive", "branch", _("Take a conversation out of the archive.")),

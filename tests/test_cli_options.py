@@ -32,7 +32,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OfflineServer]:
 
 
 def body(server: OfflineServer) -> dict[str, Any]:
-    return server.requests[-1].body
+    last: dict[str, Any] = server.requests[-1].body
+    return last
 
 
 def asked(server: OfflineServer) -> Any:
