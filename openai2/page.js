@@ -44,6 +44,7 @@ const WORDS = {
   t_stopped: ["Stopped before anything came", "在收到内容前停止"], t_kept: ["Stopped; what had come was kept", "已停止，保留已收到的部分"], t_recovered: ["The cut answer was kept", "保留了中断的回答"],
   t_failed: ["Failed: {error}", "失败：{error}"], t_configured: ["Set for this conversation: {settings}", "对话设置：{settings}"], limit: ["limit {n}", "上限 {n}"],
   t_renamed: ["Named {name}", "命名为 {name}"], t_unnamed: ["Its name was taken away", "取消了名称"], t_archived: ["Archived", "已归档"], t_unarchived: ["Taken out of the archive", "取消归档"],
+  t_deleted: ["All content was removed for good", "全部内容已永久删除"],
   t_redacted: ["The content of version {version} was removed for good", "版本 {version} 的内容已永久删除"],
   t_role: ["Role {name}: {text}", "角色 {name}：{text}"], t_role_gone: ["Role {name} was taken away", "角色 {name} 已移除"], t_remark: ["{name} to {heard}: {text}", "{name} 对 {heard}：{text}"],
   k_arrows: ["event before, next event (with Shift: ten)", "上一、下一事件（加 Shift：十个）"], k_ends: ["first, last event", "最初、最后事件"], k_find: ["search all messages", "搜索全部消息"],
@@ -216,14 +217,11 @@ const otherViews = new Views(); // for the branch beside it, and for looking aro
 
 // -- text: everything is set as text; nothing is ever parsed as markup ----------------------------------------
 
-// Control characters, and those that are not seen but change what is: told by name or number.
+// Control characters, and those that are not seen but change what is: told by their numbers.
 const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]|\udb40[\udc00-\udc7f]/g;
 const hasUnseen = new RegExp(UNSEEN.source);
 
-function named(character) {
-  const code = character.codePointAt(0);
-  return code < 32 ? String.fromCharCode(0x2400 + code) : `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
-}
+const named = (character) => `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
 
 /** A short text, for where there are no elements. */
 function shown(text) {
@@ -288,6 +286,7 @@ function taken(text, at, mark) {
   }
   const after = near[mark.length];
   if (after === undefined || /\s/.test(after) || (mark[0] === "_" && wordBefore(text, at))) return null;
+  if (mark === "*" && /\d/.test(text[at - 1] || "")) return null; // 2*3*4
   for (let end = near.indexOf(mark, mark.length + 1); end > 0; end = near.indexOf(mark, end + mark.length)) {
     if (/\s/.test(near[end - 1])) continue;
     if (mark === "*" && (near[end + 1] === "*" || near[end - 1] === "*")) { end++; continue; }
@@ -367,17 +366,18 @@ function markdown(element, text, depth = 0) {
     } else if (line.includes("|") && at + 1 < lines.length && lines[at + 1].includes("-") && DIVIDER.test(lines[at + 1].slice(0, 500))) {
       end();
       const table = make("table");
-      for (let row = at; row < lines.length && lines[row].includes("|"); row++) {
-        if (row === at + 1) { at++; continue; }
+      const head = at;
+      for (; at < lines.length && lines[at].includes("|"); at++) {
+        if (at === head + 1) continue; // the line between
         const cells = make("tr");
-        for (const cell of lines[row].trim().replace(/^\||\|$/g, "").split("|").slice(0, 50)) {
-          const one = make(table.childNodes.length ? "td" : "th");
+        for (const cell of lines[at].trim().replace(/^\||\|$/g, "").split("|").slice(0, 50)) {
+          const one = make(at === head ? "th" : "td");
           inline(one, cell.trim());
           cells.append(one);
         }
         table.append(cells);
-        if (row > at) at = row;
       }
+      at--;
       element.append(table);
     } else {
       paragraph.push(line);
@@ -816,6 +816,7 @@ function tale(stream, version) {
     case "configured": text = say("t_configured", {settings: [named_(data.model), data.limit ? say("limit", {n: data.limit}) : ""].filter(Boolean).join(", ")}); break;
     case "renamed": text = data.name ? say("t_renamed", {name: named_(data.name)}) : say("t_unnamed"); break;
     case "archived": text = say("t_archived"); break;
+    case "deleted": text = say("t_deleted"); kind = "failed"; break;
     case "unarchived": text = say("t_unarchived"); break;
     case "redacted": text = [say("t_redacted", {version: data.version}), named_(data.reason)].filter(Boolean).join(": "); kind = "failed"; break;
     case "role_set": text = data.description ? say("t_role", {name: named_(data.name), text: named_(data.description)}) : say("t_role_gone", {name: named_(data.name)}); break;
@@ -830,7 +831,7 @@ function sortOf(row) {
     case "message_added": return row.kind === "u" ? "question" : row.change ? "answer" : "message";
     case "rolled_back": case "truncated": return "removed";
     case "pinned": case "unpinned": return "pinned";
-    case "request_failed": case "request_stopped": case "redacted": return "failed";
+    case "request_failed": case "request_stopped": case "redacted": case "deleted": return "failed";
     case "restored": return "restored";
     case "forked": case "created": return "fork";
     default: return "quiet";

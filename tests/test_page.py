@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai2 import Chat, Conversation, Engine, UnknownConversation, assistant_msg, page, user_msg
+from openai2 import events as ev
 from openai2.errors import BadInput
 from openai2.offline import OfflineServer
 from tests.stores import busy, long
@@ -269,6 +270,15 @@ def test_what_was_redacted_is_gone_from_the_page(engine: Engine) -> None:
     check(engine, Read(data))
 
 
+def test_what_was_deleted_is_an_empty_shell(engine: Engine) -> None:
+    conversation = engine.create("a")
+    conversation.add([user_msg("the secret is swordfish")])
+    engine.delete(conversation.id)
+    data = written(engine)
+    assert b"swordfish" not in data
+    assert Read(data).rows(0)[-1]["type"] == "deleted"
+
+
 def test_long_data_waits_until_it_is_looked_at(engine: Engine) -> None:
     conversation = engine.create("a")
     conversation.set_role("Ann", "kind " * 1000)
@@ -374,6 +384,12 @@ def test_every_word_is_in_the_table_in_both_languages() -> None:
         if not {"|"} & set(pair[0])
     }
     assert all(english == chinese for english, chinese in placeholders.values())
+
+
+def test_every_kind_of_event_is_told_in_words() -> None:
+    script = _source("page.js")
+    untold = [tag for tag in ev.TYPES if f'case "{tag}":' not in script]
+    assert not untold, f"page.js has no sentence for {', '.join(untold)}: see tale() and WORDS there"
 
 
 def test_the_script_neither_parses_markup_nor_asks_a_network() -> None:

@@ -211,7 +211,60 @@ def test_what_a_message_holds_is_text(engine: Engine, show: Show) -> None:
         "Array.from(document.querySelectorAll('#chat .body a')).map(one => [one.href, one.rel])"
     )
     assert links == [["https://example.org/", "noopener noreferrer"]]
-    assert texts(page, ".ctl") == ["U+202E", "␇"]
+    assert texts(page, ".ctl") == ["U+202E", "U+0007"]
+
+
+MARKDOWN = """\
+# One *two*
+**a** _b_ `c*d*` ~~e~~ snake_case_f 2*3*4 <https://example.org/x_y_z>.
+- one
+  1. first
+  2. second
+- two
+
+> quoted
+> - deep
+
+| a | b |
+|---|--:|
+| 1 | `2` |
+
+```py
+x = "**" < 1
+```
+***
+open **bold and `code"""
+
+DRAWN = """\
+<h3>One <em>two</em></h3>
+<p><strong>a</strong> <em>b</em> <code>c*d*</code> <s>e</s> snake_case_f 2*3*4 \
+&lt;<a>https://example.org/x_y_z</a>&gt;.</p>
+<ul><li>one<ol><li>first</li><li>second</li></ol></li><li>two</li></ul>
+<blockquote><p>quoted</p><ul><li>deep</li></ul></blockquote>
+<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td><code>2</code></td></tr></table>
+<pre><code>x = "**" &lt; 1</code></pre>
+<hr>
+<p>open **bold and `code</p>"""
+
+
+def test_markdown(engine: Engine, show: Show) -> None:
+    engine.create("a").add([assistant_msg(MARKDOWN)])
+    page = show()
+    drawn = page.evaluate(
+        "document.querySelector('#chat .body > div').innerHTML.replace(/<(\\w+)[^>]*>/g, '<$1>')"
+    )
+    assert drawn == DRAWN.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    "text", ["*a " * 9000, "[" * 20000, "> " * 9000, "- " * 9000, "`" * 9999 + " `", "|-" * 9000]
+)
+def test_markdown_takes_no_time_to_speak_of(engine: Engine, show: Show, text: str) -> None:
+    engine.create("a").add([assistant_msg(text[:19999]), assistant_msg("end")])
+    begun = time.monotonic()
+    page = show()
+    assert chat(page)[-1] == "end"
+    assert time.monotonic() - begun < 10
 
 
 def test_the_policy_lets_nothing_else_run(engine: Engine, show: Show) -> None:
