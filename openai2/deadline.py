@@ -10,6 +10,7 @@ the pieces of an answer only.
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Callable
 from contextvars import ContextVar, Token
@@ -80,6 +81,20 @@ class _SyncStream(_Stream):
 
 
 class _AsyncStream(_Stream):
+    _poll: Any = None
+    _socket: Any = None
+
+    def get_extra_info(self, info: str) -> Any:
+        # The pool asks every idle connection this, twice a request; by way of anyio, which looks up all
+        # that there is to know of a socket, that takes a seventh of the CPU of 50 requests at a time.
+        if info != "is_readable" or not hasattr(select, "poll"):
+            return self._inner.get_extra_info(info)
+        if self._poll is None:
+            self._socket = self._inner.get_extra_info("socket")
+            self._poll = select.poll()
+            self._poll.register(self._socket, select.POLLIN)
+        return self._socket.fileno() < 0 or bool(self._poll.poll(0))
+
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         data: bytes = await self._inner.read(max_bytes, timeout=_left(timeout, self._late_read))
         return data

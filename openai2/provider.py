@@ -26,6 +26,7 @@ from openai2.turn import Fault
 
 if TYPE_CHECKING:
     import httpx2
+    import openai
 
 #: Options of openai.OpenAI; whatever else a Chat is given belongs to chat.completions.create.
 CLIENT_OPTIONS = frozenset(
@@ -132,6 +133,12 @@ def body(send: Send, options: Mapping[str, Any]) -> bytes:
     return b'{"messages":[' + b",".join(send.messages) + b"]," + _encode(rest)[1:]
 
 
+def _address(api: openai.OpenAI | openai.AsyncOpenAI) -> str:
+    # Whole, not relative as `create` gives it: the client then need not put it together out of parsed
+    # parts, and parse it again, which takes a tenth of the CPU of a request.
+    return f"{api.base_url}chat/completions"
+
+
 def _post_options(options: Mapping[str, Any]) -> Any:
     chosen: dict[str, Any] = {"security": {"bearer_auth": True}}
     if options.get("extra_headers") is not None:
@@ -199,7 +206,7 @@ class Exchange(_Exchange):
                     self._pieces = created.pieces(answer, stream=send.ask.stream)
                     return
                 response: Any = api.post(
-                    "/chat/completions",
+                    _address(api),
                     cast_to=httpx2.Response,
                     content=body(send, self._options),
                     options=_post_options(self._options),
@@ -257,7 +264,7 @@ class AsyncExchange(_Exchange):
                     self._pieces = created.apieces(answer, stream=send.ask.stream)
                     return
                 response: Any = await api.post(
-                    "/chat/completions",
+                    _address(api),
                     cast_to=httpx2.Response,
                     content=body(send, self._options),
                     options=_post_options(self._options),
