@@ -77,7 +77,7 @@ _OPTIONS = (
         "--profile",
         metavar="NAME",
         shell_complete=profiles,
-        help=_("The server of this profile; see config."),
+        help=_("The server of a profile; see config."),
     ),
     click.option("--base-url", metavar="URL", help=_("Another server that speaks the API.")),
     click.option(
