@@ -53,17 +53,21 @@ const WORDS = {
 };
 const CHINESE = /^zh\b/i.test(navigator.language || "");
 
+const whole = new Intl.NumberFormat();
+
 function say(word, values) {
   let text = (WORDS[word] || [word, word])[CHINESE ? 1 : 0];
   if (text.includes("|")) text = text.split("|")[values && values.n === 1 ? 0 : 1];
-  return text.replace(/\{(\w+)\}/g, (all, name) => values && name in values ? String(values[name]) : all);
+  return text.replace(/\{(\w+)\}/g, (all, name) => {
+    if (!values || !(name in values)) return all;
+    return name === "n" && typeof values.n === "number" ? whole.format(values.n) : String(values[name]);
+  });
 }
 
 // -- small tools ----------------------------------------------------------------------------------------------
 
 const $ = (id) => document.getElementById(id);
 const clamp = (value, least, most) => Math.max(least, Math.min(most, value));
-const whole = new Intl.NumberFormat();
 
 function make(tag, classes, ...content) {
   const element = document.createElement(tag);
@@ -1220,7 +1224,7 @@ let pairsOf = "";
 function paintPair(moved) {
   chatBranch = state.branch;
   const {branch, number} = state.beside;
-  $("left-name").textContent = `${called(state.branch)} @${locate(state.branch, state.number).version}`;
+  $("left-name").textContent = `${called(state.branch)} ${$("subtitle").textContent}`;
   const select = $("other");
   if (moved || !select.length || select.dataset.left !== String(state.branch.place)) {
     select.dataset.left = String(state.branch.place);
