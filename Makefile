@@ -55,6 +55,10 @@ venv: $(tools) ## make .venv with openai2 (editable) and its tools
 demo: $(made) ## a guided run of everything, with no key
 	@$(bin)/openai2 demo
 
+.PHONY: words
+words: $(made) ## collect the texts, compile the translations, name what is missing
+	@$(bin)/python -m tests.words
+
 .PHONY: lint
 lint: $(tools) ## ruff: rules and format
 	@$(bin)/ruff check --quiet

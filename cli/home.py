@@ -6,6 +6,7 @@ is read here, once, and nowhere else.
     OPENAI2_HOME       the folder of everything (default: the platform's own folders)
     OPENAI_API_KEY     a key that comes before the key file
     OPENAI_BASE_URL    another server that speaks the API
+    OPENAI2_LANG       the language, before LC_ALL, LC_MESSAGES and LANG (read by `words`)
     OPENAI2_MODEL      the model where neither the conversation nor an option names one
     OPENAI2_DEBUG      show where a defect of openai2 itself came from
 """
