@@ -45,41 +45,39 @@ def why(reader: Reader, lineage: Lineage) -> list[Why]:
     ids: dict[int, None] = {}
     put_in: dict[int, Cause] = {}
     taken_out: dict[int, Cause] = {}
-    before: set[int] = set()
-    for part in lineage.parts:
+    view = View()
+    for place, part in enumerate(
+        lineage.parts
+    ):  # a fork begins with the view that its parent's part ends with
         upto = None if part.upto is None else part.upto - part.after
-        within = _lineage_of(lineage, part.conversation)
-        view = View() if part.after == 0 else history.inherited(reader, within)
-        before = set(view.ids)
+        within = lineage.ancestor(place)
         for record in reader.events(part.conversation, upto=upto):
             event, number = record.event, part.after + record.version
             if isinstance(event, ev.MessageAdded):
                 ids[number] = None
             if record.type not in history.VIEW_TYPES:
                 continue
-            if isinstance(event, ev.Restored):
+            cause = Cause(part.conversation, record.version, record.type, record.time)
+            if isinstance(event, ev.MessageAdded):
+                size = len(view)
+                view.apply(event, number)
+                put_in.update(dict.fromkeys(view.ids[size:], cause))
+            elif isinstance(event, (ev.RolledBack, ev.Truncated)):
+                taken_out.update(dict.fromkeys(view.remove(event.spans), cause))
+            elif isinstance(event, ev.Restored):
+                then = view
                 view = history.view_at(reader, within, record.version)
+                before, after = set(then.ids), set(view.ids)
+                put_in.update(dict.fromkeys(after - before, cause))
+                taken_out.update(dict.fromkeys(before - after, cause))
             elif not isinstance(event, ev.Forked):
                 view.apply(event, number)
-            after = set(view.ids)
-            cause = Cause(part.conversation, record.version, record.type, record.time)
-            put_in.update(dict.fromkeys(after - before, cause))
-            taken_out.update(dict.fromkeys(before - after, cause))
-            before = after
+    standing = set(view.ids)
     texts = history.texts(reader, lineage, ids)
     return [
-        Why(number, msg.decode(texts[number]), number in before, put_in.get(number), taken_out.get(number))
+        Why(number, msg.decode(texts[number]), number in standing, put_in.get(number), taken_out.get(number))
         for number in ids
     ]
-
-
-def _lineage_of(lineage: Lineage, conversation: str) -> Lineage:
-    """That of an ancestor."""
-    current: Lineage | None = lineage
-    while current is not None and current.conversation != conversation:
-        current = current.up()
-    assert current is not None
-    return current
 
 
 def under(view: View, limit: int) -> View:

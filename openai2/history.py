@@ -80,21 +80,24 @@ class Lineage:
     def read(cls, reader: Reader, conversation: str) -> Lineage:
         """That of a conversation in the store."""
         chain: list[tuple[str, ev.Forked]] = []
+        met: set[str] = set()
         current = conversation
         while True:
             first = next(reader.events(current, limit=1), None)
             event = first.event if first is not None else None
             if not isinstance(event, ev.Forked):
                 break
+            if current in met:
+                raise DamagedStore("conversation {conversation} descends from itself", conversation=current)
+            met.add(current)
             chain.append((current, event))
             current = event.parent
-        parts = [Part(0, None, current)]
+        parts: list[Part] = []
+        after = 0
         for child, forked in reversed(chain):
-            parts = cls(parts).fork(child, forked.version).parts_list()
-        return cls(parts)
-
-    def parts_list(self) -> list[Part]:
-        return list(self.parts)
+            parts.append(Part(after, after + forked.version, current))
+            current, after = child, after + forked.version
+        return cls([*parts, Part(after, None, current)])
 
     def fork(self, conversation: str, version: int) -> Lineage:
         """That of a fork at *version* of this conversation's own stream."""
@@ -104,10 +107,12 @@ class Lineage:
 
     def up(self) -> Lineage | None:
         """The parent's lineage; None for a root."""
-        if len(self.parts) == 1:
-            return None
-        *older, parent, _ = self.parts
-        return Lineage([*older, Part(parent.after, None, parent.conversation)])
+        return self.ancestor(len(self.parts) - 2) if len(self.parts) > 1 else None
+
+    def ancestor(self, place: int) -> Lineage:
+        """That of the stream which the part at *place* is of."""
+        part = self.parts[place]
+        return Lineage([*self.parts[:place], Part(part.after, None, part.conversation)])
 
     def place(self, number: int) -> tuple[str, int]:
         """(conversation, version) of the event with that id."""
@@ -161,11 +166,13 @@ def _fold(
 ) -> View:
     # Backwards first: which stretches of the log does the state depend on? Forwards then.
     stretches: list[tuple[int, list[ev.Recorded]]] = []
+    ancestors = list(lineage.parts)
+    part = ancestors.pop()
     while True:
         jump, stretch = _last_jump(tail)
-        stretches.append((lineage.base, stretch))
+        stretches.append((part.after, stretch))
         if jump is None:
-            base = _unpacked(snapshot, lineage) if snapshot else View()
+            base = _unpacked(snapshot, part.conversation) if snapshot else View()
             break
         event = jump.event
         if isinstance(event, ev.Restored):
@@ -173,21 +180,20 @@ def _fold(
         else:
             assert isinstance(event, ev.Forked)
             goal = event.version
-            up = lineage.up()
-            if up is None or up.conversation != event.parent:
+            if not ancestors or ancestors[-1].conversation != event.parent:
                 raise DamagedStore(
                     "conversation {conversation} names a parent that it does not descend from",
-                    conversation=lineage.conversation,
+                    conversation=part.conversation,
                 )
-            lineage, snapshot, tail = up, None, []
+            part, snapshot, tail = ancestors.pop(), None, []
         if isinstance(event, ev.Restored) and snapshot is not None and goal == snapshot[0]:
             tail = []
         elif isinstance(event, ev.Restored) and (snapshot is None or goal > snapshot[0]):
             tail = tail[: bisect_right([record.version for record in tail], goal)]
         else:
-            snapshot = reader.snapshot(lineage.conversation, goal)
+            snapshot = reader.snapshot(part.conversation, goal)
             after = snapshot[0] if snapshot else 0
-            tail = list(reader.events(lineage.conversation, after=after, upto=goal, types=VIEW_TYPES))
+            tail = list(reader.events(part.conversation, after=after, upto=goal, types=VIEW_TYPES))
     for number_base, stretch in reversed(stretches):
         for record in stretch:
             base.apply(record.event, number_base + record.version)
@@ -201,14 +207,14 @@ def _last_jump(tail: list[ev.Recorded]) -> tuple[ev.Recorded | None, list[ev.Rec
     return None, tail
 
 
-def _unpacked(snapshot: tuple[int, bytes], lineage: Lineage) -> View:
+def _unpacked(snapshot: tuple[int, bytes], conversation: str) -> View:
     try:
         return unpack(snapshot[1])
     except (ValueError, msgspec.DecodeError) as fault:
         raise DamagedStore(
             "the snapshot of conversation {conversation} at version {version} is damaged: "
             "run `openai2 rebuild`",
-            conversation=lineage.conversation,
+            conversation=conversation,
             version=snapshot[0],
         ) from fault
 

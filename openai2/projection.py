@@ -18,6 +18,8 @@ from openai2 import messages as msg
 
 Earlier = Callable[[int], "View"]
 
+_FEW = 8  # spans that are looked for one by one
+
 
 class View:
     """The messages that a model would be sent, as ids, and what else a rollback could bring back.
@@ -101,15 +103,40 @@ class View:
         self.ids.append(number)
         self.kinds.append(msg.kind_of(event.message))
 
-    def remove(self, spans: Iterable[ev.Span]) -> None:
-        """Take the messages of *spans* out. Raises ValueError where one does not stand in the view."""
-        for first, last in reversed(list(spans)):
-            stop = _last_index(self.ids, last)
-            start = _last_index(self.ids, first)
-            if self.pins:
-                self.pins.difference_update(self.ids[start : stop + 1])
-            del self.ids[start : stop + 1]
-            del self.kinds[start : stop + 1]
+    def remove(self, spans: Iterable[ev.Span]) -> list[int]:
+        """Take the messages of *spans* out; their ids. Raises ValueError where one is not in the view."""
+        wanted = list(spans)
+        gone = self._swept(wanted) if len(wanted) > _FEW else None
+        if gone is None:
+            gone = []
+            for first, last in reversed(wanted):
+                stop = _last_index(self.ids, last)
+                start = _last_index(self.ids, first)
+                gone[:0] = self.ids[start : stop + 1]
+                del self.ids[start : stop + 1]
+                del self.kinds[start : stop + 1]
+        if self.pins:
+            self.pins.difference_update(gone)
+        return gone
+
+    def _swept(self, spans: Sequence[ev.Span]) -> list[int] | None:
+        """Take out many spans at once, as pins part what leaves into; None where they are out of order."""
+        places = {number: index for index, number in enumerate(self.ids)}
+        ids: list[int] = []
+        kinds: list[str] = []
+        gone: list[int] = []
+        done = 0
+        for first, last in spans:
+            start, stop = places.get(first, -1), places.get(last, -1) + 1
+            if not done <= start < stop:
+                return None
+            ids += self.ids[done:start]
+            kinds += self.kinds[done:start]
+            gone += self.ids[start:stop]
+            done = stop
+        self.ids = ids + self.ids[done:]
+        self.kinds = kinds + self.kinds[done:]
+        return gone
 
     # -- what decisions ask
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,23 @@ def test_why_agrees_with_the_view() -> None:
             told = conversation.why()
             assert {one.id for one in told if one.in_view} == set(conversation.view().ids)
             assert all(one.put_in for one in told if one.in_view)
+
+
+def test_a_long_story_is_told_in_time() -> None:
+    with Engine() as engine:
+        a = engine.create("a")
+        a.add([user_msg(str(number)) for number in range(12_000)])
+        a.pin(*range(0, 12_000, 2))
+        began = time.process_time()
+        assert len(a.under(6_000)) == 6_000
+        assert len(a.why()) == 12_000
+        deep = a
+        for _ in range(100):
+            deep = deep.fork()
+        deep.rollback()
+        deep.undo()
+        assert [one.in_view for one in deep.why()] == [True] * 12_000
+        assert time.process_time() - began < 5, "what grows with the square of the length takes longer"
 
 
 def test_another_limit_is_only_looked_at() -> None:

@@ -37,6 +37,28 @@ def test_a_packed_view_comes_back(view: View) -> None:
     assert back == view and list(back.roles) == list(view.roles)
 
 
+@given(views_and_indexes())
+def test_many_spans_leave_as_few_do(given: tuple[View, list[int]]) -> None:
+    view, indexes = given
+    spans = [(view.ids[index], view.ids[index]) for index in indexes]
+    swept = view.copy()
+    gone = swept.remove(spans)
+    for span in reversed(spans):
+        view.remove([span])
+    assert swept == view
+    assert gone == [first for first, _ in spans]
+
+
+@pytest.mark.parametrize("spans", [[(99, 99)], [(3, 99)], [(2, 2), (2, 2)]])
+def test_spans_that_do_not_stand_in_the_view_are_refused(spans: list[ev.Span]) -> None:
+    for more in (0, 20):
+        view = View()
+        view.ids = list(range(1, 50))
+        view.kinds = ["u"] * len(view.ids)
+        with pytest.raises(ValueError, match="does not stand in the view"):
+            view.remove([*spans, *((number, number) for number in range(10, 10 + more))])
+
+
 @given(views(), st.data())
 def test_a_damaged_snapshot_is_an_error_or_another_view(view: View, data: st.DataObject) -> None:
     packed = bytearray(pack(view))
