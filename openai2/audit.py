@@ -65,8 +65,9 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
     audit = _Audit(progress or _nobody)
     try:
         with store.reading(still=True) as reader:
-            audit.run(Scan(reader), wanted)
-            flaws = search.flaws(reader, MOST)
+            scan = Scan(reader)
+            audit.run(scan, wanted)
+            flaws = [] if scan.lacks("cursors") else search.flaws(reader, MOST)
         if flaws:
             what = "lacks a message" if flaws[0].missing else "has words of an event that holds none"
             audit.tell(f"the full-text index {what} (in {len(flaws)} places)", position=flaws[0].position)
@@ -76,7 +77,8 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
         ok=not audit.problems,
         conversations=len(audit.streams),
         events=audit.events,
-        problems=audit.problems,
+        # What was done to events first: what else is not as it should be matters less.
+        problems=sorted(audit.problems, key=lambda one: one.conversation is None and one.position is None),
     )
 
 
@@ -139,7 +141,7 @@ class _Audit:
         self._scan = scan
         for what in scan.damage():
             self.tell(f"the file is damaged: {what}")
-        for what in scan.strange_schema():
+        for what in (*scan.strange_schema(), *scan.strange_derived()):
             self.tell(what)
         self.events, last = scan.size()
         total = 2 * self.events

@@ -185,6 +185,8 @@ class Recount:
         return cursor
 
     def _compare_list(self) -> None:
+        if self._scan.lacks("conversations") or self._scan.lacks("cursors"):
+            return  # there is nothing that the list could be compared with, and that has been told
         listed = self._scan.listed()
         for conversation, line in self._lines.items():
             found = listed.get(conversation)

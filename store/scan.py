@@ -63,6 +63,7 @@ class Scan:
 
     def __init__(self, reader: Reader) -> None:
         self._sql = reader.sql
+        self._lacking: set[str] = set()
 
     def size(self) -> tuple[int, int]:
         """(events, last position)."""
@@ -79,16 +80,8 @@ class Scan:
 
     def strange_schema(self) -> Iterator[str]:
         """Where the table of events, or a guard on it, is not what we make."""
-        query = (
-            "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'events' AND sql IS NOT NULL"
-            " ORDER BY name"
-        )
-        with_guards = sqlite3.connect(":memory:")
-        try:
-            schema.run(with_guards, schema.EVENTS + schema.GUARDS)
-            wanted = {(kind, name): sql for kind, name, sql in with_guards.execute(query)}
-        finally:
-            with_guards.close()
+        query = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'events' AND sql IS NOT NULL"
+        wanted = _as_made(schema.EVENTS + schema.GUARDS, query)
         found = {(kind, name): sql for kind, name, sql in self._sql.execute(query)}
         for kind, name in sorted(wanted.keys() - found.keys()):
             yield f"the {kind} {name}, which guards the log, is missing"
@@ -98,6 +91,26 @@ class Scan:
         for kind, name in sorted(found.keys() - wanted.keys()):
             if kind == "trigger":
                 yield f"the {kind} {name} on the log is not openai2's"
+
+    def strange_derived(self) -> Iterator[str]:
+        """Where a derived table, or a view to read by, is missing or not what we make."""
+        query = "SELECT type, name, sql FROM sqlite_master WHERE type <> 'index' AND tbl_name <> 'events'"
+        parts = (schema.CONVERSATIONS, schema.SNAPSHOTS, schema.CURSORS, schema.DRAFTS, schema.VIEWS)
+        wanted = _as_made("".join(parts), query)
+        found = {(kind, name): sql for kind, name, sql in self._sql.execute(query)}
+        for kind, name in sorted(wanted.keys() - found.keys()):
+            self._lacking.add(name)
+            yield f"the {kind} {name} is missing: `openai2 rebuild` makes it anew"
+        for kind, name in sorted(wanted.keys() & found.keys()):
+            if wanted[kind, name] != found[kind, name]:
+                yield f"the {kind} {name} is not as openai2 makes it: `openai2 rebuild` makes it anew"
+        for kind, name in sorted(found.keys() - wanted.keys()):
+            if kind == "trigger":
+                yield f"the {kind} {name} is not openai2's"
+
+    def lacks(self, name: str) -> bool:
+        """Whether `strange_derived` has missed that table."""
+        return name in self._lacking
 
     def odd(self, most: int) -> list[Odd]:
         """Rows with columns of a wrong type; at most *most* of them."""
@@ -159,6 +172,8 @@ class Scan:
 
     def snapshots(self) -> Iterator[tuple[str, int]]:
         """(conversation, version) of every snapshot."""
+        if self.lacks("snapshots"):
+            return iter(())
         rows = self._sql.execute("SELECT CAST(conversation AS BLOB), version FROM snapshots")
         return ((text(conversation), version) for conversation, version in rows)
 
@@ -185,6 +200,8 @@ class Scan:
 
     def cursors(self) -> dict[str, int]:
         """How far each derived table says that it has read the log."""
+        if self.lacks("cursors"):
+            return {}
         return dict(self._sql.execute("SELECT name, position FROM cursors"))
 
     def drafts(self) -> list[tuple[str, int, bytes | None]]:
@@ -193,6 +210,16 @@ class Scan:
             "SELECT CAST(conversation AS BLOB), request, CAST(partial AS BLOB) FROM drafts"
         )
         return [(text(conversation), request, partial) for conversation, request, partial in rows]
+
+
+def _as_made(script: str, query: str) -> dict[tuple[str, str], str]:
+    """What *query* finds in a schema that is as we make it."""
+    made = sqlite3.connect(":memory:")
+    try:
+        schema.run(made, script)
+        return {(kind, name): sql for kind, name, sql in made.execute(query)}
+    finally:
+        made.close()
 
 
 def text(raw: bytes | None) -> str:

@@ -207,6 +207,7 @@ def recreate_derived(connection: sqlite3.Connection) -> None:
     for script in (CONVERSATIONS, SNAPSHOTS, CURSORS, VIEWS, GUARDS, DRAFTS):
         names: list[str] = re.findall(r"^CREATE \w+ (\w+)", script, re.MULTILINE)
         if script is DRAFTS and _made(connection, names[0]) == script.split():
+            _drop_triggers(connection, names[0])
             continue
         for name in names:
             _drop(connection, name)
@@ -250,6 +251,12 @@ def _made(connection: sqlite3.Connection, name: str) -> list[str]:
         "SELECT sql || ';' FROM sqlite_master WHERE name = ?", (name,)
     ).fetchone()
     return row[0].split() if row else []
+
+
+def _drop_triggers(connection: sqlite3.Connection, table: str) -> None:
+    query = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?"
+    for (name,) in connection.execute(query, (table,)).fetchall():
+        connection.execute('DROP TRIGGER "{}"'.format(name.replace('"', '""')))
 
 
 def _drop(connection: sqlite3.Connection, name: str) -> None:

@@ -423,9 +423,17 @@ def test_an_event_that_cannot_be_read_is_named(engine: Engine, path: Path) -> No
         ("UPDATE conversations SET id = 'nobody' WHERE name = 'long'", "has no events"),
         ("UPDATE cursors SET position = 99999", "has read"),
         ("UPDATE cursors SET position = 'x'", "has read"),
-        ("DROP TABLE conversations", "no such table"),
-        ("DROP TABLE snapshots", "no such table"),
-        ("DROP TABLE cursors", "no such table"),
+        ("DROP TABLE conversations", "table conversations is missing"),
+        ("DROP TABLE snapshots", "table snapshots is missing"),
+        ("DROP TABLE cursors", "table cursors is missing"),
+        ("DROP TABLE drafts", "table drafts is missing"),
+        ("ALTER TABLE snapshots ADD COLUMN more", "table snapshots is not as"),
+        ("DROP VIEW messages", "view messages is missing"),
+        ("DROP VIEW answers; CREATE VIEW answers AS SELECT 1 AS position", "view answers is not as"),
+        (
+            "CREATE TRIGGER other AFTER UPDATE ON drafts BEGIN DELETE FROM drafts; END",
+            "trigger other is not openai2's",
+        ),
     ],
 )
 def test_what_is_derived_is_compared_and_rebuilt(engine: Engine, path: Path, harm: str, word: str) -> None:
@@ -435,7 +443,7 @@ def test_what_is_derived_is_compared_and_rebuilt(engine: Engine, path: Path, har
     with plain(path) as sql:
         assert sql.execute("SELECT count(*) FROM snapshots").fetchone()[0]
         before = _derived(sql)
-        sql.execute(harm)
+        sql.executescript(harm)
     problems = engine.verify().problems
     assert any(word in problem.what for problem in problems), problems
     assert len(problems) <= 5
@@ -443,6 +451,15 @@ def test_what_is_derived_is_compared_and_rebuilt(engine: Engine, path: Path, har
     assert engine.verify().ok
     with plain(path) as sql:
         assert _derived(sql) == before
+
+
+def test_a_change_is_found_where_the_tables_that_are_derived_are_gone(engine: Engine, path: Path) -> None:
+    conversation = long(engine)
+    with plain(path, unguarded=True) as sql:
+        for table in ("conversations", "snapshots", "cursors", "drafts"):
+            sql.execute(f"DROP TABLE {table}")
+        sql.execute("UPDATE events SET data = replace(data, 'question 7', 'question 8') WHERE version = 16")
+    assert (conversation.id, 16) in _named(engine.verify().problems)
 
 
 def _derived(sql: sqlite3.Connection) -> list[list[tuple[object, ...]]]:
