@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from openai2.cli.render import note, one_line, paint
-from openai2.cli.words import _, told
+from openai2.cli.words import _, known, told
 from openai2.errors import Openai2Error
 from openai2.shapes import is_dict
 
@@ -98,12 +98,12 @@ def _of_the_api(error: BaseException) -> str:
         return _("the server did not answer in time")
     cause = error.__cause__ or error.__context__
     if kind == "APIConnectionError" and cause is not None and str(cause) and str(cause) not in sentence:
-        return _("the server cannot be reached: {reason}", reason=str(cause))
-    return sentence
+        return _("the server cannot be reached: {reason}", reason=known(str(cause)))
+    return known(sentence)
 
 
 def _of_the_system(error: OSError) -> str:
-    reason = error.strerror or str(error) or type(error).__name__
+    reason = known(error.strerror or str(error)) or type(error).__name__
     if error.filename is None:
         return reason
     return _("{path}: {reason}", path=str(error.filename), reason=reason)

@@ -16,7 +16,7 @@ from openai2.cli import refs
 from openai2.cli.names import conversations
 from openai2.cli.options import db_option, engine_to_look
 from openai2.cli.render import clip, is_terminal, note, one_line, out, screen
-from openai2.cli.words import _, counted
+from openai2.cli.words import _, counted, known
 from openai2.conversation import Conversation
 from openai2.engine import Engine
 from openai2.errors import BadInput, NoIndex, Refused
@@ -135,7 +135,7 @@ def _name(conversation: Conversation) -> str:
 def _confirm(yes: bool) -> None:
     note(_("What remains:"))
     for line in redaction.REMAINS:
-        note(f"- {_(line)}")
+        note(f"- {known(line)}")
     if yes:
         return
     if not is_terminal(sys.stdin):

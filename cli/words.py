@@ -25,6 +25,8 @@ FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "locale")
 _ASKED = ("OPENAI2_LANG", "LC_ALL", "LC_MESSAGES", "LANG", "LANGUAGE")
 #: Simplified Chinese under its other names. Who asks for traditional characters gets English.
 _ALSO = {"zh": "zh_CN", "zh_SG": "zh_CN", "zh_MY": "zh_CN", "zh_Hans": "zh_CN"}
+#: Facts of errors that are words of ours, or of the system's, and no names.
+_WORDS = frozenset(("which", "what", "place", "reason"))
 _ENGLISH = ("", "C", "c", "POSIX", "posix", "en")
 
 
@@ -43,9 +45,22 @@ def counted(one: str, many: str, n: int, /, **facts: object) -> str:
     return text.format(n=n, **facts)
 
 
+def known(text: str) -> str:
+    """*text*, which comes from elsewhere, in the person's language where that knows it."""
+    catalogue = _catalogue()
+    return text if catalogue is None or not text else catalogue.gettext(text)
+
+
 def told(error: Openai2Error) -> str:
-    """The sentence of one of our own errors."""
-    return _(error.template, **error.facts)
+    """The sentence of one of our own errors, with what it says of the error below it."""
+    below = error.__cause__ or error.__context__
+    facts = dict(error.facts)
+    for name, fact in error.facts.items():
+        if isinstance(below, Openai2Error) and fact == str(below):
+            facts[name] = told(below)
+        elif name in _WORDS and isinstance(fact, str):
+            facts[name] = known(fact)
+    return _(error.template, **facts)
 
 
 @cache

@@ -23,7 +23,7 @@ TEMPLATE = LOCALE / "openai2.pot"
 
 #: Constants of the engine whose texts the command shows through `_`.
 CONSTANTS = {("openai2/redaction.py", "REMAINS")}
-#: The base of the errors whose first argument is such a text.
+#: The base of the errors whose first argument is such a text; so is that of `kind`, which is one of them.
 ERROR = "Openai2Error"
 
 #: What click says of its own, in the words of its releases from 8.3 on; two forms where there is a plural.
@@ -73,6 +73,31 @@ CLICK: tuple[str | tuple[str, str], ...] = (
     "Aborted!",
 )
 
+#: What the system and the libraries below say, and what stands for itself in the facts of our errors.
+ELSEWHERE = (
+    "No such file or directory",
+    "Permission denied",
+    "Operation not permitted",
+    "Is a directory",
+    "Not a directory",
+    "File exists",
+    "File name too long",
+    "No space left on device",
+    "Read-only file system",
+    "Input/output error",
+    "Too many open files",
+    "Connection refused",
+    "Connection error.",
+    "All connection attempts failed",
+    "the API key",
+    "the weight",
+    "the system message",
+    "a line end",
+    "a space",
+    "a control character",
+    "a character that is not ASCII",
+)
+
 _HEAD = """\
 Project-Id-Version: openai2
 MIME-Version: 1.0
@@ -117,7 +142,8 @@ def collected() -> list[Text]:
     found: dict[str, Text] = {}
     origins = [(name, _texts(name, tree, errors)) for name, tree in trees.items()]
     click = [(text, None) if isinstance(text, str) else text for text in CLICK]
-    for name, texts in (*origins, ("click", click)):
+    elsewhere = [(text, None) for text in ELSEWHERE]
+    for name, texts in (*origins, ("click", click), ("elsewhere", elsewhere)):
         for one, many in texts:
             # gettext finds a plural by its singular alone.
             had = found.get(one)
@@ -152,27 +178,36 @@ def _errors(trees: Iterable[ast.Module]) -> set[str]:
 
 
 def _texts(name: str, tree: ast.Module, errors: set[str]) -> Iterator[tuple[str, str | None]]:
-    constants = {
-        target.id: node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    constants = _assigned(tree)
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
     for node in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
         called = ast.unparse(node.func).rpartition(".")[2]
         first = list(_strings(node.args[0], constants))
         if called == "counted":
             yield from zip(first, _strings(node.args[1], constants), strict=True)
-        elif called == "_" or called in errors:
+        elif called in ("_", "kind") or called in errors:
             yield from ((text, None) for text in first)
     for file, constant in sorted(CONSTANTS):
         if file == name:
-            yield from ((text, None) for text in _strings(constants[constant], {}))
+            yield from ((text, None) for node in constants[constant] for text in _strings(node, {}))
 
 
-def _strings(node: ast.expr, constants: dict[str, ast.expr]) -> Iterator[str]:
+def _assigned(tree: ast.Module) -> dict[str, list[ast.expr]]:
+    """What the names of a module may stand for."""
+    found: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(tree):
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            assert isinstance(node, ast.Assign)
+            pairs = [(target, node.value)]
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                pairs = list(zip(target.elts, node.value.elts, strict=True))
+            for name, value in pairs:
+                if isinstance(name, ast.Name):
+                    found.setdefault(name.id, []).append(value)
+    return found
+
+
+def _strings(node: ast.expr, constants: dict[str, list[ast.expr]]) -> Iterator[str]:
     """The texts that an expression may be: a literal, either of two, several, or a constant of the module."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         if node.value:
@@ -184,7 +219,8 @@ def _strings(node: ast.expr, constants: dict[str, ast.expr]) -> Iterator[str]:
         for element in node.elts:
             yield from _strings(element, constants)
     elif isinstance(node, ast.Name) and node.id in constants:
-        yield from _strings(constants[node.id], {})
+        for value in constants[node.id]:
+            yield from _strings(value, {})
 
 
 def places(text: str) -> list[str]:
