@@ -81,6 +81,14 @@ def test_messages_and_markdown_on_standard_output(db: str) -> None:
     assert "## user\n\n自然数50的后面是几?" in ok("export", "数数", "-f", "markdown", "--db", db)
 
 
+def test_a_page_to_look_at(db: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert "of 2 conversations written" in invoke("export", "支", "-o", str(page), "--db", db).stderr
+    text = page.read_text("utf-8")
+    assert text.startswith("<!doctype html>") and "自然数50" in text
+    assert ok("export", "支", "--format", "html", "--db", db) == text
+
+
 def test_exports_that_cannot_be(db: str, tmp_path: Path) -> None:
     assert "one conversation" in refused("export", "数数", "支", "-f", "markdown", "--db", db)
     assert "--all" in refused("export", "数数", "--all", "--db", db, status=2)
