@@ -128,6 +128,7 @@ def _online(wishes: Wishes, options: dict[str, Any]) -> Server:
     # A server that is named goes before the one that the config has for whenever none is.
     profile = chosen if named is not None or address is None else None
     if profile is not None:
+        _checked(profile.profile.create)
         ground = profile.profile.options(address)
         address = ground.pop("base_url", address)
         options = {**ground, **options}

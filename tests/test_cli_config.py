@@ -198,6 +198,9 @@ def test_configs_that_cannot_be(home: Path) -> None:
     assert not file.exists()
     ok("config", "work", "model", "x")
     assert "does not say base_url" in refused("config", "work", "base_url", "--unset")
+    ok("config", "work", "create.no_such", "1")
+    assert "no_such" in refused("newchat", "--profile", "work", "--base-url", "http://127.0.0.1:1/v1", "hi")
+    ok("config", "work", "create.no_such", "--unset")
     ok("config", "work", "model", "--unset")
     ok("config", "work", "--unset")
     assert file.stat().st_mode & 0o077 == 0
