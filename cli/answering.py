@@ -217,7 +217,7 @@ def _keys_unseen() -> Generator[None, None, None]:
     descriptor = sys.stdin.fileno()
     held = termios.tcgetattr(descriptor)
     quiet = [*held]
-    quiet[3] = held[3] & ~termios.ECHO
+    quiet[3] = held[3] & ~termios.ECHO | termios.NOFLSH  # Ctrl-C is to throw nothing away
     termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
     try:
         yield

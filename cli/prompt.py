@@ -74,7 +74,7 @@ class _Edited:
         completer: Completer = Words(known)
         self._session: PromptSession[str] = PromptSession(
             history=_history(home.typed()),
-            key_bindings=_keys(),
+            key_bindings=_keys(completer),
             multiline=True,
             prompt_continuation=lambda width, number, wrapped: " " * width,
             bottom_toolbar=lambda: " " + status(self._columns() - 1),
@@ -116,7 +116,8 @@ def _history(path: Path) -> History:
     return FileHistory(os.fspath(path))
 
 
-def _keys() -> KeyBindings:
+def _keys(completer: Completer) -> KeyBindings:
+    from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.key_binding import KeyBindings
 
     keys = KeyBindings()
@@ -139,6 +140,18 @@ def _keys() -> KeyBindings:
         # What the editor leaves stands at the prompt again: Enter sends it, as always.
         event.current_buffer.open_in_editor(validate_and_handle=False)
 
+    def complete(event: KeyPressEvent) -> None:
+        # At once, though the menu may still be on its way: Tab is often pressed before it is there.
+        buffer = event.current_buffer
+        found = list(completer.get_completions(buffer.document, CompleteEvent(completion_requested=True)))
+        if len(found) == 1:
+            buffer.apply_completion(found[0])
+        elif buffer.complete_state is not None and buffer.complete_state.completions:
+            buffer.complete_next()
+        else:
+            buffer.start_completion(insert_common_part=True)
+
+    keys.add("tab")(complete)
     keys.add("enter")(send)
     keys.add("escape", "enter")(another_line)
     keys.add("c-c")(give_up)

@@ -82,10 +82,8 @@ def run(session: Session, line: str) -> None:
 
 def is_command(line: str) -> bool:
     """Whether the line is for the session: not a path, not a comment; `//` begins a question with a slash."""
-    first = line.split(None, 1)[0] if line.strip() else ""
-    if not re.fullmatch(r"/[a-z]+", first):
-        return False
-    return first[1:] in ROWS or not os.path.exists(first)
+    found = re.match(r"/([a-z]+)(?!\S)", line)
+    return found is not None and (found[1] in ROWS or not os.path.exists(found[0]))
 
 
 # -- the conversation as it stands

@@ -68,23 +68,37 @@ def refused(*args: str, status: int = 1, input: str | bytes | None = None) -> st
     return lines[-1].removeprefix("openai2: ")
 
 
+class Screen(pyte.HistoryScreen):
+    """What a terminal shows, what has scrolled off it, and its answers to what it is asked."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        super().__init__(columns, rows, history=2000, ratio=0.001)
+        self.answer: Callable[[str], object] = len
+
+    def write_process_input(self, data: str) -> None:
+        self.answer(data)
+
+
 class Terminal:
     """The command on a terminal of its own, and what a person would see there."""
 
-    def __init__(self, *args: str, columns: int = 80, rows: int = 60, **more: str) -> None:
-        self.screen = pyte.HistoryScreen(columns, rows, history=2000, ratio=0.001)
+    def __init__(
+        self, *args: str, columns: int = 80, rows: int = 60, status: bool = False, **more: str
+    ) -> None:
+        self.screen = Screen(columns, rows)
+        asks = "0" if status else "1"  # for a status line, one must know where the cursor is
         self._stream = pyte.Stream(self.screen)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads forks
             self.child: pexpect.spawn[str] = pexpect.spawn(
                 COMMAND[0],
                 [*COMMAND[1:], *args],
-                env=environment(**{"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", **more}),
+                env=environment(**{"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": asks, **more}),
                 dimensions=(rows, columns),
                 encoding="utf-8",
                 timeout=PATIENCE,
             )
-        self.screen.write_process_input = self.child.send  # where the cursor is, when asked
+        self.screen.answer = self.child.send
 
     def __enter__(self) -> Terminal:
         return self
@@ -100,6 +114,15 @@ class Terminal:
             "" if self.screen.buffer[row][0].reverse else self.screen.display[row].rstrip() for row in rows
         ]
         return [line for line in shown if line]
+
+    @property
+    def everything(self) -> list[str]:
+        """The lines that have scrolled off the screen, and those on it."""
+        above = [
+            "".join(row[place].data for place in range(self.screen.columns))
+            for row in self.screen.history.top
+        ]
+        return [*map(str.rstrip, above), *self.lines]
 
     @property
     def lines(self) -> list[str]:
@@ -133,6 +156,12 @@ class Terminal:
     def ready(self) -> Terminal:
         """Wait for an empty prompt."""
         return self.until(lambda _lines: self.above_status[-1:] == [">"], "prompt")
+
+    def resize(self, columns: int, rows: int) -> Terminal:
+        """Make the terminal smaller or larger, as xterm does: what no longer fits is cut off."""
+        self.screen.resize(rows, columns)
+        self.child.setwinsize(rows, columns)
+        return self
 
     def types(self, text: str) -> Terminal:
         """Type, without Enter."""

@@ -39,7 +39,9 @@ The end: <b>no HTML</b>, &#8238;turned&#8236;, \x1b[2Jcleared.
 """
 
 PIECES = st.lists(
-    st.sampled_from([*"#-`*_>|1. \n\t中a", "\n\n", "```\n", "```py\n", "- ", "|a|b|\n|-|-|\n", "\x1b[2J", "\r\n"]),
+    st.sampled_from(
+        [*"#-`*_>|1. \n\t中a", "\n\n", "```\n", "```py\n", "- ", "|a|b|\n|-|-|\n", "\x1b[2J", "\r\n"]
+    ),
     max_size=60,
 )
 
@@ -70,6 +72,13 @@ class Shown(io.StringIO):
     def write(self, text: str) -> int:
         self.feed(text.replace("\r\n", "\n").replace("\n", "\r\n"))
         return len(text)
+
+    def narrow(self, columns: int, *, breaks: bool) -> None:
+        """Fewer columns: what stands there is broken, or cut off."""
+        kept, rows = self.lines, self.screen.lines
+        self.screen = pyte.HistoryScreen(columns, rows, history=5000, ratio=0.001)
+        self.feed = pyte.Stream(self.screen).feed
+        self.write("\n".join(kept if breaks else [line[:columns] for line in kept]))
 
     @property
     def lines(self) -> list[str]:
@@ -152,7 +161,8 @@ def test_a_region_shows_what_it_was_told(steps: list[tuple[list[int], list[int]]
     for finished, unfinished in steps:
         new, live = [f"line {n}" for n in finished], [f"line {n}" for n in unfinished]
         gone += new
-        region.put(*([Line(text, len(text), 5) for text in lines] for lines in (new, live)), 10)
+        as_lines = [[Line(text, len(text), 5) for text in lines] for lines in (new, live)]
+        region.put(as_lines[0], as_lines[1], 10)
         assert shown.lines == gone + live
 
 
@@ -176,13 +186,7 @@ def test_a_narrower_terminal_in_mid_answer(breaks: bool) -> None:
     stream, region = Stream(60, 20), Region(shown, breaks=breaks)
     stream.feed(f"First.\n\n{text}")
     region.put(*stream.lines(), 60)
-    if breaks:  # what such a terminal does: the same lines, broken
-        kept = shown.lines
-        shown = Shown(25, 20)
-        shown.write("\n".join(kept))
-        region._stream = shown  # noqa: SLF001
-    else:
-        shown.screen.resize(20, 25)
+    shown.narrow(25, breaks=breaks)
     stream.resize(25, 20)
     stream.feed("More.")
     region.put(*stream.lines(), 25)
@@ -206,9 +210,10 @@ def test_what_a_model_thinks_is_paler_and_stands_apart(monkeypatch: pytest.Monke
     assert shown.lines == ["Let me see ^[[31m", "", "It is so."]
     monkeypatch.setenv("TERM", "dumb")
     assert type(screen()) is Screen
-    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    piped = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", piped)
     page = screen()
     page.think("not for programs")
     page.show("**verbatim** \x1b[31m")
     page.end()
-    assert sys.stdout.getvalue() == "**verbatim** \x1b[31m\n"  # type: ignore[attr-defined]
+    assert piped.getvalue() == "**verbatim** \x1b[31m\n"
