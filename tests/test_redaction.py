@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from openai2 import Engine, Refused, UnknownConversation, assistant_msg, user_msg
+from openai2 import DamagedStore, Engine, Refused, UnknownConversation, assistant_msg, user_msg
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.redaction import left_of
 from openai2.store import Draft
-from tests.stores import asked, busy
+from openai2.store.erase import empty
+from tests.stores import asked, busy, long, plain
 
 SECRET = "hunter2-correct-horse"
 
@@ -191,6 +193,25 @@ def test_a_deleted_conversation_is_an_empty_shell(engine: Engine, path: Path) ->
     engine.rebuild()
     assert not engine.conversations(archived=None) and engine.verify().ok
     other.store.close()
+
+
+def test_a_long_conversation_is_deleted_in_time_and_the_guard_is_back(engine: Engine, path: Path) -> None:
+    long(engine, size=6000)
+    began = time.process_time()
+    assert len(engine.delete("long").versions) == 6001
+    assert time.process_time() - began < 8, "what grows with the square of the length takes longer"
+    assert engine.verify().ok
+    with plain(path) as sql, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        sql.execute("UPDATE events SET data = '' WHERE version = 6001 + 5")
+
+
+def test_many_events_are_emptied_only_where_that_is_on_record(engine: Engine, path: Path) -> None:
+    conversation = long(engine, size=200)
+    before = conversation.messages()
+    with pytest.raises(DamagedStore, match="no redaction on record"):
+        engine.store.transact(lambda tx: empty(tx, [(conversation.id, number) for number in range(2, 90)]))
+    assert engine.open("long").messages() == before
+    assert engine.verify().ok
 
 
 def test_a_conversation_that_others_forked_from_is_not_deleted(engine: Engine) -> None:
