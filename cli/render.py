@@ -19,6 +19,7 @@ from typing import TextIO
 # C0 but for tab and line end, DEL and C1; what turns the direction of writing; lines and paragraphs of
 # Unicode's own; and halves of characters, which no terminal can be sent.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CLOSING = frozenset("，。、；：？！）】》」』”’…")
 _PAINTS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -93,9 +94,18 @@ def fold(text: str, columns: int) -> Iterator[str]:
                 yield line[:space]
                 line = line[space + 1 :]
             else:
+                end = _before_punctuation(line, end)
                 yield line[:end]
                 line = line[end:]
         yield line
+
+
+def _before_punctuation(line: str, end: int) -> int:
+    """Where to break *line*, at *end* or a little before, so that the next one does not begin with 。"""
+    for place in range(end, max(end - 3, 0), -1):
+        if line[place] not in _CLOSING:
+            return place
+    return end
 
 
 def screen() -> int:
