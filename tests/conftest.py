@@ -15,6 +15,9 @@ settings.register_profile("openai2", _OURS, max_examples=50)
 settings.register_profile("thorough", _OURS, max_examples=1000)
 settings.load_profile("openai2")
 
+# The command settles its language when it is imported, which is before any fixture runs.
+os.environ["OPENAI2_LANG"] = "en"
+
 # What a developer's shell may hold that would change an answer, or lead away from the loopback server.
 _FOREIGN = ("OPENAI_", "OPENAI2_", "LC_", "XDG_")
 _FOREIGN_NAMES = {"LANGUAGE", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"}
