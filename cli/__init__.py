@@ -7,6 +7,7 @@ command's name count as if they stood after it.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -136,6 +137,7 @@ class _Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         extra.setdefault("prog_name", "openai2")
         extra["standalone_mode"] = False
+        _stand_in_for_closed_streams()
         _write_what_can_be()
         if language() is not None:
             from openai2.cli.pages import set_in_columns
@@ -155,6 +157,14 @@ class _Commands(click.Group):
             failures.tell(error)
             status = failures.status_of(error)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _stand_in_for_closed_streams() -> None:
+    """Put an empty file where whoever started us closed a standard stream, so that nobody has to ask."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8", errors="backslashreplace"))  # noqa: SIM115
 
 
 def _write_what_can_be() -> None:

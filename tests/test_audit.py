@@ -62,6 +62,16 @@ def test_a_list_that_is_behind_is_no_fault(engine: Engine) -> None:
     assert engine.verify().ok
 
 
+def test_what_was_done_to_events_is_told_first(engine: Engine, path: Path) -> None:
+    conversation = engine.create("a")
+    conversation.add([user_msg("1"), user_msg("2")])
+    with plain(path, unguarded=True) as sql:
+        sql.execute("UPDATE events SET data = replace(data, '1', '3') WHERE version = 2")
+    problems = engine.verify().problems
+    assert (problems[0].conversation, problems[0].version, problems[0].position) == (conversation.id, 2, 2)
+    assert any("which guards the log" in problem.what for problem in problems[1:])
+
+
 def test_progress_is_told(engine: Engine) -> None:
     long(engine, size=10_000)
     told: list[tuple[int, int]] = []

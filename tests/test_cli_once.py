@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -189,3 +190,15 @@ def test_a_closed_pipe_is_no_error() -> None:
     process.stderr.close()
     assert process.wait(PATIENCE) == 141
     assert said == b""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_is_an_empty_one(closed: str) -> None:
+    for command in ("newchat --offline hi", "list", "show --json"):
+        line = f"{' '.join(shlex.quote(word) for word in COMMAND)} {command} {closed}"
+        done = subprocess.run(
+            ["sh", "-c", line], env=environment(), capture_output=True, timeout=PATIENCE, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"Traceback" not in done.stderr
+    assert len(json.loads(run("show", "--json").stdout)) == 2
