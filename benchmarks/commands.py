@@ -7,13 +7,13 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.harness import FOLDER, Bench
+from benchmarks.harness import FOLDER, Bench, messages
 
 LIGHT = {
     "version": ["--version"],
     "help": ["--help"],
     "list": ["list"],
-    "show": ["show"],
+    "show": ["show", "here"],
     "search": ["search", "fork"],
 }
 
@@ -27,7 +27,13 @@ def command() -> str | None:
 def prepare(home: Path) -> None:
     """A home with some conversations in it."""
     os.environ["OPENAI2_HOME"] = str(home)
-    home.mkdir(mode=0o700, exist_ok=True)
+    if not home.exists():
+        home.mkdir(mode=0o700)
+        from openai2 import Engine
+
+        with Engine(home / "openai2.db") as engine:
+            engine.create("here").add(messages(20))
+            engine.search("fork")
 
 
 if __name__ == "__main__":
@@ -41,3 +47,5 @@ if __name__ == "__main__":
         if (openai2 := command()) is not None:
             for name, arguments in LIGHT.items():
                 bench.command(f"openai2 {name}", [openai2, *arguments])
+            asked = ("_OPENAI2_COMPLETE=bash_complete", "COMP_WORDS=openai2 s", "COMP_CWORD=1")
+            bench.command("openai2 complete", ["env", *asked, openai2])

@@ -233,14 +233,17 @@ def texts(reader: Reader, lineage: Lineage, numbers: Iterable[int]) -> dict[int,
     """The encoded messages with these ids; those that are none are left out."""
     found: dict[int, bytes] = {}
     for part, versions in lineage.places(numbers):
-        redacted: dict[int, ev.Redacted] | None = None
-        for version, tag, data in reader.data(part.conversation, versions):
-            if tag != "message_added":
-                continue
-            if not data:
-                redacted = redacted or reader.redactions(part.conversation)
-                data = bytes(redacted[version].left)
-            found[part.after + version] = bytes(_text(data).message)
+        after = part.after
+        emptied: list[int] = []
+        for version, data in reader.added(part.conversation, versions):
+            if data:
+                found[after + version] = bytes(_text(data).message)
+            else:
+                emptied.append(version)
+        if emptied:
+            redacted = reader.redactions(part.conversation)
+            for version in emptied:
+                found[after + version] = bytes(_text(redacted[version].left).message)
     return found
 
 

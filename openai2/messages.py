@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import msgspec
@@ -187,10 +187,9 @@ def _check_json(value: Any, place: str) -> None:
         )
 
 
-def decode(raw: bytes) -> Message:
-    """The message that was encoded as *raw*, as a dict of one's own."""
-    message: Message = msgspec.json.decode(raw)
-    return message
+#: The encoded message as a dict of one's own. The decoder itself: a function around it would take a fifth of
+#: the time that a long view takes.
+decode: Callable[[bytes], Message] = msgspec.json.Decoder(Message).decode
 
 
 def kind_of(raw: bytes | msgspec.Raw) -> str:

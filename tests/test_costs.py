@@ -120,7 +120,7 @@ def rows_read(engine: Engine, work: Callable[[], object]) -> int:
     from openai2.store import Reader
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("events", "data", "backwards"):
+        for name in ("events", "data", "added", "backwards"):
             patch.setattr(Reader, name, counted(name))
         work()
     return count
