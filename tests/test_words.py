@@ -260,6 +260,18 @@ def test_errors_of_the_engine_in_chinese(tmp_path: Path) -> None:
     assert "已撤销 1 次操作" in run("undo", "--db", db, OPENAI2_LANG="zh").stderr
 
 
+def test_reasons_inside_errors_in_chinese(tmp_path: Path) -> None:
+    db, file = str(tmp_path / "store.db"), tmp_path / "list.json"
+    file.write_text('[{"content": "hi"}]', "utf-8")
+    for args, said in (
+        (["import", str(file)], "文件不是消息列表：message 0 不是消息：没有 role"),
+        (["import", str(tmp_path / "none")], "没有这个文件或目录"),
+        (["newchat", "--key", "a b", "hi"], "API 密钥的第 2 个字符（共 3 个）是空格"),
+    ):
+        done = run(*args, "--db", db, OPENAI2_LANG="zh")
+        assert done.returncode == 1 and said in done.stderr, done
+
+
 def test_errors_of_the_api_in_chinese(tmp_path: Path) -> None:
     with OfflineServer() as server:
         server.close()
