@@ -16,7 +16,7 @@ from openai2 import decisions, history
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.history import Lineage
-from openai2.projection import View
+from openai2.projection import View, pack, unpack
 from openai2.store import Listed, Reader
 
 
@@ -46,17 +46,17 @@ def why(reader: Reader, lineage: Lineage) -> list[Why]:
     put_in: dict[int, Cause] = {}
     taken_out: dict[int, Cause] = {}
     view = View()
-    for place, part in enumerate(
-        lineage.parts
-    ):  # a fork begins with the view that its parent's part ends with
+    for part in lineage.parts:  # a fork begins with the view that its parent's part ends with
         upto = None if part.upto is None else part.upto - part.after
-        within = lineage.ancestor(place)
+        restored = reader.events(part.conversation, upto=upto, types=("restored",))
+        wanted = {
+            event.version for event in (one.event for one in restored) if isinstance(event, ev.Restored)
+        }
+        kept: dict[int, bytes] = {}
         for record in reader.events(part.conversation, upto=upto):
             event, number = record.event, part.after + record.version
             if isinstance(event, ev.MessageAdded):
                 ids[number] = None
-            if record.type not in history.VIEW_TYPES:
-                continue
             cause = Cause(part.conversation, record.version, record.type, record.time)
             if isinstance(event, ev.MessageAdded):
                 size = len(view)
@@ -66,12 +66,14 @@ def why(reader: Reader, lineage: Lineage) -> list[Why]:
                 taken_out.update(dict.fromkeys(view.remove(event.spans), cause))
             elif isinstance(event, ev.Restored):
                 then = view
-                view = history.view_at(reader, within, record.version)
+                view = unpack(kept[event.version])
                 before, after = set(then.ids), set(view.ids)
                 put_in.update(dict.fromkeys(after - before, cause))
                 taken_out.update(dict.fromkeys(before - after, cause))
             elif not isinstance(event, ev.Forked):
                 view.apply(event, number)
+            if record.version in wanted:
+                kept[record.version] = pack(view)
     standing = set(view.ids)
     texts = history.texts(reader, lineage, ids)
     return [

@@ -107,12 +107,10 @@ class Lineage:
 
     def up(self) -> Lineage | None:
         """The parent's lineage; None for a root."""
-        return self.ancestor(len(self.parts) - 2) if len(self.parts) > 1 else None
-
-    def ancestor(self, place: int) -> Lineage:
-        """That of the stream which the part at *place* is of."""
-        part = self.parts[place]
-        return Lineage([*self.parts[:place], Part(part.after, None, part.conversation)])
+        if len(self.parts) == 1:
+            return None
+        *older, parent, _ = self.parts
+        return Lineage([*older, Part(parent.after, None, parent.conversation)])
 
     def place(self, number: int) -> tuple[str, int]:
         """(conversation, version) of the event with that id."""
