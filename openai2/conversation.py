@@ -289,6 +289,7 @@ class Conversation:
 
     def configure(self, model: str | None = None, limit: int | None = None) -> None:
         """Note the command's settings for this conversation, if they are news."""
+        decisions.check_text(model, "the model")
         known = self.settings()
         if (model or known.model) != known.model or (limit or known.limit) != known.limit:
             self.commit(lambda state: [ev.Configured(model=model, limit=limit)])
@@ -312,6 +313,7 @@ class Conversation:
         Costs one event, however long the history. Raises UnknownVersion, NameTaken.
         """
         history.check_name(name)
+        decisions.check_text(reason, "a reason")
         if self._birth and not self.version:
             self.store.transact(lambda tx: self._put(tx, []))
         version = self.version if at is None else at

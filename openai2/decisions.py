@@ -80,6 +80,18 @@ def check_limit(limit: object) -> int | None:
     return limit
 
 
+def check_text(text: object, what: str) -> str | None:
+    """A text that an event is to hold, or None, checked: what cannot be read again is not written.
+
+    Raises BadInput, which says *what* it is.
+    """
+    if text is not None and not isinstance(text, str):
+        raise BadInput("{what} is a str, not {kind}", what=what, kind=type(text).__name__)
+    if text is not None and any("\ud800" <= char <= "\udfff" for char in text):
+        raise BadInput("{what} holds a lone surrogate, which no UTF-8 text can hold", what=what)
+    return text
+
+
 def over(view: View, limit: int, protected: int = 0) -> list[int]:
     """The indexes that *limit* takes out: the earliest unpinned ones, a call together with its results.
 

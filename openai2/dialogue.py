@@ -201,7 +201,7 @@ class Dialogue:
         chosen = {**self._create_options, **provider.given(options)}
         _, create = provider.split(chosen, call=True)
         provider.check_create_options(create)
-        model = create.pop("model", self.model)
+        model = decisions.check_text(create.pop("model", self.model), "the model")
         options.clear()
         options.update({**chosen, "model": model, "on_reasoning": on_reasoning})
         return Ask(
@@ -209,7 +209,7 @@ class Dialogue:
             model=model,
             options=provider.on_record(create),
             stream=stream,
-            limit=self.MsgMaxCount,
+            limit=decisions.check_limit(self.MsgMaxCount),
             send_reasoning=self.send_reasoning,
             **more,
         )

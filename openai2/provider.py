@@ -130,7 +130,7 @@ def body(send: Send, options: Mapping[str, Any]) -> bytes:
     rest.update(extra)
     if "messages" in extra:
         return _encode(rest)
-    return b'{"messages":[' + b",".join(send.messages) + b"]," + _encode(rest)[1:]
+    return b'{"messages":[' + b",".join(send.messages) + (b"]," if rest else b"]") + _encode(rest)[1:]
 
 
 def _address(api: openai.OpenAI | openai.AsyncOpenAI) -> str:

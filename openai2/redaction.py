@@ -20,6 +20,7 @@ import msgspec
 from openai2 import derived
 from openai2 import events as ev
 from openai2 import messages as msg
+from openai2.decisions import check_text
 from openai2.errors import Refused, UnknownConversation
 from openai2.history import Lineage
 from openai2.shapes import is_list, is_mapping
@@ -105,8 +106,9 @@ def _bare(attempts: list[dict[str, object]]) -> list[dict[str, object]]:
 def redact(store: Store, conversation: str, number: int, reason: str | None = None) -> Removed:
     """Remove the content of the event with id *number* of a conversation.
 
-    Raises UnknownConversation, Refused where there is no such event, or nothing in it to remove.
+    Raises UnknownConversation, Refused where there is no such event, or nothing in it to remove, BadInput.
     """
+    check_text(reason, "a reason")
 
     def job(tx: Transaction) -> Removed:
         _check_there(tx, conversation)
@@ -138,8 +140,9 @@ def redact(store: Store, conversation: str, number: int, reason: str | None = No
 def delete(store: Store, conversation: str, reason: str | None = None) -> Removed:
     """Remove all content of a conversation, and the conversation from the list.
 
-    Raises UnknownConversation, Refused where others forked from it.
+    Raises UnknownConversation, Refused where others forked from it, BadInput.
     """
+    check_text(reason, "a reason")
 
     def job(tx: Transaction) -> Removed:
         _check_there(tx, conversation)

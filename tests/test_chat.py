@@ -1074,6 +1074,32 @@ def test_an_option_that_cannot_be_sent(standing: Chat) -> None:
         standing.request("hi", user=object())
 
 
+@pytest.mark.parametrize("model", [5, True, [], b"m", "\ud800"])
+def test_a_model_that_is_no_name(model: Any, standing: Chat) -> None:
+    version = standing.version
+    with pytest.raises(BadInput, match="the model"):
+        standing.request("hi", model=model)
+    standing.model = model
+    with pytest.raises(BadInput, match="the model"):
+        standing.request("hi")
+    assert standing.version == version
+
+
+def test_no_model_is_left_to_the_server(scripted: Callable[..., ScriptedServer]) -> None:
+    server = scripted(completion("hi"))
+    assert Chat(KEY, None, base_url=server.base_url).request("hello") == "hi"
+    assert server.asked[-1].body == {"messages": [user_msg("hello")]}
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "6"])
+def test_a_limit_that_is_set_later_is_checked_when_it_counts(limit: Any, standing: Chat) -> None:
+    version = standing.version
+    standing.MsgMaxCount = limit
+    with pytest.raises(BadInput, match="MsgMaxCount"):
+        standing.request("hi")
+    assert standing.version == version
+
+
 def test_odd_characters_are_kept_exactly(offline: OfflineServer, tmp_path: Path) -> None:
     text = "a\x00b\r\n\u2028\ufeff\U0010ffff\x1b[0m\x7f"
     with chat_with(offline, db=tmp_path / "a.db", conversation="c") as chat:

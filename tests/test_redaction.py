@@ -6,11 +6,12 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from openai2 import DamagedStore, Engine, Refused, UnknownConversation, assistant_msg, user_msg
+from openai2 import BadInput, DamagedStore, Engine, Refused, UnknownConversation, assistant_msg, user_msg
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.redaction import left_of
@@ -256,3 +257,17 @@ def test_what_is_left_keeps_its_kind() -> None:
         assert SECRET not in ev.encode(left).decode()
         assert msg.kind_of(left.message) == msg.kind_of(event.message)
         assert msg.decode(bytes(left.message)).get("tool_call_id") == message.get("tool_call_id")
+
+
+@pytest.mark.parametrize("reason", [5, True, ["why"], b"why", "\ud800"])
+def test_a_reason_that_could_not_be_read_again_is_refused(engine: Engine, reason: Any) -> None:
+    conversation = engine.create("a")
+    conversation.add([user_msg(SECRET)])
+    with pytest.raises(BadInput, match="a reason"):
+        engine.redact("a", 2, reason)
+    with pytest.raises(BadInput, match="a reason"):
+        engine.delete("a", reason)
+    with pytest.raises(BadInput, match="a reason"):
+        conversation.fork(reason=reason)
+    assert engine.open("a").messages() == [user_msg(SECRET)]
+    assert engine.verify().ok
