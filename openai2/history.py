@@ -344,7 +344,7 @@ def undo(reader: Reader, conversation: str, state: State, n: int) -> list[ev.Eve
     last = _last_change(reader, conversation, state.version)
     if last is None:
         return steps
-    standing, redo_to = last.version, last.version
+    standing = redo_to = _redone(last)
     while len(steps) < n and (target := _before(reader, conversation, standing)) is not None:
         steps.append(ev.Restored(version=target, cause="undo", redo=redo_to))
         standing, redo_to = target, state.version + len(steps)
@@ -368,9 +368,20 @@ def redo(reader: Reader, conversation: str, state: State, n: int) -> list[ev.Eve
     steps: list[ev.Event] = []
     standing = state.version
     while len(steps) < n and (target := _after(reader, conversation, standing)) is not None:
+        change = _last_change(reader, conversation, target)
+        target = target if change is None else min(target, _redone(change))
         steps.append(ev.Restored(version=target, cause="redo"))
         standing = target
     return steps
+
+
+def _redone(record: ev.Recorded) -> int:
+    """The version that an event leads to: where it is a redo, that which it went back to.
+
+    So undoing and redoing the same thing over and over makes no chain that grows.
+    """
+    event = record.event
+    return event.version if isinstance(event, ev.Restored) and event.cause == "redo" else record.version
 
 
 # -- requests on record

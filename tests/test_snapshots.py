@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai2 import Engine, assistant_msg, user_msg
+from openai2 import events as ev
 from openai2.projection import ROW_OVERHEAD, SNAPSHOT_SHARE, View, pack, unpack
 from openai2.store import Reader
 from tests.stores import busy, long, plain
@@ -95,3 +96,22 @@ def test_a_packed_view_comes_back(ids: list[int], data: st.DataObject) -> None:
     view.roles = data.draw(st.dictionaries(st.text(max_size=5), st.integers(1, 99), max_size=3))
     view.remarks = data.draw(st.lists(st.integers(1, 99), max_size=3))
     assert unpack(pack(view)) == view
+
+
+def test_undoing_and_redoing_the_same_over_and_over_makes_no_chain() -> None:
+    with Engine() as engine:
+        conversation = engine.create("a")
+        conversation.add([user_msg("1")])
+        conversation.add([user_msg("2")])
+        conversation.add([user_msg("3")])
+        for _ in range(50):
+            assert conversation.undo(2) == 2
+            assert conversation.redo(2) == 2
+        assert [message["content"] for message in conversation.messages()] == ["1", "2", "3"]
+        events = [record.event for record in conversation.events()]
+        redone = [
+            event.version for event in events if isinstance(event, ev.Restored) and event.cause == "redo"
+        ]
+        assert set(redone[1::2]) == {4}
+        assert conversation.undo(9) == 3 and conversation.redo(9) == 3
+        assert engine.verify().ok
