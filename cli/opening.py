@@ -177,7 +177,7 @@ def _continued(engine: Engine, wishes: Wishes) -> Conversation:
         raise
     except UnknownConversation:
         note(_("there is no conversation {name} yet: it begins now", name=name))
-        return engine.create(name)
+        return engine.open_or_create(name)  # another process may be quicker
     found = conversation.name
     if found is not None and found != name and conversation.id != name:
         note(_("going on with {name}", name=found))

@@ -111,7 +111,7 @@ def test_a_narrow_terminal_without_colours() -> None:
 
 def test_two_terminals_on_one_conversation() -> None:
     with (
-        Terminal("newchat", "--offline", "-c", "both", status=True) as one,
+        Terminal("newchat", "--offline", "-c", "both", status=True).ready() as one,
         Terminal("chat", "--offline", "-c", "both", status=True) as two,
     ):
         one.enters("自然数50的后面是几?").says("51")
