@@ -43,6 +43,25 @@ def create(at_once: int = AT_ONCE, count: int = REQUESTS) -> float:
     return asyncio.run(main())
 
 
+def post(at_once: int = AT_ONCE, count: int = REQUESTS) -> float:
+    """Seconds a request by the client's own `post`, bytes in and bytes out, nothing stored: what a Chat
+    stands on."""
+    import httpx2
+    import openai
+
+    body = b'{"messages":[{"role":"user","content":"What comes after 1?"}],"model":"answer"}'
+
+    async def main() -> float:
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=url()) as client:
+
+            async def ask(_: int) -> None:
+                await client.post("/chat/completions", cast_to=httpx2.Response, content=body)
+
+            return await _all(count, at_once, ask) / count
+
+    return asyncio.run(main())
+
+
 def chats(at_once: int = AT_ONCE, count: int = REQUESTS) -> float:
     """Seconds a request, each in a Chat of its own, all in one store."""
     from openai2 import Chat, Engine
@@ -100,5 +119,6 @@ def stalls(streams: int = 50) -> float:
 if __name__ == "__main__":
     with Bench("concurrent") as bench:
         bench.amount("async floor", create, "second")
+        bench.amount("async-post", post, "second")
         bench.amount("async", chats, "second")
         bench.amount("stalls", stalls, "second")

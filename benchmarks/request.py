@@ -23,6 +23,21 @@ def create_short() -> Work:
     return dialogue
 
 
+def post_short() -> Work:
+    """The same by the client's own `post`, bytes in and bytes out, nothing stored: what a Chat stands on."""
+    import httpx2
+    import openai
+
+    client = openai.OpenAI(api_key=KEY, base_url=url())
+    body = b'{"messages":[{"role":"user","content":"What comes after 1?"}],"model":"answer"}'
+
+    def dialogue() -> None:
+        for _ in range(ROUNDS):
+            _ = client.post("/chat/completions", cast_to=httpx2.Response, content=body).content
+
+    return dialogue
+
+
 def chat_short() -> Work:
     """The same in a new conversation each, in one store."""
     from openai2 import Chat, Engine
@@ -58,6 +73,7 @@ def chat(count: int) -> Work:
 if __name__ == "__main__":
     with Bench("request") as bench:
         bench.cpu("request floor", create_short, 20)
+        bench.cpu("request-post", post_short, 20)
         bench.cpu("request", chat_short, 20)
         for size, times in ((100, 20), (2000, 3)):
             bench.cpu(f"request-{size} floor", lambda size=size: create(size), times)  # type: ignore[misc]

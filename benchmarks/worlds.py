@@ -185,6 +185,23 @@ def searchable(count: int = MILLION) -> Path:
                 conversation = engine.create(f"conversation {number}")
                 size = count // 1000
                 conversation.add([{"role": "user", "content": next(said)} for _ in range(size)])
+            engine.search("nothing")  # the index catches up
         _settle(path)
 
     return made(f"searchable-{count}.db", make)
+
+
+def searchable_raw(count: int = MILLION) -> Path:
+    """The same texts in a table of FTS5."""
+
+    def make(path: Path) -> None:
+        sql = connect(path, "OFF")
+        tokenizer = "unicode61 remove_diacritics 2"
+        sql.execute(f"CREATE VIRTUAL TABLE found USING fts5(content, tokenize = '{tokenizer}')")
+        sql.execute("BEGIN")
+        sql.executemany("INSERT INTO found VALUES (?)", ((text,) for text in texts(count)))
+        sql.execute("COMMIT")
+        sql.close()
+        _settle(path)
+
+    return made(f"searchable-raw-{count}.db", make)

@@ -16,7 +16,6 @@ import msgspec
 from openai2 import decisions, drafts, history, turn
 from openai2 import events as ev
 from openai2 import messages as msg
-from openai2.effects import Open, Opened
 from openai2.errors import BadInput, Openai2Error, Refused, UnknownConversation, UnknownVersion
 from openai2.history import Lineage
 from openai2.messages import Message, Round
@@ -26,6 +25,7 @@ from openai2.store import NO_HASH, Draft, Reader, Store, Transaction, erase
 from openai2.turn import Ask, State
 
 if TYPE_CHECKING:
+    from openai2.effects import Open
     from openai2.family import Why
 
 Decide = Callable[[State], list[ev.Event]]
@@ -359,7 +359,7 @@ class Conversation:
                 assert begun is not None
                 tx.put_draft(drafts.fresh(self.id, begun.request))
                 raw = self._raw(tx, begun.sent)
-                opening.opened = Opened(begun, raw)
+                opening.be(begun, raw)
 
         return job
 

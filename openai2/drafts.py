@@ -9,7 +9,6 @@ transaction, so that neither a stream nor an event loop waits for the disk.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import threading
 import time
@@ -37,9 +36,15 @@ def _started(pid: int) -> str:
         return ""
 
 
+def _host() -> str:
+    from socket import gethostname  # late: whoever only reads a store needs no network
+
+    return gethostname()
+
+
 @cache
 def _writer(pid: int) -> str:
-    return f"{socket.gethostname()} {pid} {_started(pid)}"
+    return f"{_host()} {pid} {_started(pid)}"
 
 
 def writer() -> str:
@@ -56,7 +61,7 @@ def alive(draft: Draft) -> bool:
     """Whether somebody is still at work on it."""
     host, _, process = draft.writer.partition(" ")
     pid, _, ticks = process.partition(" ")
-    if host == socket.gethostname() and pid.isdigit() and sys.platform != "win32":
+    if host == _host() and pid.isdigit() and sys.platform != "win32":
         if not _exists(int(pid)):
             return False
         now = _started(int(pid))

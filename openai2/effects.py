@@ -26,6 +26,10 @@ class Open:
         self.partial = partial
         self.opened: Opened | None = None
 
+    def be(self, begun: Begun, messages: list[bytes]) -> None:
+        """It is on record as *begun*, and these messages are to be sent."""
+        self.opened = Opened(begun, messages)
+
 
 class Opened(NamedTuple):
     """A request on record, and the encoded messages to send."""

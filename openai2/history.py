@@ -7,7 +7,6 @@ a state costs a bounded number of events, wherever it lies.
 
 from __future__ import annotations
 
-import secrets
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -33,6 +32,8 @@ _ID_LENGTH = 16
 
 def new_id() -> str:
     """A conversation's id: 80 random bits, so that a few characters are enough to name it."""
+    import secrets  # late: 4 ms that whoever only reads is spared
+
     number = secrets.randbits(5 * _ID_LENGTH)
     return "".join(_ID_ALPHABET[number >> 5 * place & 31] for place in range(_ID_LENGTH))
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from openai2 import events as ev
 from openai2 import history, turn
 from openai2.conversation import Conversation, Decide
-from openai2.effects import Open, Opened
+from openai2.effects import Open
 from openai2.history import Lineage
 from openai2.projection import View
 from openai2.store import Store, Transaction
@@ -50,7 +50,7 @@ class Newborn(Conversation):
             inherited = [number for number in begun.sent if number not in texts]
             texts.update(history.texts(tx, self._lineage, inherited))
             self._opening = events
-            opening.opened = Opened(begun, [texts[number] for number in begun.sent])
+            opening.be(begun, [texts[number] for number in begun.sent])
 
         return job
 
