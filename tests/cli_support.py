@@ -160,7 +160,7 @@ class Terminal:
     def resize(self, columns: int, rows: int) -> Terminal:
         """Make the terminal smaller or larger, as xterm does: what no longer fits is cut off."""
         self.screen.resize(rows, columns)
-        self.child.setwinsize(rows, columns)
+        self.child.setwinsize(rows, columns)  # pyright: ignore[reportUnknownMemberType]
         return self
 
     def types(self, text: str) -> Terminal:
