@@ -104,6 +104,7 @@ def replay(
         ):
             raise BadInput("--from and --name are of one conversation and one model")
         with opening.server(wishes) as server, progress(_("asking again")) as line:
+            opening.say_who_answers(wishes)
             done = _until_done(_asked(engine, chosen, wish, server, line))
         _tell(engine, done)
 

@@ -80,6 +80,7 @@ def opened(wishes: Wishes, *, fresh: bool) -> Generator[Chat, None, None]:
             conversation=conversation,
             **asked.options,
         ) as chat:
+            say_who_answers(wishes)
             yield chat
 
 
@@ -102,6 +103,12 @@ def add_system(conversation: Conversation, text: str) -> None:
     conversation.commit(decide)
 
 
+def say_who_answers(wishes: Wishes) -> None:
+    """That no language model answers, where none does; once all else is known to be in order."""
+    if wishes.offline:
+        note(_("offline: fixed rules answer here, not a language model"))
+
+
 @contextmanager
 def server(wishes: Wishes) -> Generator[Server, None, None]:
     """The server to ask. Raises NoKey, BadInput."""
@@ -112,7 +119,6 @@ def server(wishes: Wishes) -> Generator[Server, None, None]:
     from openai2.offline import OfflineServer
 
     home.reach_loopback_directly()
-    note(_("offline: fixed rules answer here, not a language model"))
     with OfflineServer(delay=PACE if is_terminal(sys.stdout) else 0.0) as built_in:
         # On record it says who answered, rather than the name of a model that did not.
         model = wishes.model or built_in.MODEL

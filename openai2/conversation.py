@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2 import decisions, drafts, history, turn
+from openai2 import decisions, drafts, history, moments, turn
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.errors import BadInput, Openai2Error, Refused, UnknownConversation, UnknownVersion
@@ -122,9 +123,30 @@ class Conversation:
                 for number, raw in zip(view.ids, texts, strict=True)
             ]
 
-    def at(self, version: int) -> list[Message]:
-        """The messages exactly as they stood at *version*. Raises UnknownVersion."""
+    def at(self, version: int | str | datetime) -> list[Message]:
+        """The messages exactly as they stood at *version*, or at a time: see `version_at`.
+
+        Raises UnknownVersion, BadInput for a time that is none.
+        """
+        if isinstance(version, (str, datetime)):
+            version = self.version_at(version)
+        self.check_version(version)
         return [held.message for held in self.held(version)]
+
+    def version_at(self, time: str | datetime) -> int:
+        """The version that the stream had at a time: a datetime, or a text such as `2026-11-22T10:05`.
+
+        A text that names a day, a minute or a second means its end, and local time unless it says otherwise.
+        Raises UnknownVersion where the conversation did not exist yet, BadInput where the text is no time.
+        """
+        when = moments.stamp(time) if isinstance(time, datetime) else moments.moment(time)
+        with self.store.reading() as reader:
+            version = reader.version_at(self.id, when)
+        if version < 1:
+            raise UnknownVersion(
+                "conversation {conversation} did not exist yet at {time}", conversation=self.id, time=time
+            )
+        return version
 
     def check_version(self, version: int) -> None:
         """Raise UnknownVersion where the stream has no such version."""

@@ -12,6 +12,7 @@ import random
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from openai2 import decisions, drivers, faults, provider
@@ -117,8 +118,11 @@ class Dialogue:
         """The hash of the conversation's last event, in hex; it commits to all that came before."""
         return self.conversation.head
 
-    def at(self, version: int) -> list[Message]:
-        """The messages exactly as they stood at *version*. Raises UnknownVersion."""
+    def at(self, version: int | str | datetime) -> list[Message]:
+        """The messages exactly as they stood at *version*, or at a time, as in `at("2026-11-22T10:05")`.
+
+        Raises UnknownVersion, BadInput for a time that is none.
+        """
         return self.conversation.at(version)
 
     def events(self) -> Iterator[ev.Recorded]:

@@ -6,13 +6,15 @@ own, so that nobody who reads waits for the disk. A store in memory has one conn
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 from openai2 import events as ev
 from openai2.errors import (
@@ -198,6 +200,8 @@ class SqliteStore:
         if not os.path.exists(self.path):
             folder = os.path.dirname(self.path)
             os.makedirs(folder, mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # dialogues are nobody else's to read
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         elif os.path.isdir(self.path):
             raise NotAStore("{name} is a folder, not a database", name=self.path)
         connection = self._connect(self.path)
@@ -213,7 +217,10 @@ class SqliteStore:
         connection.close()
 
     def _connect(self, target: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(target, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        options: dict[str, Any] = {"timeout": PATIENCE, "isolation_level": None, "check_same_thread": False}
+        if self.path is not None and _unchanging(self.path):
+            target, options["uri"] = f"file:{quote(target)}?immutable=1", True
+        connection = sqlite3.connect(target, **options)
         self._open_files.add(connection)
         return connection
 
@@ -297,6 +304,15 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _unchanging(path: str) -> bool:
+    """Whether the file lies where nobody may write, as on read-only media: SQLite reads a file in WAL mode
+    there only if told that it does not change. Where a log was left beside it, that would be untrue."""
+    if not os.path.exists(path) or _writable(path):
+        return False
+    log = path + "-wal"
+    return not os.path.exists(log) or os.path.getsize(log) == 0
 
 
 def _writable(path: str) -> bool:

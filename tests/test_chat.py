@@ -919,7 +919,7 @@ def test_versions_and_forks(offline: OfflineServer) -> None:
     chat.restore(first)
     assert chat.request("再往后呢?") == "3"
     assert chat.at(first) == chat.fetch_messages()[:2]
-    for bad in (0, -1, chat.version + 1, True, "1"):
+    for bad in (0, -1, chat.version + 1, True, 1.0):
         with pytest.raises(UnknownVersion):
             chat.at(bad)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert len(chat.head) == 64 and chat.head != fork.head

@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verdicts", "keys", "scrub", "tools", "stats", "profiles"),
     ("turn", "rewrite", "sse", "merging", "wire", "effects", "tries", "flow", "replay_source", "replay_plan"),
     ("store.*",),
-    ("history", "drafts", "references"),
+    ("history", "drafts", "references", "moments"),
     ("derived", "search"),
     ("recount", "archive", "transcript"),
     ("audit", "intake", "redaction", "family", "page"),

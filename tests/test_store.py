@@ -558,3 +558,24 @@ def test_a_path_whose_file_was_deleted_is_a_new_store(tmp_path: Path) -> None:
             assert other.conversations() == []
             other.create("new")
             assert [line.name for line in other.conversations()] == ["new"]
+
+
+def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    with Engine(tmp_path / "own.db") as engine:
+        engine.create("x")
+        for file in tmp_path.glob("own.db*"):
+            assert file.stat().st_mode & 0o777 == 0o600, file
+
+
+def test_a_store_on_read_only_media_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cd.db"
+    with Engine(path) as engine:
+        engine.create("x").add([user_msg("hello")])
+    writable = os.access
+    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK and writable(place, mode))
+    with Engine(path) as engine:
+        assert [line.name for line in engine.conversations()] == ["x"]
+        assert len(engine.open("x").messages()) == 1
+        with pytest.raises(StoreError, match="read-only"):
+            engine.create("y")
+    assert [file.name for file in tmp_path.iterdir()] == ["cd.db"]
