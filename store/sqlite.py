@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from openai2 import events as ev
@@ -217,10 +217,12 @@ class SqliteStore:
         connection.close()
 
     def _connect(self, target: str) -> sqlite3.Connection:
-        options: dict[str, Any] = {"timeout": PATIENCE, "isolation_level": None, "check_same_thread": False}
-        if self.path is not None and _unchanging(self.path):
-            target, options["uri"] = f"file:{quote(target)}?immutable=1", True
-        connection = sqlite3.connect(target, **options)
+        unchanging = self.path is not None and _unchanging(self.path)
+        if unchanging:
+            target = f"file:{quote(target)}?immutable=1"
+        connection = sqlite3.connect(
+            target, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=unchanging
+        )
         self._open_files.add(connection)
         return connection
 

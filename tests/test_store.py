@@ -571,8 +571,12 @@ def test_a_store_on_read_only_media_can_be_read(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "cd.db"
     with Engine(path) as engine:
         engine.create("x").add([user_msg("hello")])
-    writable = os.access
-    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK and writable(place, mode))
+    access = os.access
+
+    def no_writing(place: str, mode: int) -> bool:
+        return mode != os.W_OK and access(place, mode)
+
+    monkeypatch.setattr(os, "access", no_writing)
     with Engine(path) as engine:
         assert [line.name for line in engine.conversations()] == ["x"]
         assert len(engine.open("x").messages()) == 1
