@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from openai2 import events as ev
-from openai2.cli.answering import Answers, Screen
+from openai2.cli.answering import Answers, screen
 from openai2.cli.elsewhere import Watch
 from openai2.cli.failures import INTERRUPTED, warn
 from openai2.cli.render import answer_text, note, out
@@ -50,7 +50,7 @@ def ask(chat: Chat, question: str | None, parts: Sequence[dict[str, Any]], ways:
     came: list[str] = []
     pieces = _pieces(chat, question, parts, ways, came)
     with Answers() as answers:
-        complete = answers.receive(pieces, Screen())
+        complete = answers.receive(pieces, screen())
     if news := watch.news(own=1):
         note(news)
     if ways.usage:
