@@ -144,6 +144,9 @@ class _Audit:
         for what in (*scan.strange_schema(), *scan.strange_derived()):
             self.tell(what)
         self.events, last = scan.size()
+        if not scan.is_numbered():
+            self.tell("the table events no longer numbers its rows by position, so its events cannot be told")
+            return
         total = 2 * self.events
         for odd in scan.odd(MOST):
             self._odd.add(odd.position)

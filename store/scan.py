@@ -112,6 +112,11 @@ class Scan:
         """Whether `strange_derived` has missed that table."""
         return name in self._lacking
 
+    def is_numbered(self) -> bool:
+        """Whether positions number the rows; a damaged schema can make nulls of them."""
+        row = self._sql.execute("SELECT type, pk FROM pragma_table_info('events') WHERE name = 'position'")
+        return row.fetchone() == ("INTEGER", 1)
+
     def odd(self, most: int) -> list[Odd]:
         """Rows with columns of a wrong type; at most *most* of them."""
         kinds = ", ".join(f"typeof({column})" for column in _TYPES)

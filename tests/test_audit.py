@@ -598,3 +598,16 @@ def test_a_file_that_was_cut_is_damaged(tmp_path: Path, keep: float) -> None:
     except StoreError as error:
         found = [str(error)]
     assert any("damaged" in what or "cannot be used" in what for what in found), found
+
+
+def test_a_schema_that_lost_its_numbers_is_told(tmp_path: Path) -> None:
+    """One flipped bit in the text of the schema makes the positions columns of nulls."""
+    path = tmp_path / "store.db"
+    with Engine(path) as engine:
+        engine.create("x").add([user_msg("hello")])
+    whole = path.read_bytes()
+    assert b"PRIMARY KEY CHECK" in whole
+    path.write_bytes(whole.replace(b"PRIMARY KEY CHECK", b"PRIMARY0KEY CHECK"))
+    with Engine(path) as engine:
+        report = engine.verify()
+        assert not report.ok and any("numbers its rows" in problem.what for problem in report.problems)
