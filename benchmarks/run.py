@@ -23,7 +23,7 @@ ONCE = {"space": 1, "verify": 2, "growth": 1, "peers": 1, "concurrent": 3}
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--passes", type=int, default=5, help="how often each program is run")
+    parser.add_argument("--passes", type=int, default=3, help="how often each program is run")
     parser.add_argument("--only", nargs="*", default=[*table.PROGRAMS, "growth", "peers"])
     parser.add_argument("--into", type=Path, default=Path("build/benchmarks"), help="where results go")
     options = parser.parse_args()

@@ -249,7 +249,7 @@ class Conversation:
         """The last round of the view; an empty one where there is none."""
         with self._reading() as reader:
             view = self._standing(reader)
-            starts = view.round_starts()
+            starts = view.round_starts(1)
             ids = view.ids[starts[-1] :] if starts else []
             return Round(msg.decode(raw) for raw in self._raw(reader, ids))
 

@@ -63,12 +63,13 @@ def rollback(view: View, rounds: int) -> list[ev.Event]:
     """
     if not is_whole(rounds, 1):
         raise BadInput("the number of rounds to roll back is 1 or more, not {rounds}", rounds=rounds)
-    starts = view.round_starts()
+    starts = view.round_starts(rounds)
     if not starts:
         return []
-    taken = min(rounds, len(starts))
-    start = starts[-taken]
-    return [ev.RolledBack(spans=[(view.ids[start], view.ids[-1])], messages=len(view) - start, rounds=taken)]
+    start = starts[0]
+    return [
+        ev.RolledBack(spans=[(view.ids[start], view.ids[-1])], messages=len(view) - start, rounds=len(starts))
+    ]
 
 
 def check_limit(limit: object) -> int | None:

@@ -158,9 +158,15 @@ class View:
             spans.append((self.ids[start], self.ids[previous]))
         return spans
 
-    def round_starts(self) -> list[int]:
-        """The indexes at which rounds begin: those of the user messages."""
-        return [index for index, kind in enumerate(self.kinds) if kind == msg.USER]
+    def round_starts(self, last: int | None = None) -> list[int]:
+        """The indexes at which rounds begin, those of the user messages; of the *last* rounds only."""
+        starts: list[int] = []
+        for index in range(len(self.kinds) - 1, -1, -1):
+            if len(starts) == last:
+                break
+            if self.kinds[index] == msg.USER:
+                starts.append(index)
+        return starts[::-1]
 
     def units(self, start: int = 0) -> Iterator[range]:
         """The stretches that truncation keeps or drops whole: a message, or a call with its results."""

@@ -112,7 +112,7 @@ def begin(ask: Ask, state: State) -> tuple[list[ev.Event], Begun]:
 
 
 def _without_last_answer(view: View) -> tuple[View, list[int], list[ev.Span]]:
-    starts = view.round_starts()
+    starts = view.round_starts(1)
     if not starts:
         raise Refused("there is no question to ask again")
     first = starts[-1] + 1
