@@ -393,7 +393,7 @@ class Conversation:
         started, question = unanswered
         standing = set(state.view.ids)
         again = [(number, kind) for number, kind in question if number not in standing]
-        return msgspec.structs.replace(ask, again=again, retry=bool(started.without))
+        return msgspec.structs.replace(ask, again=again, retry=started.retry)
 
     def end(self, request: int, decide: Decide) -> None:
         """Put on record how a request ended, and forget its draft."""

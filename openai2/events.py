@@ -175,7 +175,7 @@ class RequestStarted(Event, frozen=True, kw_only=True):
 
     *view* is the version of the view that was sent, *options* those of the API (never headers, never
     keys), *limit* the MsgMaxCount in force. *question* are the ids of messages already on record that
-    are asked again; *without* the spans of the view that were left out for it, as a retry does.
+    are asked again; *without* the spans of the view that were left out for it, as a *retry* does.
     """
 
     type: ClassVar[str] = "request_started"
@@ -186,6 +186,7 @@ class RequestStarted(Event, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     question: list[int] = []
     without: list[Span] = []
+    retry: bool = False
 
 
 class RequestStopped(Event, frozen=True, kw_only=True):

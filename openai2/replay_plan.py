@@ -152,7 +152,7 @@ class Branch:
             stream=step.started.stream,
             limit=step.started.limit,
             again=again,
-            retry=bool(step.started.without) or self._partial == step.number,
+            retry=step.started.retry or self._partial == step.number,
             remarks=self._mapped(step.remarks, self.view.remarks),
             replays=step.number,
         )

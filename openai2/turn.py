@@ -94,6 +94,7 @@ def begin(ask: Ask, state: State) -> tuple[list[ev.Event], Begun]:
             options=ask.options,
             question=old,
             without=without,
+            retry=ask.retry,
             replays=ask.replays,
         )
     ]
@@ -283,6 +284,6 @@ def recovered(
             options=started.options,
             stream=started.stream,
             limit=started.limit,
-            retry=bool(started.without),
+            retry=started.retry,
         ),
     )

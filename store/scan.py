@@ -114,8 +114,8 @@ class Scan:
 
     def is_numbered(self) -> bool:
         """Whether positions number the rows; a damaged schema can make nulls of them."""
-        row = self._sql.execute("SELECT type, pk FROM pragma_table_info('events') WHERE name = 'position'")
-        return row.fetchone() == ("INTEGER", 1)
+        rows = self._sql.execute("SELECT type, pk FROM pragma_table_info('events') WHERE name = 'position'")
+        return rows.fetchall() == [("INTEGER", 1)]
 
     def odd(self, most: int) -> list[Odd]:
         """Rows with columns of a wrong type; at most *most* of them."""
