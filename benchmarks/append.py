@@ -6,6 +6,7 @@ import asyncio
 import json
 import sqlite3
 from datetime import datetime, timezone
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -118,8 +119,8 @@ if __name__ == "__main__":
     with Bench("append") as bench:
         for level, times in (("FULL", 100), ("NORMAL", 500)):
             name = f"append-{level.lower()}"
-            bench.time(f"{name} floor", lambda level=level: raw(level), times)  # type: ignore[misc]
-            bench.time(name, lambda level=level: store(level), times)  # type: ignore[misc]
-            bench.time(f"{name}-chat", lambda level=level: conversation(level), times)  # type: ignore[misc]
+            bench.time(f"{name} floor", partial(raw, level), times)
+            bench.time(name, partial(store, level), times)
+            bench.time(f"{name}-chat", partial(conversation, level), times)
         bench.time("append-64 floor", lambda: one_by_one(256))
         bench.time("append-64", lambda: together("FULL"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from benchmarks import concurrent, request, worlds
 from benchmarks.harness import Bench, Work
 
@@ -41,21 +43,21 @@ if __name__ == "__main__":
     with Bench("growth") as bench:
         for size in VIEWS:
             few = 2 if size > 200 else 10
-            bench.cpu(f"growth/view/create/{size}", lambda n=size: request.create(n), few)  # type: ignore[misc]
-            bench.cpu(f"growth/view/openai2/{size}", lambda n=size: request.chat(n), 10)  # type: ignore[misc]
+            bench.cpu(f"growth/view/create/{size}", partial(request.create, size), few)
+            bench.cpu(f"growth/view/openai2/{size}", partial(request.chat, size), 10)
         for size in PASTS:
-            bench.time(f"growth/past/open/{size}", lambda n=size: past(n), 20)  # type: ignore[misc]
-            bench.time(f"growth/past/append/{size}", lambda n=size: going_on(n), 20)  # type: ignore[misc]
+            bench.time(f"growth/past/open/{size}", partial(past, size), 20)
+            bench.time(f"growth/past/append/{size}", partial(going_on, size), 20)
         for size in STORES:
-            bench.time(f"growth/store/list/{size}", lambda n=size: listed(n), 20)  # type: ignore[misc]
+            bench.time(f"growth/store/list/{size}", partial(listed, size), 20)
         for size in AT_ONCE:
             bench.amount(
                 f"growth/at-once/create/{size}",
-                lambda n=size: concurrent.create(n, 300),  # type: ignore[misc]
+                partial(concurrent.create, size, 300),
                 "second",
             )
             bench.amount(
                 f"growth/at-once/openai2/{size}",
-                lambda n=size: concurrent.chats(n, 300),  # type: ignore[misc]
+                partial(concurrent.chats, size, 300),
                 "second",
             )

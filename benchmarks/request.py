@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from benchmarks.harness import KEY, Bench, Work, fresh, messages, url
 
 ROUNDS = 5
@@ -76,5 +78,5 @@ if __name__ == "__main__":
         bench.cpu("request-post", post_short, 20)
         bench.cpu("request", chat_short, 20)
         for size, times in ((100, 20), (2000, 3)):
-            bench.cpu(f"request-{size} floor", lambda size=size: create(size), times)  # type: ignore[misc]
-            bench.cpu(f"request-{size}", lambda size=size: chat(size), max(times, 20))  # type: ignore[misc]
+            bench.cpu(f"request-{size} floor", partial(create, size), times)
+            bench.cpu(f"request-{size}", partial(chat, size), max(times, 20))

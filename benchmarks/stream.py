@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from benchmarks.harness import KEY, Bench, Work, fresh, url
 
 
@@ -37,5 +39,5 @@ def chat(model: str) -> Work:
 if __name__ == "__main__":
     with Bench("stream") as bench:
         for name, model in (("stream", "chunks-5000"), ("stream-paced", "paced-200-2")):
-            bench.cpu(f"{name} floor", lambda model=model: create(model))  # type: ignore[misc]
-            bench.cpu(name, lambda model=model: chat(model))  # type: ignore[misc]
+            bench.cpu(f"{name} floor", partial(create, model))
+            bench.cpu(name, partial(chat, model))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,7 +130,7 @@ def many(count: int = MILLION) -> Path:
             step = 10_000
             for start in range(0, count, step):
                 numbers = range(start, min(start + step, count))
-                engine.store.transact(lambda tx, numbers=numbers: some(numbers, tx))  # type: ignore[misc]
+                engine.store.transact(partial(some, numbers))
             engine.conversations(limit=1)  # the list catches up
         _settle(path)
 

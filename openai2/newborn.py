@@ -9,6 +9,7 @@ record where it came from.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from openai2 import events as ev
 from openai2 import history, turn
@@ -64,7 +65,7 @@ class Newborn(Conversation):
             if not any(isinstance(event, ev.MessageAdded) for event in closing):
                 return  # it failed, or was stopped with nothing to show: nothing was made
             for batch in [[], *self._batches, self._opening]:
-                self._commit(tx, lambda state, batch=batch: batch)  # type: ignore[misc]
+                self._commit(tx, partial(_settled, batch))
             self._commit(tx, decide)
             self.born = True
 
@@ -72,3 +73,8 @@ class Newborn(Conversation):
 
     def _state(self, version: int) -> State:
         return State(self._expected.copy(), version, self._lineage.base + version + 1)
+
+
+def _settled(batch: list[ev.Event], state: State) -> list[ev.Event]:
+    """A decision that was made before: *batch*, whatever the state."""
+    return batch

@@ -16,7 +16,9 @@ import pyte
 from click.testing import CliRunner, Result
 
 import openai2
+from openai2 import Chat
 from openai2.cli import cli
+from openai2.offline import OfflineServer
 
 PATIENCE = 60.0  # seconds; for a machine that has other things to do
 NOTICE = "（离线应答，不是语言模型）你说的是："
@@ -193,3 +195,20 @@ class Terminal:
 def contents(messages: Sequence[dict[str, str]]) -> list[str]:
     """The texts of messages."""
     return [message["content"] for message in messages]
+
+
+QUESTIONS = ("自然数50的后面是几?", "再往后是几?", "再往后呢?")
+
+
+def counting(path: Path, fork: str | None = None) -> str:
+    """A database with a conversation of three rounds, named 数数, and perhaps a *fork* of it at version 7."""
+    db = str(path / "talk.db")
+    with (
+        OfflineServer() as server,
+        Chat("k" * 20, "m", db=db, conversation="数数", base_url=server.base_url) as chat,
+    ):
+        for question in QUESTIONS:
+            chat.request(question)
+        if fork is not None:
+            chat.fork(fork, at=7)
+    return db

@@ -8,26 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from openai2 import Chat, Engine
+from openai2 import Engine
 from openai2.cli.progress import Line
-from openai2.offline import OfflineServer
-from tests.cli_support import Terminal, contents, invoke, ok, refused, run
-
-QUESTIONS = ("自然数50的后面是几?", "再往后是几?", "再往后呢?")
+from tests.cli_support import QUESTIONS, Terminal, contents, counting, invoke, ok, refused, run
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> str:
     """A database with a conversation of three rounds, named 数数, and a fork of it, named 支."""
-    path = str(tmp_path / "talk.db")
-    with (
-        OfflineServer() as server,
-        Chat("k" * 20, "m", db=path, conversation="数数", base_url=server.base_url) as chat,
-    ):
-        for question in QUESTIONS:
-            chat.request(question)
-        chat.fork("支", at=7)
-    return path
+    return counting(tmp_path, fork="支")
 
 
 def shown(db: str, *args: str) -> list[str]:

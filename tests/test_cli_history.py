@@ -11,24 +11,14 @@ from typing import Any
 
 import pytest
 
-from openai2 import Chat, Engine
-from openai2.offline import OfflineServer
-from tests.cli_support import Terminal, contents, environment, invoke, ok, refused, run
-
-QUESTIONS = ("自然数50的后面是几?", "再往后是几?", "再往后呢?")
+from openai2 import Engine
+from tests.cli_support import Terminal, contents, counting, environment, invoke, ok, refused, run
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> str:
     """A database with a conversation of three rounds, named 数数."""
-    path = str(tmp_path / "talk.db")
-    with (
-        OfflineServer() as server,
-        Chat("k" * 20, "m", db=path, conversation="数数", base_url=server.base_url) as chat,
-    ):
-        for question in QUESTIONS:
-            chat.request(question)
-    return path
+    return counting(tmp_path)
 
 
 def shown(db: str, *args: str) -> list[str]:
