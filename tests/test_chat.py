@@ -1243,3 +1243,16 @@ def test_a_callers_own_http_client_outlives_the_loop() -> None:
     assert asyncio.run(chat.async_request("hello")) == "hi"
     assert not own.is_closed
     asyncio.run(own.aclose())
+
+
+def test_a_failed_retry_that_is_asked_again_is_still_a_retry() -> None:
+    """Its question was rolled back meanwhile: the rest of the view is no question."""
+    with ScriptedServer(error(400, "no")) as server:
+        chat = Chat(KEY, "m", base_url=server.base_url)
+        chat.add_dialogs(system_msg("be brief"), user_msg("hello"))
+        with pytest.raises(openai.BadRequestError):
+            chat.retry()
+        chat.rollback()
+        with pytest.raises(Refused):
+            chat.retry()
+        assert chat.fetch_messages() == [system_msg("be brief")]
