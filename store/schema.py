@@ -169,9 +169,14 @@ def check(connection: sqlite3.Connection, name: str) -> bool:
                 known=SCHEMA_VERSION,
             )
         return bool(version == SCHEMA_VERSION)
-    if application or version or connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+    # A store may be made between two questions: whose a file is, one statement has to tell.
+    row = connection.execute(
+        "SELECT application_id, user_version, EXISTS (SELECT 1 FROM sqlite_master)"
+        " FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
+    if any(row) and row[0] != APPLICATION_ID:
         raise NotAStore("{name} is a database of another program, not of openai2", name=name)
-    return False
+    return bool(row[:2] == (APPLICATION_ID, SCHEMA_VERSION))
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:

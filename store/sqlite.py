@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -231,7 +232,7 @@ class SqliteStore:
         if self.path is not None:
             self.read_only = not _writable(self.path)
             if not self.read_only:
-                connection.execute("PRAGMA journal_mode = WAL")
+                _keep_log(connection)
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         if not ready:
             self._check_writable()
@@ -319,6 +320,23 @@ def _unchanging(path: str) -> bool:
 
 def _writable(path: str) -> bool:
     return os.access(path, os.W_OK) and os.access(os.path.dirname(path), os.W_OK)
+
+
+def _keep_log(connection: sqlite3.Connection) -> None:
+    """Put the file into WAL mode, where it stays.
+
+    To change a file's mode, SQLite goes from reading to writing, and there it does not wait for whoever
+    writes but fails at once, as two who wait for each other never end. Here nobody waits for the reader.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as fault:
+            if "locked" not in str(fault) or time.monotonic() > until:
+                raise
+        time.sleep(0.005)
 
 
 def _plain(fault: sqlite3.Error, name: str) -> Openai2Error:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -404,6 +405,47 @@ def test_processes_make_one_file_and_write_to_one_conversation(tmp_path: Path) -
         for who in "abc":
             assert [t for t in texts[::2] if t[0] == who] == [f"{who} {n}" for n in range(25)]
         assert engine.verify().ok
+
+
+def test_a_new_file_is_opened_while_somebody_else_makes_it(tmp_path: Path) -> None:
+    """To change a file to WAL mode, SQLite does not wait for whoever writes: who opens it has to."""
+    path = tmp_path / "a.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        letting_go = threading.Timer(0.3, other.execute, ["ROLLBACK"])
+        letting_go.start()
+        with Engine(path) as engine:
+            letting_go.join()
+            engine.open_or_create("a").add([user_msg("here")])
+            assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+MAKER = """
+import sys, time
+from openai2 import Engine
+folder, count = sys.argv[1], int(sys.argv[2])
+print("ready", flush=True)
+start = float(sys.stdin.readline())
+for number in range(count):
+    while time.time() < start + 0.03 * number:
+        pass
+    Engine(f"{folder}/{number}.db", synchronous="OFF").close()
+"""
+
+
+def test_processes_make_the_same_files_at_the_same_moments(tmp_path: Path) -> None:
+    makers = [python(MAKER, tmp_path, 20) for _ in range(3)]
+    for maker in makers:
+        assert maker.stdout is not None
+        assert maker.stdout.readline() == "ready\n"
+    start = time.time() + 0.1
+    for maker in makers:
+        assert maker.stdin is not None
+        maker.stdin.write(f"{start}\n")
+        maker.stdin.flush()
+    for maker in makers:
+        maker.communicate(timeout=60)
+    assert [maker.returncode for maker in makers] == [0, 0, 0]
 
 
 # -- The writer: Ctrl-C, a transaction undone, the garbage collector ---------------------------------
