@@ -18,9 +18,8 @@ from openai2 import history
 from openai2.history import Lineage
 from openai2.projection import ROW_OVERHEAD, View, free_name, pack, unpack, worth_saving
 from openai2.store import Reader, Store, Transaction, erase
+from openai2.store.reader import LIST
 
-#: The cursor of the list of conversations.
-LIST = "conversations"
 #: Events that found, name or hide a conversation.
 LISTED_TYPES = ("created", "forked", "renamed", "archived", "unarchived", "deleted")
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
-from openai2 import derived, history
 from openai2 import events as ev
+from openai2 import history, listing
 from openai2.conversation import Conversation
-from openai2.errors import AmbiguousReference, NameTaken, StoreUnavailable, UnknownConversation
+from openai2.errors import AmbiguousReference, NameTaken, UnknownConversation
 from openai2.history import Lineage
 from openai2.store import Listed, SqliteStore, Store, open_store, share
 from openai2.turn import State
@@ -134,31 +132,19 @@ class Engine:
 
     def conversations(self, archived: bool | None = False, limit: int | None = None) -> list[Listed]:
         """The conversations, those that changed last first; *archived* None means all of them."""
-        late = self._catch_up()
-        with self.store.reading() as reader:
-            if not late:
-                return reader.listed(archived, -1 if limit is None else limit)
-            listed = [_brought_up(line, late) for line in reader.listed(archived)]
-        listed.sort(key=lambda line: line.updated, reverse=True)
-        return listed[:limit]
+        return listing.conversations(self.store, archived, limit)
 
     def current(self) -> Conversation | None:
         """The conversation last chatted in; None where there is none."""
-        late = self._catch_up()
+        listed = listing.current(self.store)
+        if listed is None:
+            return None
         with self.store.reading() as reader:
-            listed = reader.last_asked()
-            if late:
-                every = [_brought_up(line, late) for line in reader.listed(False)]
-                listed = max(
-                    (line for line in every if line.asked), key=lambda line: line.asked, default=None
-                )
-            if listed is None:
-                return None
             return Conversation(self.store, Lineage.read(reader, listed.id))
 
     def children(self, conversation: str) -> list[Listed]:
         """The forks of the conversation with that id."""
-        self._catch_up()
+        listing.catch_up(self.store)
         with self.store.reading() as reader:
             return reader.children(conversation)
 
@@ -171,19 +157,6 @@ class Engine:
     def why(self, conversation: str) -> list[Why]:
         """For each message ever added to the conversation: is it in view, and which event saw to that?"""
         return self.open(conversation).why()
-
-    def _catch_up(self) -> dict[str, tuple[int, str, int, int]]:
-        """Bring the list to the log's end. What could not be written, on a read-only store, is returned."""
-        with self.store.reading() as reader:
-            done = reader.cursor(derived.LIST)
-            if reader.last_position() <= done:
-                return {}
-        try:
-            self.store.transact(derived.bring_list_up)
-        except StoreUnavailable:
-            with self.store.reading() as reader:
-                return {line[0]: line[1:] for line in derived.changes(reader, done)}
-        return {}
 
     # -- searching
 
@@ -355,7 +328,7 @@ class Engine:
 
         The full-text index follows, where there was one.
         """
-        from openai2 import search
+        from openai2 import derived, search
 
         searched = search.is_kept(self.store)
         derived.rebuild(self.store)
@@ -374,12 +347,3 @@ def _nobody() -> None:
 
 def _nothing(state: State) -> list[ev.Event]:
     return []
-
-
-def _brought_up(line: Listed, late: dict[str, Any]) -> Listed:
-    if line.id not in late:
-        return line
-    version, time, asked, messages = late[line.id]
-    return msgspec.structs.replace(
-        line, version=version, updated=time, messages=messages, asked=max(line.asked, asked)
-    )

@@ -13,9 +13,10 @@ from typing import Protocol
 import msgspec
 
 from openai2 import events as ev
-from openai2.derived import LIST, Names
+from openai2.derived import Names
 from openai2.projection import pack
 from openai2.references import Family
+from openai2.store.reader import LIST
 from openai2.store.scan import Noted, Scan, redaction, text
 
 _STEP = 1024

@@ -9,15 +9,16 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar, runtime_checkable
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
-from openai2 import events as ev
 from openai2.errors import BadInput
-from openai2.store.codec import NO_HASH, timestamp
 from openai2.store.reader import Draft, Listed, Reader
 from openai2.store.sqlite import SqliteStore
-from openai2.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from openai2 import events as ev
+    from openai2.store.codec import NO_HASH
+    from openai2.store.transaction import Transaction
 
 T = TypeVar("T")
 
@@ -62,6 +63,8 @@ def path_of(db: str | os.PathLike[str] | None) -> str | None:
         return None
     path = os.fspath(db)
     if "://" in path:
+        from urllib.parse import unquote, urlsplit
+
         parts = urlsplit(path)
         if parts.scheme != "sqlite" or parts.netloc:
             raise BadInput("{url} names no store: sqlite:///PATH does", url=f"{parts.scheme}://…")
@@ -107,6 +110,23 @@ def share(db: str | os.PathLike[str] | SqliteStore | None) -> tuple[SqliteStore,
     return store, let_go
 
 
+def __getattr__(name: str) -> object:
+    # What knows of events comes late: the list of conversations is read without it.
+    home = _LATE.get(name)
+    if home is None:
+        raise AttributeError(f"module 'openai2.store' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+_LATE = {
+    "NO_HASH": "openai2.store.codec",
+    "Transaction": "openai2.store.transaction",
+}
+
 __all__ = [
     "NO_HASH",
     "Db",
@@ -119,5 +139,4 @@ __all__ = [
     "open_store",
     "path_of",
     "share",
-    "timestamp",
 ]

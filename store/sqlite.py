@@ -14,10 +14,8 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TypeVar
-from urllib.parse import quote
+from typing import TYPE_CHECKING, TypeVar
 
-from openai2 import events as ev
 from openai2.errors import (
     BadInput,
     DamagedStore,
@@ -29,8 +27,11 @@ from openai2.errors import (
 )
 from openai2.store import schema
 from openai2.store.reader import Reader
-from openai2.store.transaction import Transaction
 from openai2.store.writer import Ticket, Writer
+
+if TYPE_CHECKING:
+    from openai2 import events as ev
+    from openai2.store.transaction import Transaction
 
 T = TypeVar("T")
 
@@ -92,6 +93,8 @@ class SqliteStore:
 
     @cached_property
     def _transaction(self) -> Transaction:
+        from openai2.store.transaction import Transaction  # late: who only reads needs no events for it
+
         return Transaction(self._connection)
 
     def __repr__(self) -> str:
@@ -220,6 +223,8 @@ class SqliteStore:
     def _connect(self, target: str) -> sqlite3.Connection:
         unchanging = self.path is not None and _unchanging(self.path)
         if unchanging:
+            from urllib.parse import quote
+
             target = f"file:{quote(target)}?immutable=1"
         connection = sqlite3.connect(
             target, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=unchanging

@@ -7,11 +7,13 @@ it. Threads that have to wait do so for a lock; tasks are told by a callback, an
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    import queue
 
 T = TypeVar("T")
 
@@ -94,6 +96,8 @@ class Writer:
     def _wake_thread(self) -> None:
         with self._thread_lock:
             if self._wake is None:
+                import queue
+
                 self._wake = queue.SimpleQueue()
                 self._thread = threading.Thread(
                     target=self._serve, args=(self._wake,), name="openai2-writer", daemon=True

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx2
-import msgspec
 import openai
 import pytest
 
@@ -899,7 +898,7 @@ def test_a_retry_that_was_cut_replaces_what_is_left_of_the_old_answer() -> None:
         with engine.store.reading() as reader:
             (draft,) = reader.drafts()
         partial = b'{"role":"assistant","content":"new"}'
-        conversation.keep(msgspec.structs.replace(draft, partial=partial))
+        conversation.keep(draft._replace(partial=partial))
         assert [m["content"] for m in conversation.messages()] == ["weather?", "new"]
 
 

@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("recount", "archive", "transcript"),
     ("audit", "intake", "redaction", "family", "page"),
     ("receive",),
-    ("conversation", "engine", "diff", "follow", "newborn", "replay"),
+    ("listing", "conversation", "engine", "diff", "follow", "newborn", "replay"),
     ("deadline", "faults", "clients", "created", "provider"),
     ("drivers",),
     ("dialogue",),

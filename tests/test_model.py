@@ -334,7 +334,7 @@ class Histories(RuleBasedStateMachine):
         store = conversation.store
         with store.reading() as reader:
             (draft,) = [draft for draft in reader.drafts(conversation.id) if draft.request == request]
-        draft = msgspec.structs.replace(draft, partial=partial)
+        draft = draft._replace(partial=partial)
         store.transact(lambda tx: tx.renew_draft(draft))
         (conversation.keep if keep else conversation.drop)(draft)
         with pytest.raises(Refused):
