@@ -2,7 +2,9 @@
 
 A timeout of the SDK counts from one read to the next, so a byte now and then keeps a request alive for
 ever. Here the network under a client is wrapped: as long as `until` is in force in a thread or task, no
-read waits past it. Nothing else changes, and where no `until` is in force nothing changes at all.
+read waits past it; where no `until` is in force, reads wait as long as they would. What else the wrapping
+does spares CPU: a request leaves in one piece, and an idle connection is asked whether it still is there by
+one `poll`.
 
 A client that a caller brought along (`http_client=`) is left alone; there the time is looked at between
 the pieces of an answer only.
@@ -51,7 +53,13 @@ def _left(timeout: float | None, late: type[Exception]) -> float | None:
 
 
 class _Stream:
-    """A connection whose reads and writes keep to the deadline."""
+    """A connection whose reads and writes keep to the deadline, and that sends a request whole.
+
+    The head of a request and its body are written apart, and their end is told by an empty write; sent
+    together, they take half the calls of the system, and a packet less.
+    """
+
+    _held = b""
 
     def __init__(self, inner: Any) -> None:
         import httpcore2
@@ -64,14 +72,23 @@ class _Stream:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+    def _due(self, buffer: bytes) -> bytes:
+        """What is to be sent now that *buffer* is written: nothing before the end, then all."""
+        whole = self._held + buffer
+        self._held = whole if buffer else b""
+        return b"" if buffer else whole
+
 
 class _SyncStream(_Stream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._held:  # what talks like this is no request: a proxy's greeting, say
+            self.write(b"", timeout)
         data: bytes = self._inner.read(max_bytes, timeout=_left(timeout, self._late_read))
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, timeout=_left(timeout, self._late_write))
+        if due := self._due(buffer):
+            self._inner.write(due, timeout=_left(timeout, self._late_write))
 
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
@@ -96,11 +113,14 @@ class _AsyncStream(_Stream):
         return self._socket.fileno() < 0 or bool(self._poll.poll(0))
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._held:
+            await self.write(b"", timeout)
         data: bytes = await self._inner.read(max_bytes, timeout=_left(timeout, self._late_read))
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        await self._inner.write(buffer, timeout=_left(timeout, self._late_write))
+        if due := self._due(buffer):
+            await self._inner.write(due, timeout=_left(timeout, self._late_write))
 
     async def start_tls(
         self,

@@ -139,15 +139,15 @@ def _address(api: openai.OpenAI | openai.AsyncOpenAI) -> str:
     return f"{api.base_url}chat/completions"
 
 
-def _post_options(options: Mapping[str, Any]) -> Any:
-    chosen: dict[str, Any] = {"security": {"bearer_auth": True}}
-    if options.get("extra_headers") is not None:
-        chosen["headers"] = options["extra_headers"]
-    if options.get("extra_query") is not None:
-        chosen["params"] = options["extra_query"]
-    if "timeout" in options:
-        chosen["timeout"] = options["timeout"]
-    return chosen
+def _post_options(api: openai.OpenAI | openai.AsyncOpenAI, options: Mapping[str, Any]) -> Any:
+    # All are named: the SDK makes a deep copy of its default for each that is not.
+    return {
+        "security": {"bearer_auth": True},
+        "headers": options.get("extra_headers") or {},
+        "params": options.get("extra_query") or {},
+        "timeout": options.get("timeout", api.timeout),
+        "max_retries": 0,
+    }
 
 
 # -- one exchange
@@ -191,7 +191,6 @@ class Exchange(_Exchange):
     def send(self, send: Send) -> None:
         """Send, and wait for the head of the answer. Raises Fault."""
         import httpx2
-        import openai
 
         self.close()
         self.key = send.key
@@ -209,9 +208,8 @@ class Exchange(_Exchange):
                     _address(api),
                     cast_to=httpx2.Response,
                     content=body(send, self._options),
-                    options=_post_options(self._options),
+                    options=_post_options(api, self._options),
                     stream=send.ask.stream,
-                    stream_cls=openai.Stream[Any],
                 )
         except faults.expected() as error:
             fault = self.fault_of(error)
@@ -249,7 +247,6 @@ class AsyncExchange(_Exchange):
     async def send(self, send: Send) -> None:
         """Send, and wait for the head of the answer. Raises Fault."""
         import httpx2
-        import openai
 
         await self.close()
         self.key = send.key
@@ -267,9 +264,8 @@ class AsyncExchange(_Exchange):
                     _address(api),
                     cast_to=httpx2.Response,
                     content=body(send, self._options),
-                    options=_post_options(self._options),
+                    options=_post_options(api, self._options),
                     stream=send.ask.stream,
-                    stream_cls=openai.AsyncStream[Any],
                 )
         except faults.expected() as error:
             fault = self.fault_of(error)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -212,6 +215,35 @@ def test_one_client_a_key(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> No
             chat = Chat(key, "offline", base_url=server.base_url, db=engine)
             chat.request("自然数50的后面是几?")
     assert len(made) == 3, made
+
+
+@pytest.mark.parametrize("blocking", [True, False], ids=["sync", "async"])
+def test_a_request_leaves_in_one_piece(blocking: bool) -> None:
+    pieces: list[bytes] = []
+    answer = b'{"choices":[{"message":{"role":"assistant","content":"51"},"finish_reason":"stop"}]}'
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while piece := connection.recv(1 << 16):
+                pieces.append(piece)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        with Chat(KEY, "offline", base_url=url, max_retries=0) as chat:
+
+            async def ask_twice() -> list[str]:
+                return [await chat.async_request("And next?") for _ in range(2)]
+
+            if blocking:
+                assert [chat.request("And next?") for _ in range(2)] == ["51", "51"]
+            else:
+                assert asyncio.run(ask_twice()) == ["51", "51"]
+    assert len(pieces) == 2, pieces
+    assert all(b"\r\n\r\n" in piece and piece.endswith(b"}") for piece in pieces), pieces
 
 
 HEAVY = ("openai", "httpx2", "pydantic", "sqlite_utils", "rich", "prompt_toolkit", "asyncio", "platformdirs")
