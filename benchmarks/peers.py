@@ -58,8 +58,8 @@ def _llm() -> Tasks:
         return db
 
     def turn(db: sqlite_utils.Database, conversation: str, number: int, said: list[dict[str, Any]]) -> None:
-        db["conversations"].insert({"id": conversation, "name": "x", "model": "m"}, ignore=True)
-        db["responses"].insert(
+        db.table("conversations").insert({"id": conversation, "name": "x", "model": "m"}, ignore=True)
+        db.table("responses").insert(
             {
                 "id": f"{conversation}-{number}",
                 "model": "m",
@@ -88,7 +88,7 @@ def _llm() -> Tasks:
         said = messages(2 * TURNS)
         for start in range(0, len(said), 2):
             turn(db, "c", start, said[start : start + 2])
-        return lambda: list(db["responses"].rows_where("conversation_id = ?", ["c"], order_by="id"))
+        return lambda: list(db.table("responses").rows_where("conversation_id = ?", ["c"], order_by="id"))
 
     return {"append": append, "load": load}
 

@@ -12,7 +12,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 
@@ -92,7 +92,7 @@ async def _main() -> None:
 
 
 @contextmanager
-def running() -> Iterator[str]:
+def running() -> Generator[str, None, None]:
     """The server's address, while it runs."""
     command = [sys.executable, "-m", "benchmarks.server"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
