@@ -107,7 +107,7 @@ class Conversation:
                     return [msg.decode(raw) for raw in found]
             ids = self._standing(reader).ids
             ids = ids if last is None else ids[-last:] if last > 0 else []
-            return [msg.decode(raw) for raw in self._raw(reader, ids)]
+            return self._said(reader, ids)
 
     def held(self, version: int | None = None) -> list[Held]:
         """The messages of the view, today's or that at *version*, with ids and pins."""
@@ -117,10 +117,10 @@ class Conversation:
             view = (
                 self._standing(reader) if version is None else history.view_at(reader, self._lineage, version)
             )
-            texts = self._raw(reader, view.ids)
+            said = self._said(reader, view.ids)
             return [
-                Held(number, msg.decode(raw), number in view.pins)
-                for number, raw in zip(view.ids, texts, strict=True)
+                Held(number, message, number in view.pins)
+                for number, message in zip(view.ids, said, strict=True)
             ]
 
     def at(self, version: int | str | datetime) -> list[Message]:
@@ -211,7 +211,7 @@ class Conversation:
 
         with self._reading() as reader:
             view = family.under(self._standing(reader), limit)
-            return [msg.decode(raw) for raw in self._raw(reader, view.ids)]
+            return self._said(reader, view.ids)
 
     # -- going on
 
@@ -558,6 +558,23 @@ class Conversation:
         tx.put_snapshot(self.id, self._version, pack(self._view))
         self._tail_bytes = 0
 
+    def _said(self, reader: Reader, ids: Sequence[int]) -> list[Message]:
+        """The messages with these ids, each a dict of one's own.
+
+        Many that are in no memory yet are not kept there either: whoever looks at a long view is rarely
+        the one who goes on with it, and a request keeps what it has sent.
+        """
+        missing = [number for number in ids if number not in self._texts]
+        if len(missing) <= _PAGE:
+            return [msg.decode(raw) for raw in self._raw(reader, ids)]
+        found = history.said(reader, self._lineage, missing)
+        if len(missing) < len(ids):
+            found.update((number, msg.decode(raw)) for number in ids if (raw := self._texts.get(number)))
+        try:
+            return [found[number] for number in ids]
+        except KeyError as gone:
+            raise _no_message(self.id, gone.args[0]) from None
+
     def _raw(self, reader: Reader, ids: Sequence[int]) -> list[bytes]:
         missing = [number for number in ids if number not in self._texts]
         if missing:
@@ -569,8 +586,9 @@ class Conversation:
         try:
             return [self._texts[number] for number in ids]
         except KeyError as gone:
-            raise Openai2Error(
-                "conversation {conversation} has no message {message}",
-                conversation=self.id,
-                message=gone.args[0],
-            ) from None
+            raise _no_message(self.id, gone.args[0]) from None
+
+
+def _no_message(conversation: str, number: int) -> Openai2Error:
+    what = "conversation {conversation} has no message {message}"
+    return Openai2Error(what, conversation=conversation, message=number)

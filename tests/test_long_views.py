@@ -1,0 +1,129 @@
+"""Long views are read in pages, and decoded a page at a time: what comes out is what was put in."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from openai2 import Conversation, Engine, history, user_msg
+from openai2 import messages as msg
+from openai2.store import Reader
+from tests.stores import asked, long, plain
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with Engine(tmp_path / "store.db", synchronous="OFF") as engine:
+        yield engine
+
+
+def _one_by_one(engine: Engine, conversation: Conversation) -> list[msg.Message]:
+    with engine.store.reading() as reader:
+        lineage = history.Lineage.read(reader, conversation.id)
+        ids = history.view_at(reader, lineage, reader.head(conversation.id)[0]).ids
+        texts = history.texts(reader, lineage, ids)
+    return [msg.decode(texts[number]) for number in ids]
+
+
+def test_a_long_view_is_what_its_events_say(engine: Engine) -> None:
+    conversation = long(engine, size=1500)
+    conversation.add([{"role": "user", "content": [{"type": "text", "text": "ünïcode 二 🎈"}], "name": "x"}])
+    asked(conversation, "and?", "then, some.")
+    asked(conversation, "failed", None)
+    conversation.rollback(300)
+    fork = conversation.fork("fork", at=1300)
+    fork.add([user_msg(f"on {number}") for number in range(700)])
+    fork.restore(200)
+    fork.add([user_msg("last")])
+    conversation.undo()
+    for name in ("long", "fork"):
+        held = engine.open(name)
+        expected = _one_by_one(engine, held)
+        assert held.messages() == expected and len(expected) > 1400
+        assert [one.message for one in held.held()] == held.under(5000) == expected
+        assert held.messages(last=800) == expected[-800:]
+        held.add([user_msg("kept in memory")])
+        assert held.messages() == [*expected, user_msg("kept in memory")]
+
+
+def test_what_was_redacted_is_empty_and_the_rest_is_there(engine: Engine) -> None:
+    conversation = long(engine, size=1200)
+    before = conversation.messages()
+    engine.redact("long", conversation.view().ids[700])
+    after = engine.open("long").messages()
+    assert "question 350" not in str(after[700]) and after[700]["role"] == "user"
+    assert [*after[:700], *after[701:]] == [*before[:700], *before[701:]]
+
+
+def test_each_message_is_ones_own(engine: Engine) -> None:
+    conversation = long(engine, size=1200)
+    first = conversation.messages()
+    first[0]["content"] = "changed"
+    assert conversation.messages()[0]["content"].startswith("question 0")
+
+
+def test_messages_far_apart_are_looked_up(engine: Engine) -> None:
+    conversation = engine.create("sparse")
+    for _ in range(520):
+        conversation.add([user_msg("stays")])
+        conversation.pin(-1)
+        conversation.add([user_msg("goes")] * 6)
+        conversation.rollback(6)
+    found = engine.open("sparse").messages()
+    assert found == [user_msg("stays")] * 520 == _one_by_one(engine, conversation)
+
+
+@pytest.mark.parametrize("harm", ['{"message":{"role":"user"', '{"message":1}', '{},{"message":{}}'])
+def test_what_is_damaged_is_an_error_and_no_other_message(engine: Engine, tmp_path: Path, harm: str) -> None:
+    conversation = long(engine, size=1200)
+    engine.close()
+    with plain(tmp_path / "store.db", unguarded=True) as sql:
+        sql.execute("UPDATE events SET data = ? WHERE version = 700", (harm,))
+    with Engine(tmp_path / "store.db") as damaged, pytest.raises(msgspec.DecodeError):
+        damaged.open(conversation.id).messages()
+
+
+def test_a_message_that_is_not_there_is_an_error(engine: Engine, tmp_path: Path) -> None:
+    long(engine, size=1200)
+    with plain(tmp_path / "store.db", unguarded=True) as sql:
+        sql.execute("DELETE FROM events WHERE version = 300")
+        sql.execute("UPDATE events SET version = version + 5000 WHERE version = 301")
+    with pytest.raises(Exception, match="has no message 300"):
+        engine.open("long").held(1200)
+
+
+if sys.version_info >= (3, 11):  # before, sqlite3 cannot set limits
+
+    def test_more_than_sqlite_joins_is_read_one_by_one(engine: Engine) -> None:
+        conversation = long(engine, size=1200)
+        with engine.store.reading() as reader:
+            plainly = reader.added_joined(conversation.id, 2, 600)
+            assert plainly is not None and len(plainly[1]) > 50_000
+            before = reader.sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
+            try:
+                assert reader.added_joined(conversation.id, 2, 600) is None
+                lineage = history.Lineage.root(conversation.id)
+                found = history.said(reader, lineage, range(2, 1202))
+            finally:
+                reader.sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
+        assert list(found.values()) == conversation.messages()
+
+
+def test_a_long_view_is_read_in_pages(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    long(engine, size=4000)
+    pages = 0
+    plainly = Reader.added_joined
+
+    def counted(self: Reader, conversation: str, first: int, last: int) -> tuple[str, bytes] | None:
+        nonlocal pages
+        pages += 1
+        return plainly(self, conversation, first, last)
+
+    monkeypatch.setattr(Reader, "added_joined", counted)
+    assert len(engine.open("long").messages()) == 4000
+    assert pages == 8
