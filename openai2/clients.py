@@ -27,13 +27,11 @@ if TYPE_CHECKING:
 MOST_CLIENTS = 256
 
 #: What the SDK takes from the environment when a client is made: another value is another client.
-_ENVIRONMENT = frozenset(
-    (
-        *("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS"),
-        *("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET"),
-        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
-        *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
-    )
+_ENVIRONMENT = (
+    *("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS", "OPENAI_API_KEY"),
+    *("OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
 
 #: Where records about requests come from. A filter holds for the very logger that it hangs on.
@@ -89,9 +87,8 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-def _surroundings() -> frozenset[tuple[str, str | None]]:
-    # One look through all names: os.environ takes a microsecond to say of each that it is not there.
-    return frozenset((name, os.environ.get(name)) for name in _ENVIRONMENT.intersection(os.environ))
+def _surroundings() -> tuple[str | None, ...]:
+    return tuple(map(os.environ.get, _ENVIRONMENT))
 
 
 def _name(key: str | None, options: Mapping[str, Any]) -> bytes | tuple[Any, ...]:
