@@ -10,6 +10,7 @@ import sys
 
 import click
 
+from openai2 import events as ev
 from openai2 import messages as msg
 from openai2 import redaction
 from openai2.cli import refs
@@ -36,7 +37,8 @@ _yes = click.option("-y", "--yes", is_flag=True, help=_("Do not ask; this cannot
     help=_(
         "Remove the text of a message from the file for good: a secret that should never have been typed.\n\n"
         "MESSAGE is its index, as `show` shows it, or @VERSION, as `log` does (also for one that is no "
-        "longer in view). What remains is a record that it was removed, and a digest of it, so that "
+        "longer in view, or for another event with a text in it: a title, what came of a failed answer, the "
+        "options of a request). What remains is a record that it was removed, and a digest of it, so that "
         "`verify` still holds. It goes out of all forks, the search index and the free pages of the file."
     ),
 )
@@ -50,8 +52,7 @@ def redact(ref: str, message: str, reason: str | None, yes: bool, db: str | None
     with engine_to_look(db) as engine:
         conversation = refs.find_today(engine, ref)
         number = _number(conversation, message)
-        said = conversation.message(number)
-        quoted = clip(one_line(f"{said.get('role')}: {msg.text_of(said)}"), max(screen() - 4, 20))
+        quoted = clip(one_line(_quoted(engine, conversation.id, number)), max(screen() - 4, 20))
         note(_("This text goes for good, wherever {name} or a fork shows it:", name=_name(conversation)))
         note(f"  {quoted}")
         _confirm(yes)
@@ -128,6 +129,19 @@ def _number(conversation: Conversation, message: str) -> int:
     return ids[place]
 
 
+def _quoted(engine: Engine, conversation: str, number: int) -> str:
+    """What an event says, and who says it; of one that is no message, the texts that would go."""
+    with engine.store.reading() as reader:
+        owner, version = Lineage.read(reader, conversation).place(number)
+        record = next(reader.events(owner, after=version - 1, upto=version), None)
+    if record is None:
+        return ""  # the redaction says so
+    if isinstance(record.event, ev.MessageAdded):
+        said = msg.decode(bytes(record.event.message))
+        return f"{said.get('role')}: {msg.text_of(said)}"
+    return f"{record.type}: {' '.join(redaction.texts_of(record))}"
+
+
 def _name(conversation: Conversation) -> str:
     return conversation.name or conversation.id
 
@@ -164,7 +178,17 @@ def _report(engine: Engine, removed: Removed) -> None:
     for conversation, version in removed.also_in:
         out(one_line(f"{names[conversation]}@{version}"))
     if removed.also_in:
-        note(_("the very same text stands in these events still: redact them, too, if it has to go"))
+        note(
+            _("this text, or a telling word of it, still stands in these events: redact them too, if need be")
+        )
+    if removed.under_way:
+        under_way = dict.fromkeys(names[conversation] for conversation, _request in removed.under_way)
+        note(
+            _(
+                "an answer is under way in {names} that may quote it: look again when it has ended",
+                names=", ".join(under_way),
+            )
+        )
     if not removed.clean:
         raise Refused(
             "it is off the record, but may still lie in free pages of the file, since somebody else is "
@@ -173,7 +197,8 @@ def _report(engine: Engine, removed: Removed) -> None:
 
 
 def _ids(removed: Removed) -> list[str]:
-    return [*removed.shared_by, *(conversation for conversation, _version in removed.also_in)]
+    places = [*removed.also_in, *removed.under_way]
+    return [*removed.shared_by, *(conversation for conversation, _version in places)]
 
 
 COMMANDS = {"redact": redact, "delete": delete, "scrub": scrub}

@@ -10,14 +10,16 @@ empties the event; since the hash covers the digest, the chain holds. Rules:
 - `delete` does so for all content of a stream and ends it with `deleted`: an empty shell on record, that no
   list shows and nothing can be added to. It is refused where forks live on it.
 - The files are written anew afterwards. Where somebody else's reading stands in the way of that, the report
-  says so (`clean`); and it names other events in which the very same text stands (`also_in`).
+  says so (`clean`); and it names other events in which the text, or a telling word of it, stands (`also_in`).
+- A draft is no fact yet. One that nobody writes any more loses the text where it quotes it; a request that
+  is under way is named (`under_way`), since what its answer will say is not known.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from openai2 import derived
+from openai2 import derived, drafts, traces
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.decisions import check_text
@@ -29,7 +31,6 @@ from openai2.store.codec import digest
 
 #: What stands where a text stood.
 GONE = "[redacted]"
-_LEAST = 8  # bytes: a shorter text stands in other events by chance
 
 #: What a redaction leaves in the file, in words.
 REMAINS = (
@@ -43,8 +44,10 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
     """What was removed, and what remains.
 
     *versions* of *conversation* were emptied. *shared_by* are the forks that have seen it. *also_in*
-    names (conversation, version) of other events that hold the same text. *clean*: no byte of it is left
-    in the store's files; False where another process, or thread, was reading and has to finish first
+    names (conversation, version) of other events that hold the same text, or a word of it that is telling
+    (see `traces`). *under_way* names (conversation, request) of requests whose answers are still coming,
+    and may quote it: they were asked with it, or do so already. *clean*: no byte of it is left in the
+    store's files; False where another process, or thread, was reading and has to finish first
     (`Engine.scrub` tries again).
     """
 
@@ -52,8 +55,15 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
     versions: list[int]
     shared_by: list[str]
     also_in: list[tuple[str, int]]
+    under_way: list[tuple[str, int]]
     remains: tuple[str, ...]
     clean: bool
+
+
+def texts_of(record: ev.Recorded) -> list[str]:
+    """What a redaction of this event would take out of it, text by text."""
+    left = left_of(record.event) if record.json else None
+    return [] if left is None else traces.lost(record.json, ev.encode(left))
 
 
 def left_of(event: ev.Event) -> ev.Event | None:
@@ -127,11 +137,19 @@ def redact(store: Store, conversation: str, number: int, reason: str | None = No
                 conversation=owner,
                 version=version,
             )
-        also = _also_in(tx, record)
+        wanted = traces.telling(texts_of(record))
+        stored = traces.as_stored(wanted)
+        also = [place for place in erase.holding(tx, stored) if place != (owner, version)]
         _take(tx, owner, [(record, left)], reason, [])
-        forks = [name for name, fork in _forks(tx).items() if _sees(tx, name, owner, version) and fork]
+        forks = [name for name in _forks(tx) if _sees(tx, name, owner, version)]
         return Removed(
-            conversation=owner, versions=[version], shared_by=forks, also_in=also, remains=REMAINS, clean=True
+            conversation=owner,
+            versions=[version],
+            shared_by=forks,
+            also_in=also,
+            under_way=_from_drafts(tx, {owner, *forks}, wanted, stored),
+            remains=REMAINS,
+            clean=True,
         )
 
     return _scrubbed(store, store.transact(job))
@@ -168,6 +186,7 @@ def delete(store: Store, conversation: str, reason: str | None = None) -> Remove
             versions=versions,
             shared_by=[],
             also_in=[],
+            under_way=[],
             remains=REMAINS,
             clean=True,
         )
@@ -219,19 +238,21 @@ def _sees(reader: Reader, fork: str, owner: str, version: int) -> bool:
     )
 
 
-def _also_in(tx: Transaction, record: ev.Recorded) -> list[tuple[str, int]]:
-    """Other events that hold the text of this one."""
-    event = record.event
-    if not isinstance(event, ev.MessageAdded):
-        return []
-    content = msg.decode(bytes(event.message)).get("content")
-    text = msgspec.json.encode(content)
-    if isinstance(content, str):
-        text = text[1:-1]
-    if len(text) < _LEAST:
-        return []
-    found = tx.holding(text.decode())
-    return [place for place in found if place != (record.conversation, record.version)]
+def _from_drafts(
+    tx: Transaction, conversations: set[str], wanted: list[str], stored: list[bytes]
+) -> list[tuple[str, int]]:
+    """Take these texts out of what is left of cut answers; the requests that are under way and may quote
+    them: those of these *conversations*, and those that do so already."""
+    under_way: list[tuple[str, int]] = []
+    for draft in tx.drafts():
+        partial = draft.partial or b""
+        quotes = any(text in partial for text in stored)
+        if drafts.alive(draft):
+            if quotes or draft.conversation in conversations:
+                under_way.append((draft.conversation, draft.request))
+        elif quotes:
+            tx.renew_draft(draft._replace(partial=traces.without(partial, wanted, GONE)))
+    return under_way
 
 
 def _scrubbed(store: Store, removed: Removed) -> Removed:

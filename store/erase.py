@@ -7,10 +7,14 @@ free pages from before, and in the write-ahead log, is gone after `Store.scrub`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from openai2.store import search
-from openai2.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from openai2.store.reader import Reader
+    from openai2.store.transaction import Transaction
 
 #: The cursor that says where the last redaction stood: texts kept from before may be of what is gone.
 CURSOR = "redactions"
@@ -31,6 +35,21 @@ def empty(tx: Transaction, events: Iterable[tuple[str, int]]) -> int:
     ).rowcount
     tx.put_cursor(CURSOR, tx.last_position())
     return taken
+
+
+def holding(reader: Reader, texts: Sequence[bytes]) -> list[tuple[str, int]]:
+    """(conversation, version) of every event in whose data one of these stands, as it stands there.
+
+    Reads the whole log once, as writing the file anew does.
+    """
+    if not texts:
+        return []
+    rows = reader.sql.execute(
+        "SELECT conversation, version, CAST(data AS BLOB) FROM events ORDER BY position"
+    )
+    return [
+        (conversation, version) for conversation, version, data in rows if any(text in data for text in texts)
+    ]
 
 
 def drop_cache(tx: Transaction, conversation: str) -> None:

@@ -218,7 +218,7 @@ class Reader:
         found: dict[int, ev.Redacted] = {}
         rows = self.sql.execute(
             "SELECT CAST(data AS BLOB) FROM events WHERE conversation = ? AND type = 'redacted'"
-            " ORDER BY version",
+            " ORDER BY +version",  # so that it is found in the index of redactions
             (conversation,),
         )
         for (data,) in rows:
@@ -226,13 +226,6 @@ class Reader:
             assert isinstance(event, ev.Redacted)
             found[event.version] = event
         return found
-
-    def holding(self, text: str) -> list[tuple[str, int]]:
-        """(conversation, version) of every event in whose data this stands, as it stands there."""
-        rows = self.sql.execute(
-            "SELECT conversation, version FROM events WHERE instr(data, ?) > 0 ORDER BY position", (text,)
-        )
-        return rows.fetchall()
 
     def is_deleted(self, conversation: str) -> bool:
         """Whether the stream has ended for good."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from openai2 import Engine
+from openai2 import Engine, drafts
 from openai2.cli.progress import Line
 from tests.cli_support import QUESTIONS, Terminal, contents, counting, invoke, ok, refused, run
 
@@ -126,6 +126,24 @@ def test_redact_by_version_and_from_the_end(db: str) -> None:
     assert shown(db, "数数")[1::4] == ["[redacted]", "[redacted]"]
     for message in ("17", "-7", "x", "@99"):
         refused("redact", "数数", message, "--yes", "--db", db)
+
+
+def test_what_is_no_message_is_redacted_by_its_version(db: str) -> None:
+    result = invoke("redact", "数数", "@1", "--yes", "--db", db)
+    assert result.exit_code == 0 and "created: 数数" in result.stderr
+    assert {one["name"] for one in json.loads(ok("list", "--json", "--db", db))} == {None, "支"}
+    result = invoke("redact", "支", "@1", "--yes", "--db", db)
+    assert result.exit_code == 0 and "forked: 支" in result.stderr
+
+
+def test_redact_names_what_may_still_quote_it(db: str) -> None:
+    with Engine(db) as engine:
+        other = engine.create("elsewhere")
+        other.add([{"role": "user", "content": "自然数50"}, {"role": "user", "content": "> 自然数50!"}])
+        engine.store.transact(lambda tx: tx.put_draft(drafts.fresh(other.id, 9)))
+        result = invoke("redact", "elsewhere", "0", "--yes", "--db", db)
+    assert result.exit_code == 0 and "elsewhere@3" in result.stdout.split()
+    assert "redact them too" in result.stderr and "under way in elsewhere" in result.stderr
 
 
 def test_delete(db: str) -> None:

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "shapes", "words"),
     ("events",),
     ("messages", "projection", "decisions", "terms"),
-    ("verdicts", "keys", "scrub", "tools", "stats", "profiles"),
+    ("verdicts", "keys", "scrub", "tools", "traces", "stats", "profiles"),
     ("turn", "rewrite", "sse", "merging", "wire", "effects", "tries", "flow", "replay_source", "replay_plan"),
     ("store.*",),
     ("history", "drafts", "references", "moments"),
@@ -54,7 +54,7 @@ SEES_ONLY = {"store.*": ("errors", "events", "messages", "projection", "terms", 
 
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
 CORE = (
-    "errors shapes words events messages projection decisions terms verdicts keys scrub stats profiles"
+    "errors shapes words events messages projection decisions terms verdicts keys scrub traces stats profiles"
     " turn sse merging wire effects tries flow replay_source replay_plan"
 ).split()
 

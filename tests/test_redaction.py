@@ -11,7 +11,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from openai2 import BadInput, Engine, Refused, UnknownConversation, assistant_msg, user_msg
+from openai2 import (
+    BadInput,
+    Conversation,
+    Engine,
+    Refused,
+    UnknownConversation,
+    assistant_msg,
+    drafts,
+    traces,
+    turn,
+    user_msg,
+)
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.redaction import left_of
@@ -94,6 +105,122 @@ def test_the_same_text_elsewhere_is_named(engine: Engine, path: Path) -> None:
     report = engine.redact("a", 2)
     assert report.also_in == [(b.id, 2)]
     assert _traces(path), "it does not pretend"
+
+
+def test_what_quotes_a_telling_word_of_it_is_named(engine: Engine, path: Path) -> None:
+    key, phone, mail = "sk-proj-a81bc92x", "13800138000", "ann@example.com"
+    a = engine.create(f"about {phone}")
+    asked(a, f"my key is {key}, my number {phone}，还有{mail}。 Thanks for everything!", f"I keep `{key}`.")
+    b = engine.create("b")
+    b.add([user_msg(f"call={phone};"), user_msg("my key is mine, thanks for everything"), user_msg("还有")])
+    report = engine.redact(a.id, 3)
+    assert report.also_in == [(a.id, 1), (a.id, 4), (b.id, 2)]
+    for place in report.also_in:
+        engine.redact(*place)
+    assert not any(_traces(path, secret) for secret in (key, phone, mail))
+    assert engine.verify().ok
+
+
+def test_what_is_part_of_a_message_is_found_in_others(engine: Engine, path: Path) -> None:
+    """A part, a call's arguments, a text with quotes and line ends: whatever way it is written in JSON."""
+    a = engine.create("a")
+    text = 'one "two"\nthree 四'
+    call = {"id": "call_0001", "type": "function", "function": {"name": "get_weather", "arguments": text}}
+    a.add(
+        [
+            {"role": "user", "content": [{"type": "text", "text": text}, {"type": "text", "text": "yes"}]},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "call_0001", "content": f"> {text}"},
+            {"role": "assistant", "content": None, "tool_calls": [{**call, "id": "call_0002"}]},
+            {"role": "user", "content": [{"type": "text", "text": "no"}]},
+        ]
+    )
+    assert engine.redact("a", 2).also_in == [(a.id, 3), (a.id, 4), (a.id, 5)]
+    assert engine.redact("a", 3).also_in == [(a.id, 4), (a.id, 5)]
+    assert engine.redact("a", 6).also_in == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("short", []),
+        ("token=abcd1234, at 2026-11-22 10:05", ["token=abcd1234, at 2026-11-22 10:05", "abcd1234"]),
+        ("on 2026-11-22 we met", ["on 2026-11-22 we met"]),
+        ("see https://a.example/b-c_d.", ["see https://a.example/b-c_d."]),
+        (
+            "go to <example.org/very/long/path>",
+            ["go to <example.org/very/long/path>", "example.org/very/long/path"],
+        ),
+    ],
+)
+def test_what_is_telling(text: str, wanted: list[str]) -> None:
+    assert traces.telling([text]) == wanted
+
+
+def test_no_more_is_looked_for_than_said() -> None:
+    wanted = traces.telling([" ".join(f"word-number-{number}" for number in range(100))])
+    assert len(wanted) == traces.MOST
+
+
+# -- answers under way
+
+
+def _asking(conversation: Conversation, text: str, partial: str, alive: bool) -> turn.Begun:
+    """A request on record, with what has come of its answer; whether its writer is there still."""
+    begun: list[turn.Begun] = []
+
+    def begin(state: turn.State) -> list[ev.Event]:
+        events, one = turn.begin(turn.Ask(question=[msg.encode(user_msg(text), "it")], model="m"), state)
+        begun.append(one)
+        return events
+
+    conversation.commit(begin)
+    draft = drafts.fresh(conversation.id, begun[0].request)
+    draft = draft._replace(partial=msg.encode(assistant_msg(partial), "it"))
+    if not alive:
+        draft = draft._replace(lease=0.0)
+    conversation.store.transact(lambda tx: tx.put_draft(draft))
+    return begun[0]
+
+
+def test_a_question_under_way_is_redacted_and_its_answer_joins_the_view(engine: Engine, path: Path) -> None:
+    a = engine.create("a")
+    begun = _asking(a, f"my password is {SECRET}", "", alive=True)
+    other = engine.create("other")
+    _asking(other, "hello", "no secret here", alive=True)
+    report = engine.redact("a", begun.question[0])
+    assert report.under_way == [(a.id, begun.request)]
+    assert report.clean and not _traces(path)
+    message = msg.encode(assistant_msg(f"It is {SECRET}?"), "it")
+    a.end(begun.request, lambda state: turn.answered(begun, state, message, ev.Answer(model="m")))
+    assert a.messages() == [user_msg("[redacted]"), assistant_msg(f"It is {SECRET}?")]
+    report = engine.redact("a", a.held()[-1].id)
+    assert not report.under_way and not report.also_in and not _traces(path)
+    assert engine.open("a").messages() == [user_msg("[redacted]"), assistant_msg("[redacted]")]
+    assert engine.verify().ok
+
+
+def test_an_answer_under_way_that_quotes_it_is_named_wherever_it_is(engine: Engine) -> None:
+    a, b = engine.create("a"), engine.create("b")
+    a.add([user_msg(SECRET)])
+    fork = a.fork()
+    quoting = _asking(b, "hello", f"as in {SECRET}", alive=True)
+    heard = _asking(fork, "hello", "", alive=True)
+    report = engine.redact("a", 2)
+    assert sorted(report.under_way) == sorted([(b.id, quoting.request), (fork.id, heard.request)])
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_is_left_of_a_cut_answer_loses_the_text(engine: Engine, path: Path, keep: bool) -> None:
+    a = engine.create("a")
+    begun = _asking(a, f'my "password" is {SECRET}', f'You say "{SECRET}"!\nBut', alive=False)
+    report = engine.redact("a", begun.question[0])
+    assert report.under_way == [] and report.also_in == [] and not _traces(path)
+    (draft,) = a.interrupted()
+    (a.keep if keep else a.drop)(draft)
+    left = assistant_msg('You say "[redacted]"!\nBut')
+    assert a.messages() == ([user_msg("[redacted]"), left] if keep else [])
+    assert engine.verify().ok and not _traces(path)
 
 
 def test_an_answer_keeps_its_facts_and_loses_its_words(engine: Engine) -> None:
