@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import click
 
-from openai2 import archive, transcript
+from openai2 import archive, outfile, transcript
 from openai2.cli import refs
 from openai2.cli.failures import warn
 from openai2.cli.history import out_json
@@ -86,7 +86,7 @@ def _export_view(
         text = raw.decode()
         out(json_safe(text) if kind == MESSAGES else answer_text(text), end="")
         return
-    with archive.written(path) as file:
+    with outfile.written(path) as file:
         file.write(raw)
     size = counted("{n} message", "{n} messages", len(held))
     note(_("{size} written to {path}", size=size, path=path))

@@ -14,21 +14,18 @@ hashes, and the heads. Rules:
 from __future__ import annotations
 
 import heapq
-import os
-import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import IO, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import IO, NamedTuple
 
 import msgspec
 
 from openai2 import events as ev
-from openai2.errors import ArchiveError, BadInput, DamagedStore, UnknownConversation
+from openai2.errors import ArchiveError, DamagedStore, UnknownConversation
+from openai2.outfile import File, written
 from openai2.store import NO_HASH, Reader, Store
 from openai2.store.codec import digest, link
 
 Progress = Callable[[int, int], None]
-File = str | os.PathLike[str] | BinaryIO
 
 #: The version of the format that is written; newer ones are refused.
 FORMAT = 1
@@ -153,30 +150,6 @@ def export(store: Store, ids: Iterable[str] | None, file: File, progress: Progre
 
 def _nobody(done: int, total: int) -> None:
     """Progress that nobody watches."""
-
-
-@contextmanager
-def written(file: File) -> Generator[IO[bytes], None, None]:
-    """A file to write to; one that is named by its path appears when all of it is there."""
-    if not isinstance(file, (str, os.PathLike)):
-        yield file
-        return
-    path = os.path.abspath(os.path.expanduser(file))
-    try:
-        handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".openai2-", suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as out:
-                yield out
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as fault:
-        raise BadInput(
-            "{path} cannot be written: {reason}", path=path, reason=fault.strerror or str(fault)
-        ) from fault
 
 
 class _Export:

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from openai2.archive import Exported, File
+    from openai2.archive import Exported
     from openai2.audit import Heads, Progress, Report
     from openai2.diff import Diff
     from openai2.family import Member, Why
     from openai2.follow import Following
     from openai2.intake import Imported
+    from openai2.outfile import File
     from openai2.redaction import Removed
     from openai2.search import Found
     from openai2.stats import Line
@@ -272,12 +273,12 @@ class Engine:
         if format == "html":
             return self.export_page(conversations, file, progress)
         if format != "events":
-            from openai2 import transcript
+            from openai2 import outfile, transcript
 
             names = list(conversations or ())
             transcript.check(format, names)
             held = [(one.message, one.pinned) for one in self.open(names[0]).held()]
-            with archive.written(file) as out:
+            with outfile.written(file) as out:
                 out.write(transcript.told(format, held))
             return archive.Exported(conversations=1, events=0, added=[])
         ids = None if conversations is None else [self.open(one).id for one in conversations]

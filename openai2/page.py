@@ -30,9 +30,10 @@ import msgspec
 from openai2 import __version__
 from openai2 import events as ev
 from openai2 import messages as msg
-from openai2.archive import Exported, File, Progress, written
+from openai2.archive import Exported, Progress
 from openai2.errors import UnknownConversation
 from openai2.history import VIEW_TYPES
+from openai2.outfile import File, written
 from openai2.projection import View, pack, unpack
 from openai2.store import Reader, Store
 

@@ -19,10 +19,11 @@ import msgspec
 from openai2 import archive, decisions, derived, intake, transcript
 from openai2 import events as ev
 from openai2 import messages as msg
-from openai2.archive import File, Progress
+from openai2.archive import Progress
 from openai2.errors import ArchiveError, BadInput, NotAMessage
 from openai2.history import new_id
 from openai2.intake import Arrived, Imported
+from openai2.outfile import File
 from openai2.store import Store, Transaction
 
 #: Files of messages are read whole; archives are not.

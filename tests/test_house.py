@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("store.*",),
     ("history", "drafts", "references", "moments"),
     ("derived", "search"),
-    ("recount", "archive", "transcript"),
+    ("outfile", "recount", "archive", "transcript"),
     ("audit", "intake", "redaction", "family", "page"),
     ("receive",),
     ("listing", "conversation", "engine", "diff", "follow", "newborn", "replay"),
