@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2 import decisions, drafts, history, moments, turn
+from openai2 import decisions, drafts, history, turn
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.errors import BadInput, Openai2Error, Refused, UnknownConversation, UnknownVersion
@@ -22,12 +22,13 @@ from openai2.history import Lineage
 from openai2.messages import Message, Round
 from openai2.projection import ROW_OVERHEAD, View, least_tail, pack
 from openai2.shapes import is_whole
-from openai2.store import NO_HASH, Draft, Reader, Store, Transaction, erase
+from openai2.store import NO_HASH, Draft, Reader, Store
 from openai2.turn import Ask, State
 
 if TYPE_CHECKING:
     from openai2.effects import Open
     from openai2.family import Why
+    from openai2.store import Transaction
 
 Decide = Callable[[State], list[ev.Event]]
 
@@ -139,6 +140,8 @@ class Conversation:
         A text that names a day, a minute or a second means its end, and local time unless it says otherwise.
         Raises UnknownVersion where the conversation did not exist yet, BadInput where the text is no time.
         """
+        from openai2 import moments
+
         when = moments.stamp(time) if isinstance(time, datetime) else moments.moment(time)
         with self.store.reading() as reader:
             version = reader.version_at(self.id, when)
@@ -490,6 +493,8 @@ class Conversation:
 
     def _forget_what_ancestors_lost(self, reader: Reader) -> None:
         """A redaction in a stream that this one forked from is in none of this one's events."""
+        from openai2.store import erase
+
         last = reader.cursor(erase.CURSOR)
         if last != self._redactions_seen:
             self._texts.clear()

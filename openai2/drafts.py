@@ -15,9 +15,13 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 
 from openai2.errors import Openai2Error
-from openai2.store import Draft, Store, Transaction
+from openai2.store import Draft, Store
+
+if TYPE_CHECKING:
+    from openai2.store import Transaction
 
 #: Seconds for which a draft counts as alive without word from its writer.
 LEASE = 15.0

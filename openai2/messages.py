@@ -6,7 +6,6 @@ shape; what JSON cannot hold exactly (lone surrogates, NaN, bytes, keys that are
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
@@ -69,6 +68,8 @@ class Multimodal_Part:
         """An image part that carries *data* of the type *mime*, such as `image/webp`, in itself."""
         if not _is_binary(data):
             raise TypeError(f"an image part is made from bytes, not from {type(data).__name__}")
+        import base64
+
         encoded = base64.b64encode(data).decode("ascii")
         return {"type": "image_url", "image_url": {"url": f"data:{mime};base64,{encoded}"}}
 

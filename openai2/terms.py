@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import accumulate
 
 from openai2.errors import BadInput
@@ -32,16 +32,30 @@ _APART = (
     "\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff"
     "\U0001b000-\U0001b16f\U00020000-\U0002fa1f\U00030000-\U000323af]"
 )
-_runs_apart = re.compile(f"{_APART}+")
-_one_apart = re.compile(_APART)
 # A character and what may melt into it: accents, the voice marks of kana, the vowels and ends of Korean.
 _clusters = re.compile(
     ".[\u0300-\u036f\u1160-\u11ff\u20d0-\u20ff\u3099\u309a\uff9e\uff9f]*", re.DOTALL
 ).findall
 _no_text = re.compile("[\x00\ud800-\udfff]")
 _unmarkable = re.compile(f"[\x00{OPEN}{CLOSE}]")  # FTS5 ends what it marks at a NUL
-_raw_pieces = re.compile('"((?:[^"]|"")*)"|[0-9A-Za-z_\x1a\x80-\U0010ffff]+')
 _ends = re.compile(r"[\s,.;:!?，。；：！？、]")
+
+
+# These take milliseconds to compile: where all is ASCII, a search does without them.
+@cache
+def _runs_apart() -> re.Pattern[str]:
+    return re.compile(f"{_APART}+")
+
+
+@cache
+def _one_apart() -> re.Pattern[str]:
+    return re.compile(_APART)
+
+
+@cache
+def _raw_pieces() -> re.Pattern[str]:
+    return re.compile('"((?:[^"]|"")*)"|[0-9A-Za-z_\x1a\x80-\U0010ffff]+')
+
 
 #: Characters that a snippet shows.
 SNIPPET = 120
@@ -65,7 +79,7 @@ def _plain_query(text: str) -> str:
 
 def _raw_query(text: str) -> str:
     """A query that a person wrote themselves, its strings and words cut as texts are."""
-    return _raw_pieces.sub(_cut_piece, " ".join(_no_text.sub(" ", text).split()))
+    return _raw_pieces().sub(_cut_piece, " ".join(_no_text.sub(" ", text).split()))
 
 
 def _cut_piece(piece: re.Match[str]) -> str:
@@ -90,7 +104,7 @@ def cut(text: str) -> str:
     """The text as the index reads it."""
     if text.isascii():
         return text
-    return _runs_apart.sub(_spread, unicodedata.normalize("NFKC", text))
+    return _runs_apart().sub(_spread, unicodedata.normalize("NFKC", text))
 
 
 def _spread(run: re.Match[str]) -> str:
@@ -99,7 +113,7 @@ def _spread(run: re.Match[str]) -> str:
 
 @lru_cache(maxsize=1 << 15)
 def _cut_cluster(cluster: str) -> str:
-    return _one_apart.sub(r" \g<0> ", unicodedata.normalize("NFKC", cluster))
+    return _one_apart().sub(r" \g<0> ", unicodedata.normalize("NFKC", cluster))
 
 
 def markable(text: str) -> str:

@@ -12,12 +12,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 from openai2.errors import BadInput
-from openai2.store.reader import Draft, Listed, Reader
+from openai2.store.reader import NO_HASH, Draft, Listed, Reader
 from openai2.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from openai2 import events as ev
-    from openai2.store.codec import NO_HASH
     from openai2.store.transaction import Transaction
 
 T = TypeVar("T")
@@ -112,20 +111,13 @@ def share(db: str | os.PathLike[str] | SqliteStore | None) -> tuple[SqliteStore,
 
 def __getattr__(name: str) -> object:
     # What knows of events comes late: the list of conversations is read without it.
-    home = _LATE.get(name)
-    if home is None:
+    if name != "Transaction":
         raise AttributeError(f"module 'openai2.store' has no attribute {name!r}")
-    from importlib import import_module
+    from openai2.store.transaction import Transaction
 
-    value: object = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+    globals()[name] = Transaction
+    return Transaction
 
-
-_LATE = {
-    "NO_HASH": "openai2.store.codec",
-    "Transaction": "openai2.store.transaction",
-}
 
 __all__ = [
     "NO_HASH",

@@ -20,11 +20,6 @@ from hashlib import sha256
 from openai2 import events as ev
 
 TAG = b"openai2 event 1\0"
-NO_HASH = bytes(32)
-
-#: The columns of a row, in the order in which `recorded` takes them. Data comes as a BLOB: that spares
-#: SQLite's bytes the detour through str on their way to the decoder.
-COLUMNS = "conversation, version, position, batch, type, time, CAST(data AS BLOB), hash"
 
 
 def link(
@@ -38,12 +33,6 @@ def link(
 def digest(data: bytes) -> bytes:
     """SHA-256 of an event's data as stored."""
     return sha256(data).digest()
-
-
-def recorded(row: tuple[str, int, int, int, str, str, bytes, bytes]) -> ev.Recorded:
-    """The event of a row that was read by `COLUMNS`."""
-    conversation, version, position, batch, tag, time, data, link_ = row
-    return ev.Recorded(conversation, version, position, batch, tag, time, data, link_.hex())
 
 
 def chain(

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
 
 Head = tuple[int, bytes]
 
+#: What a stream begins with that no event comes before (see `codec`).
+NO_HASH = bytes(32)
 #: The cursor of the list of conversations.
 LIST = "conversations"
+
+
+# An event, as `_recorded` takes it. Data comes as a BLOB: that spares SQLite's bytes the detour through str
+# on their way to the decoder.
+_EVENT = "conversation, version, position, batch, type, time, CAST(data AS BLOB), hash"
 
 
 class Listed(NamedTuple):
@@ -72,8 +79,6 @@ class Reader:
             (conversation,),
         ).fetchone()
         if row is None:
-            from openai2.store.codec import NO_HASH
-
             return 0, NO_HASH
         return row
 
@@ -136,22 +141,22 @@ class Reader:
         return self._records(f"type IN ({', '.join('?' * len(types))}) ORDER BY position", tuple(types))
 
     def _records(self, where: str, values: Sequence[object]) -> Iterator[ev.Recorded]:
+        return self._recorded(self.sql.execute(f"SELECT {_EVENT} FROM events WHERE {where}", values))
+
+    def _recorded(self, rows: sqlite3.Cursor) -> Iterator[ev.Recorded]:
         """The events of these rows; those whose data was redacted with what is left of it."""
-        from openai2.store.codec import COLUMNS, recorded
-
-        rows = self.sql.execute(f"SELECT {COLUMNS} FROM events WHERE {where}", values)
-        return self._with_left(map(recorded, rows))
-
-    def _with_left(self, records: Iterator[ev.Recorded]) -> Iterator[ev.Recorded]:
-        from msgspec.structs import replace
+        from openai2 import events as ev
 
         left: dict[str, dict[int, ev.Redacted]] = {}
-        for record in records:
-            if not record.json:
+        for conversation, version, position, batch, tag, time, data, link in rows:
+            record = ev.Recorded(conversation, version, position, batch, tag, time, data, link.hex())
+            if not data:
+                from msgspec import structs
+
                 known = left.get(record.conversation)
                 if known is None:
                     known = left[record.conversation] = self.redactions(record.conversation)
-                record = replace(record, left=_left(known, record))
+                record = structs.replace(record, left=_left(known, record))
             yield record
 
     def data(self, conversation: str, versions: Sequence[int]) -> Iterator[tuple[int, str, bytes]]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -26,7 +26,9 @@ from openai2 import messages
 from openai2.errors import DamagedStore, StoreUnavailable
 from openai2.store import schema
 from openai2.store.reader import Reader
-from openai2.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from openai2.store.transaction import Transaction
 
 #: The index's name among the cursors; the number counts the ways of cutting a text.
 CURSOR = "search 1"
