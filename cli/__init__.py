@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from openai2.cli import failures, home
 from openai2.cli.options import conversation_option, db_option, json_option
 from openai2.cli.words import _, language, let_click_know
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Row(NamedTuple):
@@ -51,7 +53,7 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     (
         _("Look"),
         (
-            Row("list", "history", _("List the conversations.")),
+            Row("list", "listing", _("List the conversations.")),
             Row("show", "history", _("Show the messages of a conversation.")),
             Row("log", "log", _("Tell what happened in a conversation.")),
             Row("why", "log", _("Tell why each message is in view, or not.")),
@@ -101,7 +103,7 @@ HOMES = {row.name: row.module for _title, rows in SECTIONS for row in rows}
 
 
 class _PipeClosed(Exception):
-    """Whoever read our output went away."""
+    """Whoever read our output went away; click would make a BrokenPipeError exit status 1."""
 
 
 class _Commands(click.Group):
@@ -126,12 +128,26 @@ class _Commands(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(row.name, row.help) for row in rows])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        # From the table: click would import every command that fits, to ask it for its help.
+        rows = [row for _title, rows in SECTIONS for row in rows if row.name.startswith(incomplete)]
+        named = [CompletionItem(row.name, help=row.help) for row in rows]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)  # --help and --version print and end here
+        except BrokenPipeError:
+            raise _PipeClosed from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            raise _PipeClosed from None  # click would make it exit status 1
+            raise _PipeClosed from None
         return result
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -146,16 +162,14 @@ class _Commands(click.Group):
             set_in_columns(self)
         try:
             status: Any = super().main(*args, **extra)
-        except _PipeClosed:
-            failures.silence_the_pipe()
-            status = failures.PIPE_CLOSED
-        except (click.Abort, KeyboardInterrupt):
-            status = failures.INTERRUPTED
-        except Exception as error:  # where every error ends, as one line
-            if home.debugging() and failures.is_unexpected(error):
-                raise
-            failures.tell(error)
-            status = failures.status_of(error)
+        except (_PipeClosed, BrokenPipeError):
+            from openai2.cli import failures
+
+            status = failures.pipe_closed()
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - here every one ends
+            from openai2.cli import failures
+
+            status = failures.ended_by(error)
         sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -16,9 +16,10 @@ import click
 from openai2.cli import failures, refs
 from openai2.cli.completion import profiles
 from openai2.cli.names import conversations
-from openai2.cli.options import conversation_option, db_option, engine_to_look
+from openai2.cli.options import conversation_option, db_option
 from openai2.cli.progress import Line, progress
 from openai2.cli.render import note, one_line, out
+from openai2.cli.stores import engine_to_look
 from openai2.cli.words import _, counted
 from openai2.conversation import Conversation
 from openai2.dialogue import DEFAULT_MODEL

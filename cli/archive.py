@@ -6,10 +6,10 @@ from typing import TextIO
 
 import click
 
-from openai2.cli.history import out_json
-from openai2.cli.options import db_option, engine_to_look, json_option
+from openai2.cli.options import db_option, json_option
 from openai2.cli.progress import progress
-from openai2.cli.render import note, one_line, out
+from openai2.cli.render import note, one_line, out, out_json
+from openai2.cli.stores import engine_to_look
 from openai2.cli.words import _, counted
 from openai2.errors import BadInput
 

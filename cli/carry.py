@@ -17,11 +17,11 @@ import click
 from openai2 import archive, outfile, transcript
 from openai2.cli import refs
 from openai2.cli.failures import warn
-from openai2.cli.history import out_json
 from openai2.cli.names import conversations
-from openai2.cli.options import conversation_option, db_option, engine, engine_to_look, json_option
+from openai2.cli.options import conversation_option, db_option, json_option
 from openai2.cli.progress import Line, progress
-from openai2.cli.render import answer_text, is_terminal, json_safe, note, one_line, out
+from openai2.cli.render import answer_text, is_terminal, json_safe, note, one_line, out, out_json
+from openai2.cli.stores import engine, engine_to_look
 from openai2.cli.words import _, counted
 from openai2.engine import Engine
 from openai2.errors import BadInput

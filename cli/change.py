@@ -14,8 +14,9 @@ import click
 
 from openai2.cli import refs
 from openai2.cli.names import conversations
-from openai2.cli.options import conversation_option, db_option, engine_to_look
+from openai2.cli.options import conversation_option, db_option
 from openai2.cli.render import note, out, visible
+from openai2.cli.stores import engine_to_look
 from openai2.cli.words import _, counted
 from openai2.conversation import Conversation
 from openai2.errors import BadInput, Refused

@@ -12,10 +12,10 @@ from itertools import zip_longest
 import click
 
 from openai2.cli import refs
-from openai2.cli.history import out_json
 from openai2.cli.names import conversations
-from openai2.cli.options import db_option, engine_to_look, json_option
-from openai2.cli.render import clip, fold, note, one_line, out, pad, paint, screen, visible
+from openai2.cli.options import db_option, json_option
+from openai2.cli.render import clip, fold, note, one_line, out, out_json, pad, paint, screen, visible
+from openai2.cli.stores import engine_to_look
 from openai2.cli.words import _, counted
 from openai2.diff import Branch, Diff, Row, Side
 

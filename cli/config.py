@@ -17,9 +17,8 @@ import click
 import msgspec
 
 from openai2.cli import files, home
-from openai2.cli.history import out_json
 from openai2.cli.options import json_option
-from openai2.cli.render import note, one_line, out, paint, table
+from openai2.cli.render import note, one_line, out, out_json, paint, table
 from openai2.cli.words import _
 from openai2.errors import BadInput
 from openai2.profiles import PROFILES, Profile, profile_from

@@ -18,9 +18,10 @@ from openai2.chat import Chat
 from openai2.cli import home
 from openai2.cli.history import message_lines
 from openai2.cli.opening import NO_KEY, PACE
-from openai2.cli.options import db_option, engine
+from openai2.cli.options import db_option
 from openai2.cli.pages import wrapped
 from openai2.cli.render import is_terminal, out, pad, paint, screen, visible, width
+from openai2.cli.stores import engine
 from openai2.cli.story import Layout, Story
 from openai2.cli.words import _, counted
 from openai2.engine import Engine

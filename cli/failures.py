@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from openai2.cli import home
 from openai2.cli.render import note, one_line, paint
 from openai2.cli.words import _, known, told
 from openai2.errors import Openai2Error
@@ -46,6 +47,31 @@ def status_of(error: BaseException) -> int:
     return error.exit_code if isinstance(error, click.ClickException) else FAILED
 
 
+def ended_by(error: BaseException) -> int:
+    """Where every error that ends the command does so: as one line, and the exit status that is returned."""
+    status = status_of(error)
+    if status == INTERRUPTED:
+        return status
+    if home.debugging() and is_unexpected(error):
+        raise error
+    try:
+        tell(error)
+    except BrokenPipeError:
+        pipe_closed()
+    return status
+
+
+def pipe_closed() -> int:
+    """Nobody reads us any more: what is still to be flushed goes nowhere, without a complaint at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            os.dup2(nowhere, stream.fileno())
+        except (OSError, ValueError):  # a stream that is no file, under a test
+            pass
+    return PIPE_CLOSED
+
+
 def tell(error: BaseException) -> None:
     """Say it on standard error."""
     sys.stdout.flush()
@@ -63,16 +89,6 @@ def is_of_the_api(error: BaseException) -> bool:
     # Another thread may be in the middle of the import.
     base: Any = getattr(sys.modules.get("openai"), "OpenAIError", None)
     return base is not None and isinstance(error, base)
-
-
-def silence_the_pipe() -> None:
-    """Nobody reads us any more: what is still to be flushed goes nowhere, without a complaint at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            os.dup2(nowhere, stream.fileno())
-        except (OSError, ValueError):  # a stream that is no file, under a test
-            pass
 
 
 def warn(sentence: str) -> None:

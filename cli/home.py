@@ -14,48 +14,57 @@ is read here, once, and nowhere else.
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _HOME, _KEY, _URL, _MODEL = "OPENAI2_HOME", "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI2_MODEL"
 
 
-def _folder(kind: str) -> Path:
+def _folder(kind: str) -> str:
     named = os.environ.get(_HOME)
     if named:
-        return Path(os.path.abspath(os.path.expanduser(named)))
+        return os.path.abspath(os.path.expanduser(named))
     import platformdirs
 
     give = {
-        "config": platformdirs.user_config_path,
-        "data": platformdirs.user_data_path,
-        "state": platformdirs.user_state_path,
+        "config": platformdirs.user_config_dir,
+        "data": platformdirs.user_data_dir,
+        "state": platformdirs.user_state_dir,
     }[kind]
     return give("openai2", appauthor=False)
 
 
+def _path(kind: str, name: str) -> Path:
+    from pathlib import Path  # late: who only looks into the database does without
+
+    return Path(_folder(kind), name)
+
+
 def keys() -> Path:
     """The key file."""
-    return _folder("config") / "keys"
+    return _path("config", "keys")
 
 
 def config() -> Path:
     """The file of profiles and of what holds for all chats."""
-    return _folder("config") / "config.json"
+    return _path("config", "config.json")
 
 
 def templates() -> Path:
     """The folder of saved templates."""
-    return _folder("config") / "templates"
+    return _path("config", "templates")
 
 
-def database() -> Path:
+def database() -> str:
     """The database that is used where `--db` names no other."""
-    return _folder("data") / "openai2.db"
+    return os.path.join(_folder("data"), "openai2.db")
 
 
 def typed() -> Path:
     """What was typed in interactive sessions, for the up arrow."""
-    return _folder("state") / "history"
+    return _path("state", "history")
 
 
 def make_folder(path: Path) -> None:

@@ -12,10 +12,10 @@ import click
 
 from openai2.cli import home, keyring
 from openai2.cli.failures import warn
-from openai2.cli.history import out_json
 from openai2.cli.keyfile import Entry, KeyFile, check_name
-from openai2.cli.options import db_option, engine_to_look, is_there, json_option
-from openai2.cli.render import is_terminal, note, one_line, out
+from openai2.cli.options import db_option, json_option
+from openai2.cli.render import is_terminal, note, one_line, out, out_json
+from openai2.cli.stores import engine_to_look, is_there
 from openai2.cli.words import _, counted, told
 from openai2.errors import BadInput, Openai2Error
 from openai2.keys import check_key, fingerprint, mask

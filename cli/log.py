@@ -12,10 +12,10 @@ import click
 
 from openai2 import messages as msg
 from openai2.cli import refs
-from openai2.cli.history import local, out_json
 from openai2.cli.names import conversations
-from openai2.cli.options import conversation_option, db_option, engine_to_look, json_option
-from openai2.cli.render import clip, is_terminal, one_line, out, screen, visible
+from openai2.cli.options import conversation_option, db_option, json_option
+from openai2.cli.render import clip, is_terminal, local, one_line, out, out_json, screen, visible
+from openai2.cli.stores import engine_to_look
 from openai2.cli.story import Layout, Story
 from openai2.cli.words import _
 from openai2.conversation import Conversation

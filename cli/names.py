@@ -6,32 +6,27 @@ completes nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from click.shell_completion import CompletionItem
-
-from openai2.cli import home
-
 if TYPE_CHECKING:
     from click import Context, Parameter
+    from click.shell_completion import CompletionItem
 
 _MOST = 200
 
 
 def conversations(ctx: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
     """The names of conversations, and the ids of those that have none; those that changed last first."""
-    from openai2.engine import Engine
-    from openai2.store import path_of
+    from openai2 import listing
+    from openai2.cli.stores import is_there, store_to_look
 
-    db = _database(ctx) or os.fspath(home.database())
+    db = _database(ctx)
     try:
-        path = path_of(db)
-        if path is not None and not os.path.exists(path):
+        if not is_there(db):
             return []
-        with Engine(db) as engine:
-            listed = engine.conversations(archived=None)
+        with store_to_look(db) as store:
+            listed = listing.conversations(store, archived=None)
     except Exception:  # noqa: BLE001 - Tab is no place to complain
         return []
     return matching((line.name or line.id for line in listed), incomplete)
@@ -39,6 +34,8 @@ def conversations(ctx: Context, parameter: Parameter, incomplete: str) -> list[C
 
 def matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     """Those of *names* that go on from what is typed."""
+    from click.shell_completion import CompletionItem
+
     found = dict.fromkeys(name for name in names if name.startswith(incomplete))
     return [CompletionItem(name) for name in [*found][:_MOST]]
 

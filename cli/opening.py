@@ -19,8 +19,8 @@ from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.chat import Chat
 from openai2.cli import config, home, keychain, refs
-from openai2.cli.options import engine
 from openai2.cli.render import is_terminal, note
+from openai2.cli.stores import engine
 from openai2.cli.words import _
 from openai2.conversation import Conversation
 from openai2.dialogue import DEFAULT_MODEL

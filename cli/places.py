@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from openai2.cli import home
-from openai2.cli.options import database, db_option
+from openai2.cli.options import db_option
 from openai2.cli.render import out, visible
+from openai2.cli.stores import database
 from openai2.cli.words import _
 
 

@@ -7,11 +7,13 @@ conversation's own stream. TIME is a day, a minute or a second and means its end
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from openai2.conversation import Conversation
-from openai2.engine import Engine
 from openai2.errors import BadInput, Refused
+
+if TYPE_CHECKING:
+    from openai2.conversation import Conversation
+    from openai2.engine import Engine
 
 
 class Place(NamedTuple):

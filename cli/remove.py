@@ -15,8 +15,9 @@ from openai2 import messages as msg
 from openai2 import redaction
 from openai2.cli import refs
 from openai2.cli.names import conversations
-from openai2.cli.options import db_option, engine_to_look
+from openai2.cli.options import db_option
 from openai2.cli.render import clip, is_terminal, note, one_line, out, screen
+from openai2.cli.stores import engine_to_look
 from openai2.cli.words import _, counted, known
 from openai2.conversation import Conversation
 from openai2.engine import Engine

@@ -3,17 +3,17 @@
 Rules: what comes from outside (messages, names, errors) goes through `visible` before a terminal sees
 it: control characters are shown as pictures, never obeyed. Widths are counted in columns, of which a
 Chinese character takes two. Paint is added last, on what is harmless already, and only for a terminal.
-Nothing here imports more than the standard library: `list` and `log` are to answer at once.
+Nothing here imports much at once: `list` and `log` are to answer at once.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TextIO
 
 # C0 but for tab and line end, DEL and C1; what turns the direction of writing; lines and paragraphs of
@@ -43,6 +43,11 @@ def one_line(text: str) -> str:
 def json_safe(text: str) -> str:
     """JSON with the characters that a terminal might obey written as escapes; it says the same."""
     return re.sub("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", lambda m: f"\\u{ord(m[0]):04x}", text)
+
+
+def local(time: str) -> datetime:
+    """The time of an event on the clock of the person."""
+    return datetime.fromisoformat(time.replace("Z", "+00:00")).astimezone()
 
 
 # -- widths
@@ -110,6 +115,8 @@ def _before_punctuation(line: str, end: int) -> int:
 
 def screen() -> int:
     """The columns of the terminal; 80 where there is none."""
+    import shutil  # late: it brings every kind of compression along
+
     return max(shutil.get_terminal_size((80, 24)).columns, 12)
 
 
@@ -151,6 +158,13 @@ def paint(text: str, how: str, stream: TextIO | None = None) -> str:
 def out(line: str = "", end: str = "\n") -> None:
     """Write to standard output. What comes from outside has been made `visible` by the caller."""
     sys.stdout.write(line + end)
+
+
+def out_json(value: object) -> None:
+    """Print *value* as JSON that is pleasant to read, and safe to."""
+    import msgspec
+
+    out(json_safe(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
 
 
 def note(line: str) -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from openai2.cli import refs
-from openai2.cli.history import out_json
-from openai2.cli.options import (
-    conversation_option,
-    database,
-    db_option,
-    engine_to_look,
-    is_there,
-    json_option,
-)
-from openai2.cli.render import fold, is_terminal, note, one_line, out, paint, screen
+from openai2.cli.options import conversation_option, db_option, json_option
+from openai2.cli.render import fold, is_terminal, note, one_line, out, out_json, paint, screen
+from openai2.cli.stores import database, engine_to_look, is_there
 from openai2.cli.words import _
-from openai2.search import Found
+
+if TYPE_CHECKING:
+    from openai2.search import Found
 
 #: What stands around a word that was found, in Chinese and in English text alike.
 MARKS = ("[", "]")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from openai2.cli import refs
-from openai2.cli.history import list_lines, message_lines
+from openai2.cli.history import message_lines
+from openai2.cli.listing import list_lines
 from openai2.cli.log import reasons
 from openai2.cli.render import clip, is_terminal, note, out, screen
 from openai2.cli.search import tell
@@ -21,7 +22,7 @@ _MOST = 20
 @row(PLACES, "list", "", _("list the conversations"))
 def _list(session: Session, rest: str) -> None:
     engine = session.chat.engine
-    for line in list_lines(engine, engine.conversations(limit=_MOST), session.chat.conversation):
+    for line in list_lines(engine.store, engine.conversations(limit=_MOST), session.chat.conversation.id):
         out(line)
 
 

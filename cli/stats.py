@@ -7,9 +7,9 @@ from typing import Literal, cast
 
 import click
 
-from openai2.cli.history import out_json
-from openai2.cli.options import db_option, engine_to_look, is_there, json_option
-from openai2.cli.render import is_terminal, note, one_line, out, paint, screen, table
+from openai2.cli.options import db_option, json_option
+from openai2.cli.render import is_terminal, note, one_line, out, out_json, paint, screen, table
+from openai2.cli.stores import engine_to_look, is_there
 from openai2.cli.words import _
 from openai2.stats import Line
 

@@ -11,8 +11,7 @@ import msgspec
 from openai2 import events as ev
 from openai2 import history
 from openai2 import messages as msg
-from openai2.cli.history import local
-from openai2.cli.render import clip, is_terminal, json_safe, one_line, paint, screen
+from openai2.cli.render import clip, is_terminal, json_safe, local, one_line, paint, screen
 from openai2.cli.words import _, counted
 from openai2.history import Lineage
 from openai2.projection import replay

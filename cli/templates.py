@@ -15,9 +15,8 @@ import click
 import msgspec
 
 from openai2.cli import files, home
-from openai2.cli.history import out_json
 from openai2.cli.options import json_option
-from openai2.cli.render import clip, is_terminal, note, one_line, out, pad, screen, width
+from openai2.cli.render import clip, is_terminal, note, one_line, out, out_json, pad, screen, width
 from openai2.cli.words import _
 from openai2.errors import BadInput
 

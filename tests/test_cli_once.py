@@ -179,10 +179,13 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     assert "sqlite:///" in refused("list", "--db", "postgres://secret@host/db")
 
 
-def test_a_closed_pipe_is_no_error() -> None:
+@pytest.mark.parametrize("command", ["log", "list", "--help", "--version", "list --help", "", "(Tab)"])
+def test_a_closed_pipe_is_no_error(command: str) -> None:
     run("newchat", "--offline", "hi")
+    tab = {"_OPENAI2_COMPLETE": "bash_complete", "COMP_WORDS": "openai2 s", "COMP_CWORD": "1"}
+    words, more = ([], tab) if command == "(Tab)" else (command.split(), {})
     process = subprocess.Popen(
-        [*COMMAND, "log"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(**more)
     )
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
@@ -190,6 +193,16 @@ def test_a_closed_pipe_is_no_error() -> None:
     process.stderr.close()
     assert process.wait(PATIENCE) == 141
     assert said == b""
+
+
+@pytest.mark.parametrize(("command", "status"), [("show nothing", 1), ("list --nothing", 2)])
+def test_a_failure_that_nobody_reads_is_one_still(command: str, status: int) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, *command.split()], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment()
+    )
+    assert process.stderr is not None
+    process.stderr.close()
+    assert process.wait(PATIENCE) == status
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
