@@ -32,7 +32,8 @@ class Chat(Replayer):
       sent back with it; else it is kept in the answer's event only;
     - *use_create*: call `chat.completions.create` itself, for tools that watch it (where it was patched, it
       is called anyway);
-    - further options are those of `openai.OpenAI` and of `chat.completions.create`.
+    - further options are those of `openai.OpenAI` and of `chat.completions.create`; for any other,
+      TypeError is raised.
 
     *timeout* bounds a whole request, its retries and waits included; of a stream, the time until the next
     piece of the answer. *max_retries* (2) says how often a fault of the server (no connection, 5xx) and,

@@ -63,6 +63,7 @@ class Dialogue:
         self.model = model
         self.MsgMaxCount = decisions.check_limit(MsgMaxCount if msg_max_count is None else msg_max_count)
         self._client_options, self._create_options = provider.split(provider.given(options))
+        provider.check_create_options(self._create_options)
         self._owned = not isinstance(db, Engine)
         self.engine = db if isinstance(db, Engine) else Engine(db)
         self._finalizer = weakref.finalize(self, self.engine.close) if self._owned else None
@@ -197,8 +198,6 @@ class Dialogue:
 
     def _asking(self, question: list[bytes], options: dict[str, Any], *, stream: bool, **more: Any) -> Ask:
         """The Ask, and *options* completed by those of this chat."""
-        if "stream" in options:
-            raise TypeError("whether to stream is said by the method: request or stream_request")
         on_reasoning = options.pop("on_reasoning", None)
         if on_reasoning is not None and not callable(on_reasoning):
             raise TypeError("on_reasoning is a function that takes a str")

@@ -339,6 +339,8 @@ class Engine:
 
 def unknown(reference: str) -> UnknownConversation:
     """The error for a reference that names nothing."""
+    if not str(reference).strip():  # nobody checks what is looked for
+        return UnknownConversation("an empty name names no conversation")
     return UnknownConversation("there is no conversation {reference}", reference=reference)
 
 

@@ -200,9 +200,11 @@ def _told_to(audiences: Any) -> list[str]:
     return []
 
 
-def _turns(turns: Iterable[object]) -> list[tuple[str, list[str]]]:
+def _turns(turns: object) -> list[tuple[str, list[str]]]:
+    if not isinstance(turns, Iterable):
+        raise BadInput("a request takes (speaker, audiences) pairs, not {kind}", kind=type(turns).__name__)
     speak: list[tuple[str, list[str]]] = []
-    for number, turn in enumerate(turns):
+    for number, turn in enumerate(cast("Iterable[object]", turns)):
         if not is_sequence(turn) or len(turn) != 2:
             raise BadInput("turn {number} is no (speaker, audiences) pair", number=number)
         speaker, audiences = turn

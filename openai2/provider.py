@@ -39,6 +39,21 @@ CLIENT_OPTIONS = frozenset(
 )
 #: Options of `create` that say how a request travels, not what is asked; they are not put on record.
 TRAVEL_OPTIONS = ("extra_headers", "extra_query", "extra_body", "timeout")
+#: Options of `create` that most use: to know that they are, the package, which takes a second to import, is
+#: not asked. A list that lacks some costs that second, nothing else.
+_EVERYDAY = frozenset(
+    (
+        *("temperature", "top_p", "max_tokens", "max_completion_tokens", "n", "stop", "seed", "user"),
+        *("presence_penalty", "frequency_penalty", "response_format", "reasoning_effort", "verbosity"),
+        *("tools", "tool_choice", "parallel_tool_calls", "logprobs", "top_logprobs", "logit_bias"),
+        *("model", "stream_options", *TRAVEL_OPTIONS),
+    )
+)
+#: Options of `create` that a dialogue gives itself, and how one says them instead.
+_OUR_OWN = {
+    "stream": "whether to stream is said by the method: request or stream_request",
+    "messages": "messages are added by add_dialogs, or handed to a request of a Chat",
+}
 
 Options = dict[str, Any]
 
@@ -77,9 +92,12 @@ def _create_names() -> frozenset[str]:
 
 
 def check_create_options(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for an option that `chat.completions.create` does not know, as it would itself."""
+    """Raise TypeError for an option that `chat.completions.create` does not know, as it would itself, or
+    that is not the caller's to give."""
     for name in options:
-        if name not in _create_names():
+        if name in _OUR_OWN:
+            raise TypeError(_OUR_OWN[name])
+        if name not in _EVERYDAY and name not in _create_names():
             raise TypeError(
                 f"{name!r} is no option of chat.completions.create; "
                 f"what a server knows beyond them goes into extra_body={{{name!r}: …}}"

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 class Events:
     """Server-sent events: `feed` takes bytes as they come and gives the data of each whole event.
 
-    `whole` gathers what is no stream of events but JSON from its first byte on: some servers do not
-    stream, whatever they are asked.
+    `whole` gathers what is no stream of events but JSON, or a page, from its first byte on: some servers
+    do not stream, whatever they are asked, and some proxies say in HTML what is wrong.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Events:
             if not self._parts and not piece.strip():
                 return
             self._began = True
-            if piece.lstrip()[:1] in (b"{", b"["):
+            if piece.lstrip()[:1] in (b"{", b"[", b"<"):
                 self.whole = []
         if self.whole is not None:
             self.whole.append(piece)

@@ -212,7 +212,8 @@ class Reply:
         try:
             completion = _decode(body)
         except _UNREADABLE as cause:
-            raise broken("the server's answer is no JSON", cause) from cause
+            what = "a page (HTML or XML), no chat completion" if body.lstrip()[:1] == b"<" else "no JSON"
+            raise broken(f"the server's answer is {what}", cause) from cause
         if not is_dict(completion):
             raise broken("the server's answer is no chat completion")
         if completion.get("error") and not completion.get("choices"):

@@ -10,6 +10,8 @@ import json
 import os
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
@@ -26,6 +28,7 @@ from openai2 import (
     BadInput,
     Chat,
     Engine,
+    GroupChat,
     Multimodal_Part,
     NewerStore,
     NoIndex,
@@ -37,8 +40,10 @@ from openai2 import (
     Refused,
     StoreError,
     StoreUnavailable,
+    UnknownConversation,
     UnknownVersion,
     decisions,
+    provider,
     system_msg,
     user_msg,
 )
@@ -190,6 +195,37 @@ def test_an_option_nobody_knows(how: str, offline: OfflineServer) -> None:
     with pytest.raises(TypeError, match="stream"):
         ask(chat, how, "hi", stream=True)
     assert chat.version == 0 and len(offline.requests) == before
+
+
+@pytest.mark.parametrize("options", [{"nosuch": 1}, {"stream": True}, {"messages": []}], ids=str)
+def test_an_option_that_no_request_could_take_is_told_at_once(options: Any, tmp_path: Path) -> None:
+    (name,) = options
+    with pytest.raises(TypeError, match=name):
+        Chat(KEY, db=tmp_path / "log.db", **options)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_group_is_asked_for_pairs() -> None:
+    with GroupChat(KEY) as group:
+        with pytest.raises(BadInput, match="pairs, not NoneType"):
+            group.request(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        assert group.version == 0
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_names_no_conversation(name: str) -> None:
+    with Engine() as engine, pytest.raises(UnknownConversation, match="empty"):
+        engine.open(name)
+
+
+def test_what_is_taken_for_an_option_unasked_is_one() -> None:
+    taken = provider._EVERYDAY  # pyright: ignore[reportPrivateUsage]
+    assert not taken - provider._create_names()  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_chat_with_options_is_made_without_the_package() -> None:
+    made = "import sys, openai2; openai2.Chat('sk-0', temperature=0.5); sys.exit('openai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", made], check=False).returncode == 0
 
 
 # -- What is asked -----------------------------------------------------------------------------------

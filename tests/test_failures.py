@@ -251,6 +251,15 @@ def test_a_bad_stream_is_a_failure(ask: Ask, kind: str, use_create: bool) -> Non
     assert isinstance(failure, openai.APIError), failure
 
 
+@pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
+def test_a_page_is_called_a_page_and_not_asked_for_again(ask: Ask) -> None:
+    page = whole(b"\n<!DOCTYPE html><title>Sign in</title>", kind="text/html")
+    with Misbehaving([page]) as server:
+        with pytest.raises(openai.APIConnectionError, match="a page"):
+            ask(_chat(server, max_retries=5))
+        assert server.asked == 1
+
+
 @pytest.mark.parametrize("ask", STREAMS)
 def test_what_came_of_a_cut_stream_is_on_record(ask: Ask) -> None:
     with Misbehaving([EVENTS, event(content="half an "), Sleep(0.05), Reset()]) as server:
