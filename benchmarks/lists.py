@@ -36,13 +36,16 @@ WANTED = "n777777"
 
 
 def raw_search() -> Work:
-    """FTS5 over the same texts, by the same tokenizer; the 20 best, each with a snippet."""
+    """FTS5 over the same texts, by the same tokenizer; the 20 best: whose, when, the text, a snippet."""
     sql = sqlite3.connect(worlds.searchable_raw())
 
     def work() -> None:
         rows = sql.execute(
-            "SELECT rowid, content, snippet(found, 0, '[', ']', '', 20) FROM found WHERE found MATCH ?"
-            " ORDER BY rank LIMIT 20",
+            "SELECT m.conversation, c.name, m.version, m.id, m.role, m.content, m.time, rank,"
+            " snippet(found, 0, '[', ']', '', 20)"
+            " FROM found JOIN messages AS m ON m.id = found.rowid"
+            " JOIN conversations AS c ON c.id = m.conversation"
+            " WHERE found MATCH ? ORDER BY rank LIMIT 20",
             (f'"{WANTED}"',),
         ).fetchall()
         assert len(rows) == 1

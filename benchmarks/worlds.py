@@ -193,14 +193,29 @@ def searchable(count: int = MILLION) -> Path:
 
 
 def searchable_raw(count: int = MILLION) -> Path:
-    """The same texts in a table of FTS5."""
+    """The same messages in a plain table, with a table of FTS5 over it, and one of conversations."""
 
     def make(path: Path) -> None:
         sql = connect(path, "OFF")
         tokenizer = "unicode61 remove_diacritics 2"
-        sql.execute(f"CREATE VIRTUAL TABLE found USING fts5(content, tokenize = '{tokenizer}')")
+        sql.execute("CREATE TABLE conversations (id TEXT PRIMARY KEY, name TEXT)")
+        sql.execute(
+            "CREATE TABLE messages (id INTEGER PRIMARY KEY, conversation, version, role, time, content)"
+        )
+        sql.execute(
+            f"CREATE VIRTUAL TABLE found USING fts5(content, content = messages, content_rowid = id,"
+            f" tokenize = '{tokenizer}')"
+        )
+        size = count // 1000
         sql.execute("BEGIN")
-        sql.executemany("INSERT INTO found VALUES (?)", ((text,) for text in texts(count)))
+        sql.executemany(
+            "INSERT INTO conversations VALUES (?, ?)", ((_id(n), f"conversation {n}") for n in range(1000))
+        )
+        sql.executemany(
+            "INSERT INTO messages VALUES (NULL, ?, ?, 'user', ?, ?)",
+            ((_id(n // size), n % size + 2, _time(n), text) for n, text in enumerate(texts(count))),
+        )
+        sql.execute("INSERT INTO found (found) VALUES ('rebuild')")
         sql.execute("COMMIT")
         sql.close()
         _settle(path)

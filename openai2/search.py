@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from heapq import merge
 from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,7 +29,7 @@ from openai2.history import Lineage
 from openai2.shapes import is_whole
 from openai2.store import Listed, Reader, Store
 from openai2.store import search as index
-from openai2.store.aside import Aside
+from openai2.store.aside import Aside, marker
 
 #: Seconds between two batches, so that other writers get their turn.
 _BREATH = 0.01
@@ -72,11 +73,10 @@ def is_kept(store: Store) -> bool:
 
 
 def bring_up(store: Store) -> bool:
-    """Bring the index to where the log ends now; whether it could be written."""
+    """Bring the index to where the log ends now, into few pieces; whether it could be written."""
     with store.reading() as reader:
         index.check_fts5(reader.sql)
-        goal = reader.last_position()
-        done = index.reached(reader)
+        done, goal = index.state(reader)
     if store.read_only:
         return done == goal
     try:
@@ -84,6 +84,11 @@ def bring_up(store: Store) -> bool:
             done = store.transact(index.bring_on)
             if done < goal:
                 time.sleep(_BREATH)
+        with store.reading() as reader:
+            merging = index.wants_merging(reader)
+        while merging:
+            time.sleep(_BREATH)
+            merging = store.transact(index.merge_on)
     except StoreUnavailable:
         return False
     return True
@@ -102,31 +107,51 @@ def find(
     query = terms.query(text, raw)
     if limit is not None and not is_whole(limit, 1):
         raise BadInput("the limit is 1 or more, not {limit}", limit=limit)
-    complete = bring_up(store)
-    with closing(Aside()) as aside:
+    with marker() as marks:
         if raw:
-            aside.check(query)
-        with store.reading(still=True) as reader:
-            scope = _Scope(reader, current, conversation)
-            if not query:
-                return []
-            if not complete:
-                aside.take_rest(reader)
-            hits = merge(
-                index.hits(reader, query, *scope.stretch, None if scope.narrow else limit),
-                aside.hits(query, *scope.stretch),
-                key=lambda hit: (hit.rank, -hit.position),
-            )
-            found = list(islice(scope.found(hits), limit))
-        return _shown(found, aside.marks(query, [it.text for it in found]))
+            marks.check(query)
+        wish = _Wish(query, current, conversation, limit)
+        found = _look(store, wish)
+        if found is None:
+            bring_up(store)
+            found = _look(store, wish, aside=True)
+        if not found:
+            return []
+        places = marks.marks(query, [it.text for it in found])
+    return [_shown(it, *terms.snippet(it.text, spans)) for it, spans in zip(found, places, strict=True)]
 
 
-def _shown(found: list[Found], marks: list[terms.Spans]) -> list[Found]:
-    shown: list[Found] = []
-    for it, places in zip(found, marks, strict=True):
-        snippet, spans = terms.snippet(it.text, places)
-        shown.append(msgspec.structs.replace(it, snippet=snippet, spans=spans))
-    return shown
+class _Wish(NamedTuple):
+    query: str
+    current: bool
+    conversation: str | None
+    limit: int | None
+
+
+def _look(store: Store, wish: _Wish, aside: bool = False) -> list[Found] | None:
+    """What is found, still without snippets. Where the index is behind, None; with *aside* the rest is
+    looked at, too."""
+    query, current, conversation, limit = wish
+    with store.reading(still=True) as reader:
+        index.check_fts5(reader.sql)
+        done, last = index.state(reader)
+        if done != last and not aside:
+            return None
+        scope = _Scope(reader, current, conversation)
+        if not query:
+            return []
+        hits: Iterator[index.Hit] = iter(())
+        if done is not None:
+            hits = index.hits(reader, query, *scope.stretch, None if scope.narrow else limit)
+        if done == last:
+            return list(islice(scope.found(hits), limit))
+        with closing(Aside(reader)) as rest:
+            both = merge(hits, rest.hits(query, *scope.stretch), key=lambda hit: (hit.rank, -hit.position))
+            return list(islice(scope.found(both), limit))
+
+
+def _shown(found: Found, snippet: str, spans: terms.Spans) -> Found:
+    return msgspec.structs.replace(found, snippet=snippet, spans=spans)
 
 
 class _Scope:
@@ -140,7 +165,7 @@ class _Scope:
         self._current = current
         self._inside: str | None = None
         self._upto: dict[str, int | None] = {}
-        self._lines: dict[str, Listed | None] = {}
+        self._names: dict[str, str | None] = {}
         self._views: dict[str, frozenset[int]] = {}
         self._forks: dict[str, list[Listed]] = {}
         self.narrow = current or conversation is not None
@@ -174,23 +199,21 @@ class _Scope:
 
     def _told(self, hit: index.Hit, place: index.Place, holder: str) -> Iterator[Found]:
         """The message; nothing where its content is gone, or damaged, without the index being told."""
-        (_, tag, data), *_ = self._reader.data(place.conversation, [place.version])
         try:
-            added = ev.decode(tag, data)
+            added = ev.decode(place.type, place.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
         if not isinstance(added, ev.MessageAdded):
             return
         message = msg.decode(bytes(added.message))
-        number = self._base(place.conversation) + place.version
+        number = self._base(place) + place.version
         if holder == place.conversation:
-            version = _joined(self._reader, place, number, added)
-        else:
-            version = self._reader.head(holder)[0]  # it stands there now
-        line = self._line(holder)
+            version, name = _joined(self._reader, place, number, added), place.name
+        else:  # it stands there now
+            version, name = self._reader.head(holder)[0], self._name(holder)
         yield Found(
             conversation=holder,
-            name=None if line is None else line.name,
+            name=name,
             version=place.version if version is None else version,
             id=number,
             role=str(message.get("role", "")),
@@ -204,7 +227,7 @@ class _Scope:
 
     def _holder(self, place: index.Place) -> str | None:
         """The conversation in whose view the message stands now: its own, else the eldest fork."""
-        number = self._base(place.conversation) + place.version
+        number = self._base(place) + place.version
         if self._inside is not None:
             return self._inside if number in self._view(self._inside) else None
         if number in self._view(place.conversation):
@@ -216,14 +239,14 @@ class _Scope:
             heirs += self._children(heir.id)
         return None
 
-    def _line(self, conversation: str) -> Listed | None:
-        if conversation not in self._lines:
-            self._lines[conversation] = self._reader.conversation(conversation)
-        return self._lines[conversation]
+    def _name(self, conversation: str) -> str | None:
+        if conversation not in self._names:
+            line = self._reader.conversation(conversation)
+            self._names[conversation] = None if line is None else line.name
+        return self._names[conversation]
 
-    def _base(self, conversation: str) -> int:
-        line = self._line(conversation)
-        return Lineage.read(self._reader, conversation).base if line is None else line.base
+    def _base(self, place: index.Place) -> int:
+        return Lineage.read(self._reader, place.conversation).base if place.base is None else place.base
 
     def _view(self, conversation: str) -> frozenset[int]:
         if conversation not in self._views:

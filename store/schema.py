@@ -226,9 +226,14 @@ def recreate_derived(connection: sqlite3.Connection) -> None:
 
 
 def has_fts5(connection: sqlite3.Connection) -> bool:
-    """Whether this SQLite can search."""
-    row = connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone()
-    return row is not None
+    """Whether this SQLite can search. It is asked once: all connections of a process have the same."""
+    if not _fts5:
+        row = connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone()
+        _fts5.append(row is not None)
+    return _fts5[0]
+
+
+_fts5: list[bool] = []
 
 
 def drop_search(connection: sqlite3.Connection) -> None:

@@ -32,10 +32,18 @@ if TYPE_CHECKING:
 
 #: The index's name among the cursors; the number counts the ways of cutting a text.
 CURSOR = "search 1"
+#: The cursor that says how much of the index lies in one piece.
+MERGED = "search merged"
 
 # A batch is what is done in some 30 ms: so long, at most, does a writer wait for it.
 _BATCH_MESSAGES = 500
 _BATCH_BYTES = 200_000
+_BATCH_PAGES = 250
+
+# FTS5 merges pieces of like size, so that many messages lie in twenty, each of which every search looks at.
+# All are merged into one when an eighth has been added: that costs a seventh of adding it.
+_MERGE_SHARE = 8
+_MERGE_LEAST = 2000
 
 _MESSAGES = "type = 'message_added' AND data <> ''"
 
@@ -87,14 +95,18 @@ def check_fts5(sql: sqlite3.Connection) -> None:
 
 def reached(reader: Reader) -> int | None:
     """The position up to which the index has read; None where there is no index."""
-    row = reader.sql.execute(
-        "SELECT position FROM cursors WHERE name = ?"
-        " AND EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'search' AND type = 'table')",
+    return state(reader)[0]
+
+
+def state(reader: Reader) -> tuple[int | None, int]:
+    """The position up to which the index has read, None where there is no index; and the log's last."""
+    done, last = reader.sql.execute(
+        "SELECT (SELECT position FROM cursors WHERE name = ?"
+        " AND EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'search' AND type = 'table')),"
+        " (SELECT ifnull(max(position), 0) FROM events)",
         (CURSOR,),
     ).fetchone()
-    if row is None or row[0] > reader.last_position():
-        return None
-    return int(row[0])
+    return (None if done is None or done > last else int(done)), int(last)
 
 
 def was_made(reader: Reader) -> bool:
@@ -128,6 +140,26 @@ def bring_on(tx: Transaction) -> int:
         tx.sql.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", batch)
     tx.put_cursor(CURSOR, upto)
     return upto
+
+
+def wants_merging(reader: Reader) -> bool:
+    """Whether so much was added that to merge all pieces pays."""
+    done, merged = reached(reader) or 0, reader.cursor(MERGED)
+    return done - merged > max(_MERGE_LEAST, merged // _MERGE_SHARE)
+
+
+def merge_on(tx: Transaction) -> bool:
+    """Merge the index's pieces into one a little further; whether there is more to do."""
+    check_fts5(tx.sql)
+    done, before = reached(tx), tx.sql.total_changes
+    if done is None:
+        return False
+    with _plain_errors():
+        tx.sql.execute("INSERT INTO search (search, rank) VALUES ('merge', ?)", (-_BATCH_PAGES,))
+    if tx.sql.total_changes - before > 1:  # as FTS5's documentation tells that something was done
+        return True
+    tx.put_cursor(MERGED, done)
+    return False
 
 
 def batch_of(reader: Reader, after: int, end: int) -> tuple[list[tuple[int, str]], int]:
@@ -207,19 +239,25 @@ def flaws(reader: Reader, most: int = 100) -> list[Flaw]:
 
 
 class Place(NamedTuple):
-    """Where a message was added, and when."""
+    """An event that was found, and its conversation's name and base; None where that is not in the list."""
 
     conversation: str
     version: int
     time: str
+    type: str
+    data: bytes
+    name: str | None
+    base: int | None
 
 
 def place(reader: Reader, position: int) -> Place | None:
-    """Where the event at that position belongs; None where there is none any more."""
+    """The event at that position; None where there is none any more."""
     row = reader.sql.execute(
-        "SELECT conversation, version, time FROM events WHERE position = ?", (position,)
+        "SELECT e.conversation, e.version, e.time, e.type, CAST(e.data AS BLOB), c.name, c.base"
+        " FROM events AS e LEFT JOIN conversations AS c ON c.id = e.conversation WHERE e.position = ?",
+        (position,),
     ).fetchone()
-    return row and Place(*row)
+    return row and Place._make(row)
 
 
 def stretch(reader: Reader, first: str, last: str) -> tuple[int, int]:
@@ -244,10 +282,10 @@ _RANKED = (
 def hits(
     reader: Reader, query: str, first: int = 0, last: int = 1 << 62, limit: int | None = None
 ) -> Iterator[Hit]:
-    """What the index has at positions *first* to *last*, the best first, the newer first among equals."""
-    if reached(reader) is None:
-        return
-    check_fts5(reader.sql)
+    """What the index has at positions *first* to *last*, the best first, the newer first among equals.
+
+    There has to be an index: see `state`.
+    """
     with _plain_errors():
         yield from ranked(reader.sql, query, first, last, limit)
 

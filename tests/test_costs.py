@@ -200,6 +200,15 @@ def test_the_way_backwards_gives_up_where_it_does_not_pay(engine: Engine) -> Non
     assert engine.open("rolled").messages(last=5) == rounds(500)[15:20]
 
 
+def test_a_search_asks_little_of_the_store(engine: Engine) -> None:
+    engine.create("c").add([*rounds(50), user_msg("fox"), user_msg("fox too")])
+    engine.search("fox")
+    with statements(engine) as seen:
+        assert len(engine.search("fox")) == 2
+    # What FTS5 asks of its own tables aside: BEGIN, how far the index goes, the hits, each of them, ROLLBACK.
+    assert len(seen) == 6, seen
+
+
 def test_one_client_a_key(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
     original: Any = clients._make  # pyright: ignore[reportPrivateUsage]

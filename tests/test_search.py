@@ -316,6 +316,71 @@ def test_it_catches_up_in_batches(engine: Engine, monkeypatch: pytest.MonkeyPatc
     assert sql(engine, f"SELECT position FROM cursors WHERE name = '{index.CURSOR}'") == [(14,)]
 
 
+def pieces(engine: Engine) -> object:
+    return sql(engine, "SELECT count(DISTINCT segid) FROM search_idx")[0][0]
+
+
+def merged(engine: Engine) -> list[tuple[object, ...]]:
+    return sql(engine, f"SELECT position FROM cursors WHERE name = '{index.MERGED}'")
+
+
+def test_an_index_that_grew_is_merged_into_one_piece(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_BATCH_MESSAGES", 5)
+    monkeypatch.setattr(index, "_BATCH_PAGES", 1)
+    monkeypatch.setattr(index, "_MERGE_LEAST", 50)
+    chat = engine.create("c")
+    chat.add([user_msg(f"fox {number}") for number in range(40)])
+    assert len(engine.search("fox", limit=None)) == 40
+    assert pieces(engine) != 1 and not merged(engine), "too few to be worth it"
+    chat.add([user_msg(f"fox {number}") for number in range(400)])
+    before = engine.search("fox", limit=None)
+    assert pieces(engine) == 1 and merged(engine) == [(441,)]
+    chat.add([user_msg("hound")] * 54)
+    assert len(engine.search("hound", limit=None)) == 54
+    assert pieces(engine) != 1 and merged(engine) == [(441,)], "less than an eighth was added"
+    chat.add([user_msg("hound")] * 2)
+    assert len(engine.search("hound", limit=None)) == 56
+    assert pieces(engine) == 1 and merged(engine) == [(497,)]
+    assert {it.id for it in engine.search("fox", limit=None)} == {it.id for it in before}
+    assert engine.verify().ok
+    sql(engine, "INSERT INTO search (search) VALUES ('integrity-check')")
+    sql(engine, "DROP TABLE search")
+    assert len(engine.search("hound", limit=None)) == 56 and merged(engine) == [(497,)]
+
+
+def test_a_merge_that_was_cut_short_is_gone_on_with(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "_BATCH_MESSAGES", 5)
+    monkeypatch.setattr(index, "_MERGE_LEAST", 50)
+    monkeypatch.setattr(index, "_BATCH_PAGES", 1)
+    chat = engine.create("c")
+    chat.add([user_msg(f"fox {number}") for number in range(400)])
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "_MERGE_LEAST", 1000)
+        engine.search("fox")
+    assert pieces(engine) != 1 and engine.store.transact(index.merge_on)
+    chat.add([user_msg("fox")])
+    assert len(engine.search("fox", limit=None)) == 401
+    assert pieces(engine) == 1 and merged(engine) == [(402,)]
+
+
+def test_a_marker_forgets_what_it_was_shown() -> None:
+    from openai2.store import aside
+
+    with aside.marker() as first, aside.marker() as second:
+        assert first is not second
+        assert first.marks('"fox"', ["a fox", "no"]) == [[(2, 5)], []]
+        with pytest.raises(sqlite3.OperationalError):
+            first.marks('"', ["a fox"])
+        assert first.marks('"fox"', ["fox"]) == [[(0, 3)]]
+        assert second.marks('"fox"', ["foxes"]) == [[]]
+    with aside.marker() as again:
+        assert again in (first, second)
+    held = [aside.marker() for _ in range(8)]
+    with contextlib.ExitStack() as stack:
+        markers = {stack.enter_context(one) for one in held}
+        assert len(markers) == 8
+
+
 @pytest.mark.parametrize(
     "damage",
     [
