@@ -8,7 +8,8 @@ parent's where it began. No line is wider than it says, for East Asian character
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -116,9 +117,9 @@ def family(listed: Iterable[Listed], conversation: str) -> list[Member]:
     for line in sorted(by_id.values(), key=lambda line: (line.created, line.id)):
         children.setdefault(line.parent, []).append(line)
     found: list[Member] = []
-    waiting = [by_id[top]] if top in by_id else []
+    waiting = deque([by_id[top]] if top in by_id else [])
     while waiting:
-        line = waiting.pop(0)
+        line = waiting.popleft()
         found.append(
             Member(
                 id=line.id,
@@ -133,79 +134,50 @@ def family(listed: Iterable[Listed], conversation: str) -> list[Member]:
     return found
 
 
-def drawing(members: Sequence[Member], current: str | None = None, width: int = 100) -> list[str]:
+def drawing(members: Sequence[Member], current: str | None = None, width: int = 100) -> Iterator[str]:
     """The family as lines of text, none of them wider than *width* columns.
 
     A star stands for a conversation's last version, or for one that others forked from; each conversation
-    has a column for as long as it has versions below.
+    has a column for as long as it has versions below. *members* are told parents first.
     """
-    nodes = _nodes(members)
-    columns: list[str | None] = []
-    lines: list[str] = []
-    for member, version, last in nodes:
-        children = {child.id for child in members if (child.parent, child.at) == (member.id, version)}
-        joined = [index for index, held in enumerate(columns) if held in children]
-        if member.id in columns:
-            place = columns.index(member.id)
-        elif joined:  # nothing of it stands above: it goes on where its first fork ends
-            place = joined.pop(0)
-            columns[place] = member.id
-        else:
-            place = len(columns)
-            columns.append(member.id)
-        for index in reversed(joined):
-            lines.append(_join(columns, place, index))
-            columns[index] = None
-        while columns and columns[-1] is None:
-            columns.pop()
-        marks = " ".join("*" if i == place else "|" if held else " " for i, held in enumerate(columns))
-        lines.append(clip(f"{marks} {_label(member, version, last, member.id == current)}".rstrip(), width))
-    return lines
+    open_: list[str] = []  # whose columns go on: each forked, further down, from the one to its left
+    for member, version, first, last in _nodes(members):
+        if not open_ or open_[-1] != member.id:
+            open_.append(member.id)
+        lead = "| " * min(len(open_) - 1, width)
+        yield clip(f"{lead}* {_label(member, version, last, member.id == current)}", width)
+        if not first:
+            continue
+        open_.pop()
+        if member.parent is None:
+            continue
+        if open_ and open_[-1] == member.parent:
+            yield clip("| " * min(len(open_) - 1, width) + "|/", width)
+        else:  # nothing of its parent stands above: that goes on below it
+            open_.append(member.parent)
 
 
-def _nodes(members: Sequence[Member]) -> list[tuple[Member, int, bool]]:
-    """(member, version, whether it is the last) from the newest down, forks above what they fork from."""
-    points: dict[str, set[int]] = {member.id: {member.version} for member in members}
+def _nodes(members: Sequence[Member]) -> Iterator[tuple[Member, int, bool, bool]]:
+    """(member, version, whether it is the first, whether it is the last that is drawn of it) from the newest
+    down, forks above what they fork from."""
+    forks: dict[str, dict[int, list[Member]]] = {member.id: {member.version: []} for member in members}
     for member in members:
         if member.parent is not None and member.at is not None:
-            points[member.parent].add(member.at)
-    by_id = {member.id: member for member in members}
-    out: list[tuple[Member, int, bool]] = []
-
-    def visit(root: str) -> None:
-        stack: list[tuple[str, list[int]]] = [(root, sorted(points[root], reverse=True))]
+            forks[member.parent].setdefault(member.at, []).append(member)
+    for root in members:
+        if root.parent is not None:
+            continue
+        stack = [(root, sorted(forks[root.id]))]
         while stack:
-            name, left = stack[-1]
-            if not left:
+            member, versions = stack[-1]
+            if not versions:
                 stack.pop()
-                continue
-            version = left[0]
-            children = [m for m in members if m.parent == name and m.at == version and m.id not in done]
-            if children:
-                child = children[-1]
-                done.add(child.id)
-                stack.append((child.id, sorted(points[child.id], reverse=True)))
-                continue
-            left.pop(0)
-            out.append((by_id[name], version, version == by_id[name].version))
-
-    done: set[str] = set()
-    for member in members:
-        if member.parent is None:
-            visit(member.id)
-    return out
-
-
-def _join(columns: list[str | None], place: int, index: int) -> str:
-    """The line on which the column *index* bends to the column *place*."""
-    cells: list[str] = []
-    for number, held in enumerate(columns):
-        cells.append("|" if held and number != index else " ")
-    text = list(" ".join(cells).ljust(2 * index + 1))
-    for spot in range(2 * place + 1, 2 * index):
-        text[spot] = "_" if text[spot] == " " else text[spot]
-    text[2 * index - 1] = "/"
-    return "".join(text).rstrip()
+            elif waiting := forks[member.id][versions[-1]]:
+                fork = waiting.pop()
+                stack.append((fork, sorted(forks[fork.id])))
+            else:
+                version = versions.pop()
+                yield member, version, not versions, version == member.version
 
 
 def _label(member: Member, version: int, last: bool, current: bool) -> str:
@@ -225,9 +197,7 @@ def clip(text: str, width: int) -> str:
     """The text, cut to so many columns, with an ellipsis where it was cut."""
     if columns_of(text) <= width:
         return text
-    cut = ""
-    for char in text:
-        if columns_of(cut + char) > width - 1:
-            break
-        cut += char
-    return cut + "…"
+    place, left = 0, width - 1
+    while (left := left - columns_of(text[place])) >= 0:
+        place += 1
+    return text[:place] + "…"

@@ -95,17 +95,78 @@ def test_a_drawing_reads_like_git_log() -> None:
         _member("b", 2, "main", 5),
         _member("c", 1, "a", 3),
     ]
-    assert drawing(members, "b") == [
+    assert list(drawing(members, "b")) == [
         "* main@9",
         "| * b@2 (here)",
-        "| | * c@1",
-        "| | * a@3",
-        "|_|/",
+        "|/",
+        "| * c@1",
+        "| * a@3",
         "|/",
         "* main@5",
     ]
-    assert drawing([_member("one", 4)]) == ["* one@4"]
-    assert drawing([]) == []
+    assert list(drawing([_member("one", 4)])) == ["* one@4"]
+    assert list(drawing([])) == []
+
+
+def test_where_nothing_of_it_stands_above_a_conversation_goes_on_below_its_fork() -> None:
+    members = [
+        _member("main", 5),
+        _member("a", 3, "main", 5),
+        _member("b", 7, "main", 5),
+        _member("c", 1, "b", 2),
+        _member("d", 4, "main", 2),
+    ]
+    assert list(drawing(members)) == [
+        "* b@7",
+        "| * c@1",
+        "|/",
+        "* b@2",
+        "| * a@3",
+        "|/",
+        "* main@5",
+        "| * d@4",
+        "|/",
+        "* main@2",
+    ]
+
+
+def test_ten_thousand_forks_are_drawn_side_by_side_and_one_from_another() -> None:
+    main = _member("main", 9)
+    siblings = [main, *(_member(str(number), 2, "main", 5) for number in range(10_000))]
+    lines = list(drawing(siblings))
+    assert len(lines) == 2 + 2 * 10_000 and max(map(len, lines)) == len("| * 1234@2")
+    chain = [main, _member("0", 9, "main", 9)]
+    chain += [_member(str(number), 9, str(number - 1), 9) for number in range(1, 10_000)]
+    assert list(drawing(chain))[-2:] == ["* 0@9", "* main@9"]
+    chain = [main, _member("0", 9, "main", 5)]
+    chain += [_member(str(number), 9, str(number - 1), 5) for number in range(1, 10_000)]
+    lines = list(drawing(chain, width=60))
+    assert len(lines) == 3 * 10_000 + 1 and max(map(columns_of, lines)) == 60
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)), max_size=12))
+def test_a_line_leads_down_from_every_fork_to_what_it_forked_from(forks: list[tuple[int, int]]) -> None:
+    """Read from the top, each column holds one conversation until it bends into the one to its left."""
+    members = [_member("m", 9)]
+    for number, (above, at) in enumerate(forks):
+        members.append(_member(f"f{number}", 9, members[above % len(members)].id, at))
+    by_id = {member.id: member for member in members}
+    columns: list[str] = []
+    for line in drawing(members, width=200):
+        place = line.count("|")
+        if line.endswith("|/"):
+            assert len(columns) == place + 1
+            parent = by_id[columns.pop()].parent
+            assert parent in (columns[-1], by_id[columns[-1]].parent)
+            continue
+        name, _, _ = line.rpartition(" ")[2].partition("@")
+        assert place in (len(columns) - 1, len(columns))
+        if place == len(columns):
+            columns.append(name)
+        elif columns[-1] != name:
+            assert by_id[columns[-1]].parent == name
+            columns[-1] = name
+    assert columns == ["m"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)), max_size=12), st.integers(12, 60))
@@ -116,7 +177,7 @@ def test_every_conversation_is_drawn_once_and_no_line_is_too_wide(
     for number, (above, at) in enumerate(forks):
         parent = members[above % len(members)]
         members.append(_member(f"分岔 {number}" * 3, 9, parent.id, at))
-    lines = drawing(members, width=200)
+    lines = list(drawing(members, width=200))
     for member in members:
         assert sum(f"{member.id}@9" in line for line in lines) == 1
     assert all(columns_of(line) <= width for line in drawing(members, width=width) if "*" in line)
