@@ -17,7 +17,7 @@ from unicodedata import east_asian_width
 import pexpect
 import pyte
 
-COLUMNS, ROWS = 80, 30
+COLUMNS, ROWS = 80, 42
 WIDE, HIGH, MARGIN = 8.4, 18, 16
 TYPED = (
     "自然数50的后面是几?",
@@ -27,7 +27,11 @@ TYPED = (
     "/pin 0",
     # Alt-Enter between the lines of a question.
     "\x1b\r".join(
-        ["**Bold** and `code`:", "", "```python", "print(50 + 1)  # 51", "```", "", "- one", "- two"]
+        [
+            *("**Bold** and `code`:", ""),
+            *("```python", "def after(number: int) -> int:", "    return number + 1", "```", ""),
+            *("- one", "- two"),
+        ]
     ),
     "/edit 2",
 )
@@ -42,6 +46,14 @@ COLOURS = {
     "magenta": "#b48ead",
     "cyan": "#88c0d0",
     "white": "#e5e9f0",
+    "brightblack": "#7b88a1",
+    "brightred": "#d08770",
+    "brightgreen": "#b4d19c",
+    "brightyellow": "#f0d399",
+    "brightblue": "#9bb8d8",
+    "brightmagenta": "#c895bf",
+    "brightcyan": "#8fbcbb",
+    "brightwhite": "#eceff4",
 }
 
 
