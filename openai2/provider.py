@@ -289,7 +289,7 @@ class AsyncExchange(_Exchange):
             fault = self.fault_of(error)
         else:
             self._response = response
-            self._pieces = response.aiter_bytes() if send.ask.stream else _one(response.content)
+            self._pieces = response.aiter_bytes() if send.ask.stream else _Whole(response.content)
             return
         raise fault
 
@@ -316,8 +316,17 @@ class AsyncExchange(_Exchange):
             await close()
 
 
-async def _one(piece: bytes) -> AsyncIterator[bytes]:
-    yield piece
+class _Whole(AsyncIterator[bytes]):
+    """An answer in one piece. As a generator, which nobody asks twice, the loop would have to close it, in a
+    task of its own that a write to the loop's own socket wakes."""
+
+    def __init__(self, body: bytes) -> None:
+        self._left = [body]
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 def load() -> None:
