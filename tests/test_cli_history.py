@@ -45,8 +45,8 @@ def test_list(db: str) -> None:
 
 def test_where_there_is_nothing_yet() -> None:
     """What asks how many there are is answered; what asks for one is refused, for programs as for people."""
-    for command in (["list"], ["search", "x"], ["stats"]):
-        assert json.loads(ok(*command, "--json")) == []
+    for many in (["list"], ["search", "x"], ["stats"]):
+        assert json.loads(ok(*many, "--json")) == []
     for command in ("show", "show x", "log", "log --graph", "why", "verify", "diff a b", "head", "export"):
         words = command.split()
         assert "openai2 chat" in refused(*words)

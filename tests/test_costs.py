@@ -1,12 +1,13 @@
-"""What must not grow: statements, rows, modules and clients are counted, and no clock is looked at."""
+"""What must not grow: statements, rows and clients are counted, and no clock is looked at.
+
+The modules that a light command imports are counted in test_light.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -253,28 +254,3 @@ def test_a_request_leaves_in_one_piece(blocking: bool) -> None:
                 assert asyncio.run(ask_twice()) == ["51", "51"]
     assert len(pieces) == 2, pieces
     assert all(b"\r\n\r\n" in piece and piece.endswith(b"}") for piece in pieces), pieces
-
-
-HEAVY = ("openai", "httpx2", "pydantic", "sqlite_utils", "rich", "prompt_toolkit", "asyncio", "platformdirs")
-LIGHT = {
-    "import openai2": (["-c", "import openai2"], ("msgspec", "sqlite3", "click", "json", *HEAVY)),
-    "--version": (["-m", "openai2", "--version"], ("sqlite3", "msgspec", *HEAVY)),
-    "--help": (["-m", "openai2", "--help"], ("sqlite3", "msgspec", *HEAVY)),
-    "list": (["-m", "openai2", "list"], HEAVY),
-    "show": (["-m", "openai2", "show"], HEAVY),
-    "search": (["-m", "openai2", "search", "word"], HEAVY),
-}
-
-
-@pytest.mark.parametrize("name", LIGHT)
-def test_light_commands_import_nothing_heavy(name: str, home: Path) -> None:
-    with Engine(home / "openai2" / "conversations.db") as engine:  # a first start may migrate
-        engine.create("here").add(rounds(1))
-    arguments, unwanted = LIGHT[name]
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", *arguments], capture_output=True, text=True, check=False
-    )
-    lines = done.stderr.splitlines()
-    loaded = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
-    assert "openai2" in loaded, done.stderr[-500:]
-    assert not loaded & set(unwanted), sorted(loaded & set(unwanted))

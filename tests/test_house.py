@@ -87,7 +87,9 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
 }
 
 # What `import openai2` must leave for later: they are slow, or mean that something is opened.
-LATE = "openai msgspec sqlite3 sqlite_utils click rich prompt_toolkit httpx2 asyncio".split()
+LATE = (
+    "openai msgspec sqlite3 sqlite_utils click rich prompt_toolkit httpx2 pydantic platformdirs asyncio json"
+).split()
 
 # -- Reading the tree --------------------------------------------------------------------------------
 

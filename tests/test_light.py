@@ -12,8 +12,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import platformdirs
 import pytest
 
+from openai2.cli import home as folders
 from openai2.engine import Engine
 from openai2.messages import assistant_msg, user_msg
 from tests.cli_support import environment
@@ -70,7 +72,7 @@ print(json.dumps(sorted({*sys.modules} - before)), file=sys.stderr)
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A home with a conversation that has been listed and searched."""
-    with Engine(tmp_path / "openai2.db") as engine:
+    with Engine(tmp_path / "openai2" / "openai2.db") as engine:
         engine.create("one").add([user_msg("what is a fork?"), assistant_msg("A pointer.")])
         assert engine.search("fork")
         assert engine.conversations()
@@ -78,7 +80,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def _imported(light: Light, home: Path) -> set[str]:
-    more = {"OPENAI2_HOME": str(home)}
+    more = {"OPENAI2_HOME": "", "XDG_DATA_HOME": str(home)}
     words = light.words.split()
     if light.complete:
         more["_OPENAI2_COMPLETE"] = "bash_complete"
@@ -102,3 +104,21 @@ def test_what_a_light_command_imports(light: Light, home: Path) -> None:
     ours = {name.removeprefix("openai2.") for name in imported if name.partition(".")[0] == "openai2"}
     assert ours <= set(light.ours.split()), "more of ours than it needs"
     assert imported & HEAVY <= set(light.heavy.split()), "more that is heavy than it needs"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere platformdirs is always asked")
+@pytest.mark.parametrize("kind", ["config", "data", "state"])
+@pytest.mark.parametrize("named", [None, "", "relative", "/a/b", "/a/b/", "/"])
+@pytest.mark.parametrize("home", [None, "", "relative", "/home/ann", "/home/ann/", "/"])
+def test_folders_are_those_of_platformdirs(
+    monkeypatch: pytest.MonkeyPatch, kind: str, named: str | None, home: str | None
+) -> None:
+    monkeypatch.delenv("OPENAI2_HOME", raising=False)
+    for variable, value in ((f"XDG_{kind.upper()}_HOME", named), ("HOME", home)):
+        if value is None:
+            monkeypatch.delenv(variable, raising=False)
+        else:
+            monkeypatch.setenv(variable, value)
+    ours = {"config": lambda: folders.config().parent, "state": lambda: folders.typed().parent}
+    found = ours[kind]() if kind in ours else Path(folders.database()).parent
+    assert found == Path(getattr(platformdirs, f"user_{kind}_dir")("openai2", appauthor=False))
