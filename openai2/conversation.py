@@ -59,6 +59,7 @@ class Conversation:
         # None where it has to be read yet: what only asks for the version, or appends what any view would
         # let it append, does not wait for one.
         self._view: View | None = None
+        self._is_shared = False  # with one that forked from here, or that this one forked from
         self._version = 0
         self._head = NO_HASH.hex()
         self._epoch = -1
@@ -270,20 +271,16 @@ class Conversation:
         """Redo what the last *n* undos took back; how many there were to redo."""
         return self._step(history.redo, n)
 
-    def _step(self, plan: Callable[[Reader, str, State, int], list[ev.Event]], n: int) -> int:
+    def _step(self, plan: Callable[[Reader, str, int, int], list[ev.Event]], n: int) -> int:
         if not is_whole(n, 1):
             raise BadInput("the number of steps is 1 or more, not {n}", n=n)
 
         def job(tx: Transaction) -> int:
-            steps: list[ev.Event] = []
-
-            def decide(state: State) -> list[ev.Event]:
-                steps.extend(plan(tx, self.id, state, n))
-                return list(steps)
-
-            if self._birth and not self._version:
-                return 0
-            self._commit(tx, decide)
+            with self._lock:
+                self._catch_up(tx)
+                steps = plan(tx, self.id, self._version, n) if self._version else []
+                if steps:
+                    self._put(tx, steps)
             return len(steps)
 
         return self.store.transact(job)
@@ -347,7 +344,15 @@ class Conversation:
         event = ev.Forked(parent=self.id, version=version, base=lineage.base, name=name, reason=reason)
         twin = Conversation(self.store, lineage, [event])
         self.store.transact(lambda tx: twin._put(tx, []))
+        twin._begin_with_view_of(self, version)
         return twin
+
+    def _begin_with_view_of(self, parent: Conversation, version: int) -> None:
+        """Spare a fork the reading of its view where the parent's, at that version, is in memory."""
+        with parent._lock:
+            if parent._view is not None and (parent._version, parent._epoch) == (version, self.store.epoch):
+                self._view = parent._view
+                self._is_shared = parent._is_shared = True
 
     # -- requests
 
@@ -523,6 +528,8 @@ class Conversation:
         if isinstance(event, (ev.Restored, ev.Forked)):
             self._view = None
         elif self._view is not None:
+            if self._is_shared:
+                self._view, self._is_shared = self._view.copy(), False
             self._view.apply(event, number)
         self._version, self._head = record.version, record.hash
         self._tail_bytes += len(record.json) + ROW_OVERHEAD

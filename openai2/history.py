@@ -19,7 +19,6 @@ from openai2.errors import BadInput, DamagedStore
 from openai2.messages import Message
 from openai2.projection import View, unpack
 from openai2.store import Reader
-from openai2.turn import State
 
 #: The events that change the view.
 VIEW_TYPES = (
@@ -386,16 +385,16 @@ def _before(reader: Reader, conversation: str, version: int) -> int | None:
         return max(1, record.batch - 1)
 
 
-def undo(reader: Reader, conversation: str, state: State, n: int) -> list[ev.Event]:
-    """Events that undo up to *n* actions, the last first."""
+def undo(reader: Reader, conversation: str, version: int, n: int) -> list[ev.Event]:
+    """Events that undo up to *n* actions of a stream at *version*, the last first."""
     steps: list[ev.Event] = []
-    last = _last_change(reader, conversation, state.version)
+    last = _last_change(reader, conversation, version)
     if last is None:
         return steps
     standing = redo_to = _redone(last)
     while len(steps) < n and (target := _before(reader, conversation, standing)) is not None:
         steps.append(ev.Restored(version=target, cause="undo", redo=redo_to))
-        standing, redo_to = target, state.version + len(steps)
+        standing, redo_to = target, version + len(steps)
     return steps
 
 
@@ -411,10 +410,10 @@ def _after(reader: Reader, conversation: str, version: int) -> int | None:
         version = event.version
 
 
-def redo(reader: Reader, conversation: str, state: State, n: int) -> list[ev.Event]:
-    """Events that redo up to *n* undone actions."""
+def redo(reader: Reader, conversation: str, version: int, n: int) -> list[ev.Event]:
+    """Events that redo up to *n* undone actions of a stream at *version*."""
     steps: list[ev.Event] = []
-    standing = state.version
+    standing = version
     while len(steps) < n and (target := _after(reader, conversation, standing)) is not None:
         change = _last_change(reader, conversation, target)
         target = target if change is None else min(target, _redone(change))

@@ -145,6 +145,51 @@ def gone_on(conversation: Conversation, turns: int, limit: int = 20) -> None:
         conversation.commit(turn)
 
 
+def test_a_fork_goes_on_without_reading_what_its_parent_holds(engine: Engine) -> None:
+    parent = engine.create()
+    counts: list[list[str]] = []
+    for size in (1, 500):
+        parent.add(rounds(size))
+        with statements(engine) as seen:
+            parent.fork().add([user_msg("on")])
+        counts.append(seen)
+    assert len(counts[0]) == len(counts[1])
+    assert not any("snapshots" in statement or "version > " in statement for statement in counts[1])
+
+
+def test_a_fork_and_its_parent_go_on_apart(engine: Engine) -> None:
+    parent = engine.create()
+    parent.add(rounds(3))
+    early, first = parent.fork(at=1), parent.fork()
+    second, of_first = parent.fork(), first.fork()
+    family = [parent, early, first, second, of_first]
+    for number, one in enumerate(family):
+        one.add(rounds(number))
+        one.pin(*range(number))
+    parent.rollback()
+    of_first.rollback(2)
+    first.pin(0)
+    failing: list[ev.Event] = [ev.RolledBack(spans=[(99, 99)], messages=1)]
+    fresh = second.fork()
+    with pytest.raises(ValueError, match="does not stand"):
+        fresh.commit(lambda state: failing)
+    fresh.add(rounds(1))
+    for one in [*family, fresh]:
+        assert one.view() == engine.open(one.id).view()
+        assert one.messages() == engine.open(one.id).messages()
+    assert engine.verify().ok
+
+
+def test_undoing_reads_no_view(engine: Engine) -> None:
+    conversation = engine.create()
+    for number in range(60):
+        conversation.add([user_msg(f"{number} " * 300)])
+    conversation.restore(30)
+    with statements(engine) as seen:
+        assert (conversation.undo(), conversation.undo(), conversation.redo()) == (1, 1, 1)
+    assert not any("FROM snapshots" in statement for statement in seen)
+
+
 def test_opening_reads_what_the_view_holds_not_what_the_history_holds(engine: Engine) -> None:
     conversation = engine.create("long")
     counts: list[int] = []
