@@ -127,7 +127,9 @@ async def _asked(
                 chosen, wish.models, wish.system, jobs=wish.jobs, progress=_shown(line), **create
             )
         model = wish.models[0]
-        twin = await chat.async_replay(model, wish.system, wish.version, wish.name, **create)
+        twin = await chat.async_replay(
+            model, wish.system, wish.version, wish.name, progress=_shown(line), **create
+        )
         return [Replayed(source.id, model, twin.conversation.id, 0, 0)]
 
 
@@ -136,6 +138,9 @@ def _shown(line: Line) -> Callable[[Progress], None]:
 
     def show(so_far: Progress) -> None:
         latest = so_far.latest
+        if so_far.total == 1 and latest.missing is not None:
+            line(latest.asked, latest.asked + latest.missing)
+            return
         answers[latest.source, latest.model] = latest.asked
         came = counted("{n} answer", "{n} answers", sum(answers.values()))
         line.show(so_far.done, so_far.total, came)

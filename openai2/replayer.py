@@ -32,6 +32,8 @@ class Replayer(Dialogue):
         system: str | None = None,
         at: int | None = None,
         name: str | None = None,
+        *,
+        progress: Callable[[Progress], object] | None = None,
         **create_options: Any,
     ) -> Self:
         """Ask every question from version *at* on (None: all) again, on a fork; the dialogue of the fork.
@@ -42,7 +44,7 @@ class Replayer(Dialogue):
 
         The fork comes to be together with its first answer: a model that does not exist leaves nothing
         behind. After a failure or Ctrl-C the same call goes on with what is missing. One that is complete is
-        returned as it is; a *name* of its own makes another.
+        returned as it is; a *name* of its own makes another. *progress* is called after each answer.
 
         Raises the `openai` exception of a request that failed, Refused where there is nothing to ask again,
         UnknownVersion, NameTaken, BadInput.
@@ -51,6 +53,7 @@ class Replayer(Dialogue):
         try:
             for ask in work.asks():
                 player._run(*player._asked_again(ask))
+                _tell(progress, work, ask)
         except BaseException:
             player.close()
             raise
@@ -62,6 +65,8 @@ class Replayer(Dialogue):
         system: str | None = None,
         at: int | None = None,
         name: str | None = None,
+        *,
+        progress: Callable[[Progress], object] | None = None,
         **create_options: Any,
     ) -> Self:
         """`replay`, awaited."""
@@ -70,6 +75,7 @@ class Replayer(Dialogue):
         try:
             async for ask in work.async_asks():
                 await player._arun(*player._asked_again(ask))
+                _tell(progress, work, ask)
         except BaseException:
             player.close()
             raise
@@ -150,6 +156,13 @@ class Replayer(Dialogue):
             replays=ask.replays,
         )
         return msgspec.structs.replace(asked, limit=ask.limit), options
+
+
+def _tell(progress: Callable[[Progress], object] | None, work: Replaying, answered: Ask) -> None:
+    from openai2 import replay
+
+    if progress is not None:
+        progress(replay.Progress(0, 1, work.told(answered)))
 
 
 def _wish(

@@ -13,7 +13,7 @@ import pytest
 
 from openai2 import Chat, Engine
 from openai2.offline import OfflineServer
-from tests.cli_support import COMMAND, PATIENCE, contents, environment, invoke, ok, refused
+from tests.cli_support import COMMAND, PATIENCE, Terminal, contents, environment, invoke, ok, refused
 
 KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"
 QUESTIONS = ("自然数50的后面是几?", "再往后是几?", "再往后呢?")
@@ -109,6 +109,18 @@ def test_a_replay_that_is_stopped_goes_on_later(db: str, server: OfflineServer) 
     (fork,) = [line.split()[0] for line in ok("replay", "数数", "-m", "slow", "--db", db).splitlines()]
     assert shown(db, fork) == shown(db, "数数")
     assert 0 < len(server.requests) - before < 3
+    assert ok("verify", "--db", db) == ""
+
+
+@pytest.mark.parametrize("how", [("--name", "又一次"), ("-m", "other")])
+def test_how_far_one_replay_is_shows_on_a_terminal(db: str, how: tuple[str, str]) -> None:
+    with (
+        OfflineServer(delay=0.4) as slow,
+        Terminal("replay", "数数", *how, "--base-url", slow.base_url, "--db", db) as terminal,
+    ):
+        terminal.child.expect(r"asking again \[#+\.*\] \d/3")
+        terminal.child.expect("数数")
+        terminal.child.wait()
     assert ok("verify", "--db", db) == ""
 
 

@@ -531,6 +531,26 @@ def test_many_dialogues_on_several_models_at_once(tmp_path: Path) -> None:
         sound(chat)
 
 
+def test_one_replay_tells_how_far_it_is(tmp_path: Path) -> None:
+    api = Api(lambda body: body["model"])
+    with api.chat(tmp_path / "log.db", "a") as chat:
+        for question in ("one", "two", "three"):
+            chat.request(question)
+        seen: list[Progress] = []
+        chat.replay("x", progress=seen.append).close()
+
+        async def run() -> None:
+            client = httpx2.AsyncClient(transport=httpx2.MockTransport(api.respond))
+            async with Chat(KEY, db=chat.engine, conversation=chat.conversation, http_client=client) as twin:
+                (await twin.async_replay("y", at=chat.version - 2, progress=seen.append)).close()
+
+        asyncio.run(run())
+        told = [(one.latest.model, one.latest.asked, one.latest.missing) for one in seen]
+        assert told == [("x", 1, 2), ("x", 2, 1), ("x", 3, 0), ("y", 1, 0)]
+        assert {one.latest.source for one in seen} == {chat.conversation.id}
+        assert {(one.done, one.total) for one in seen} == {(0, 1)}
+
+
 def test_the_number_of_jobs_is_checked() -> None:
     with Api().chat() as chat, pytest.raises(BadInput, match="1 or more"):
         asyncio.run(chat.async_replay_all(jobs=0))
