@@ -1,14 +1,22 @@
-"""What a command costs before it does anything, beside an interpreter that imports the least."""
+"""What a command costs before it does anything, beside an interpreter that imports the least.
+
+A person has installed a wheel: what finds the modules of an editable install, and is imported before the
+command, is no part of it. So the command and its floors run in an environment of their own, in which openai2
+lies as a wheel lays it out, with the usual folders.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import compileall
 import os
-import sys
+import shutil
+import sysconfig
+import venv
 from pathlib import Path
 
-from benchmarks.harness import FOLDER, Bench, messages
+from benchmarks.harness import Bench, folder, messages
 
+ROOT = Path(__file__).resolve().parent.parent
 LIGHT = {
     "version": ["--version"],
     "help": ["--help"],
@@ -16,36 +24,59 @@ LIGHT = {
     "show": ["show", "here"],
     "search": ["search", "fork"],
 }
+_COMMAND = """\
+#!{python}
+import sys
+from openai2.cli import cli
+if __name__ == "__main__":
+    sys.exit(cli())
+"""
 
 
-def command() -> str | None:
-    """The `openai2` command beside this interpreter."""
-    path = Path(sys.executable).with_name("openai2")
-    return str(path) if path.exists() and importlib.util.find_spec("openai2.cli") else None
+def installed() -> Path:
+    """The folder of the commands `python` and `openai2` of an environment in which openai2 is installed."""
+    root = folder() / "installed"
+    places = sysconfig.get_paths(vars={"base": str(root), "platbase": str(root)})
+    commands, site = Path(places["scripts"]), Path(places["purelib"])
+    if not root.exists():
+        venv.create(root, symlinks=os.name != "nt")
+        for source, target in (("openai2", "openai2"), ("store", "openai2/store"), ("cli", "openai2/cli")):
+            shutil.copytree(ROOT / source, site / target, ignore=shutil.ignore_patterns("__pycache__"))
+        # What it depends on is found where it is found now; a path in a .pth file has none of its own read.
+        (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        compileall.compile_dir(site, quiet=1)
+        command = commands / "openai2"
+        command.write_text(_COMMAND.format(python=commands / "python"))
+        command.chmod(0o755)
+    return commands
 
 
-def prepare(home: Path) -> None:
-    """A home with some conversations in it."""
-    os.environ["OPENAI2_HOME"] = str(home)
+def prepare() -> None:
+    """A person's folders, with a conversation in them."""
+    home = folder() / "home"
+    for name in [name for name in os.environ if name.startswith(("OPENAI2_HOME", "XDG_", "PYTHONPATH"))]:
+        del os.environ[name]
+    os.environ["HOME"] = str(home)
     if not home.exists():
         home.mkdir(mode=0o700)
         from openai2 import Engine
+        from openai2.cli.home import database
 
-        with Engine(home / "openai2.db") as engine:
+        with Engine(database()) as engine:
             engine.create("here").add(messages(20))
             engine.search("fork")
 
 
 if __name__ == "__main__":
     with Bench("commands") as bench:
-        python = sys.executable
+        commands = installed()
+        prepare()
+        python, openai2 = str(commands / "python"), str(commands / "openai2")
         bench.command("pass", [python, "-c", "pass"])
         bench.command("import", [python, "-c", "import openai2"])
         bench.command("click", [python, "-c", "import click"])
         bench.command("click-sqlite3", [python, "-c", "import click, sqlite3"])
-        prepare(Path(os.environ[FOLDER]) / "home")
-        if (openai2 := command()) is not None:
-            for name, arguments in LIGHT.items():
-                bench.command(f"openai2 {name}", [openai2, *arguments])
-            asked = ("_OPENAI2_COMPLETE=bash_complete", "COMP_WORDS=openai2 s", "COMP_CWORD=1")
-            bench.command("openai2 complete", ["env", *asked, openai2])
+        for name, arguments in LIGHT.items():
+            bench.command(f"openai2 {name}", [openai2, *arguments])
+        asked = ("_OPENAI2_COMPLETE=bash_complete", "COMP_WORDS=openai2 s", "COMP_CWORD=1")
+        bench.command("openai2 complete", ["env", *asked, openai2])

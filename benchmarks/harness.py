@@ -98,7 +98,9 @@ class Bench:
 
     def command(self, name: str, command: list[str]) -> None:
         """A process from its start to its end."""
+        self._set(values=2 * VALUES, warmups=1)  # a short one, that whatever else runs disturbs most
         self.runner.bench_command(name, command)
+        self._set(values=VALUES, warmups=1)
 
 
 def folder() -> Path:
