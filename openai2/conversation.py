@@ -165,6 +165,13 @@ class Conversation:
                 last=last,
             )
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether going on with it takes no reading of its past: its view is in memory, or it is new."""
+        if self._birth and not self._version:
+            return isinstance(self._birth[0], ev.Created)
+        return self._view is not None and self._epoch == self.store.epoch
+
     def events(self, after: int = 0) -> Iterator[ev.Recorded]:
         """What happened in this stream, oldest first, from version *after* + 1 on."""
         while True:  # page by page, so that nobody waits for a caller who stops half-way

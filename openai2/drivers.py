@@ -20,6 +20,8 @@ from openai2.turn import Fault, Stopped
 
 T = TypeVar("T")
 
+#: Bytes of a question that are hashed and written where nobody else waits for it.
+_LONG = 65536
 
 #: Is told the model's reasoning as it comes.
 OnReasoning = Callable[[str], object] | None
@@ -143,7 +145,9 @@ async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
     keeper = drafts.keeper(conversation.store)
     if isinstance(effect, Open):
         try:
-            await settled(conversation.store, conversation.beginning(effect))
+            await settled(
+                conversation.store, conversation.beginning(effect), short=_is_short(conversation, effect)
+            )
         except Exception:
             effect.opened = None  # it is not on record, and nothing is to be closed
             raise
@@ -151,7 +155,14 @@ async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
             _watch(conversation, effect)
     else:
         keeper.forget(conversation.id, effect.request)
-        await settled(conversation.store, conversation.ending(effect.request, effect.decide))
+        job = conversation.ending(effect.request, effect.decide)
+        await settled(conversation.store, job, short=conversation.at_hand)
+
+
+def _is_short(conversation: Conversation, opening: Open) -> bool:
+    """Whether to put it on record takes a loop no longer than to send it: nothing long is read or written."""
+    ask = opening.ask
+    return conversation.at_hand and not ask.retry and sum(map(len, ask.question)) <= _LONG
 
 
 async def _aleave(flow: Flow, conversation: Conversation) -> None:
@@ -164,22 +175,27 @@ async def _aleave(flow: Flow, conversation: Conversation) -> None:
         pass
 
 
-async def settled(store: Store, job: Callable[[Transaction], T]) -> T:
-    """What *job* returns, run by the store. A cancellation waits for the disk, and is then raised."""
+async def settled(store: Store, job: Callable[[Transaction], T], *, short: bool = True) -> T:
+    """What *job* returns, run by the store; a *short* one may run in this thread. A cancellation waits for
+    the disk, and is then raised."""
     loop = asyncio.get_running_loop()
-    settled: asyncio.Future[Callable[[], T]] = loop.create_future()
+    outcomes: list[Callable[[], T]] = []
+    told: asyncio.Future[None] = loop.create_future()
 
     def tell(outcome: Callable[[], T]) -> None:
-        loop.call_soon_threadsafe(settled.set_result, outcome)
+        outcomes.append(outcome)
+        if not told.done():
+            told.set_result(None)
 
-    store.submit(job, tell)
+    store.submit(job, tell, loop, short=short)
     cancelled: asyncio.CancelledError | None = None
-    while not settled.done():
+    while not outcomes:
         try:
-            await asyncio.shield(settled)
+            await told
         except asyncio.CancelledError as error:
             cancelled = error
-    result = settled.result()()
+            told = loop.create_future()
+    result = outcomes[0]()
     if cancelled is not None:
         raise cancelled
     return result

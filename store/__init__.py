@@ -18,6 +18,7 @@ from openai2.store.sqlite import SqliteStore
 if TYPE_CHECKING:
     from openai2 import events as ev
     from openai2.store.transaction import Transaction
+    from openai2.store.writer import Loop
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ class Store(Protocol):
 
     `append` is the one way in: atomic, refused where the stream is at another version, durable once it
     returns. `transact` runs a job that reads and appends in one transaction; `submit` does so without
-    making the caller wait.
+    making the caller, or an event loop, wait.
     """
 
     name: str
@@ -37,7 +38,14 @@ class Store(Protocol):
 
     def reading(self, still: bool = False) -> AbstractContextManager[Reader]: ...
     def transact(self, job: Callable[[Transaction], T]) -> T: ...
-    def submit(self, job: Callable[[Transaction], T], done: Callable[[Callable[[], T]], None]) -> None: ...
+    def submit(
+        self,
+        job: Callable[[Transaction], T],
+        done: Callable[[Callable[[], T]], None],
+        loop: Loop | None = None,
+        *,
+        short: bool = False,
+    ) -> None: ...
     def append(
         self, conversation: str, expected_version: int, events: Sequence[ev.Event]
     ) -> list[ev.Recorded]: ...

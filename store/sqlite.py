@@ -32,6 +32,7 @@ from openai2.store.writer import Ticket, Writer
 if TYPE_CHECKING:
     from openai2 import events as ev
     from openai2.store.transaction import Transaction
+    from openai2.store.writer import Loop
 
 T = TypeVar("T")
 
@@ -39,6 +40,7 @@ T = TypeVar("T")
 PATIENCE = 60.0
 _MOST_IDLE = 4
 _NO_TEXT = "{name} is damaged: it holds text that is not UTF-8"
+_PATIENT = f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}"
 _CHECKPOINT_PATIENCE = 3000  # milliseconds that readers elsewhere get to finish
 
 
@@ -80,6 +82,7 @@ class SqliteStore:
             rewind=self._rewind,
             commit=lambda: self._execute("COMMIT"),
             rollback=self._rollback,
+            quick=self.path is None,
         )
 
     @cached_property
@@ -107,7 +110,7 @@ class SqliteStore:
         """A reader that sees what has been committed; *still*: for all its questions at one moment."""
         self._check_open()
         if self.path is None:
-            with self._writer.lock, self._plain_errors():
+            with self._writer.alone(), self._plain_errors():
                 yield Reader(self._connection)
             return
         with self._plain_errors():
@@ -127,9 +130,17 @@ class SqliteStore:
         with self._plain_errors():
             return self._writer.run(lambda: job(self._transaction))
 
-    def submit(self, job: Callable[[Transaction], T], done: Callable[[Callable[[], T]], None]) -> None:
-        """The same in the store's own thread: *done* is called there with a function that gives what
-        `transact` would have returned or raised."""
+    def submit(
+        self,
+        job: Callable[[Transaction], T],
+        done: Callable[[Callable[[], T]], None],
+        loop: Loop | None = None,
+        *,
+        short: bool = False,
+    ) -> None:
+        """The same without waiting: *done* is called in *loop*, or in the store's own thread, with a function
+        that gives what `transact` would have returned or raised. A *short* job may run in *loop*, whose
+        thread this is."""
         self._check_writable()
 
         def tell(ticket: Ticket[T]) -> None:
@@ -139,7 +150,7 @@ class SqliteStore:
 
             done(outcome)
 
-        self._writer.submit(lambda: job(self._transaction), tell)
+        self._writer.submit(lambda: job(self._transaction), tell, loop, short)
 
     def append(
         self, conversation: str, expected_version: int, events: Sequence[ev.Event]
@@ -159,7 +170,7 @@ class SqliteStore:
         self._check_writable()
         if self.path is None:
             return True
-        with self._writer.lock:
+        with self._writer.alone():
             sql = self._connection
             try:
                 sql.execute("VACUUM")
@@ -168,7 +179,7 @@ class SqliteStore:
             except sqlite3.OperationalError:  # no space, or somebody else's transaction
                 return False
             finally:
-                sql.execute(f"PRAGMA busy_timeout = {int(PATIENCE * 1000)}")
+                sql.execute(_PATIENT)
             return not busy
 
     def is_orphan(self) -> bool:
@@ -180,7 +191,7 @@ class SqliteStore:
         if self._closed or self._pid != os.getpid():
             return
         self._writer.stop()
-        with self._writer.lock:
+        with self._writer.alone():
             self._closed = True
             for connection in list(self._open_files):
                 self._shut(connection)
@@ -264,10 +275,22 @@ class SqliteStore:
     def _execute(self, statement: str) -> None:
         self._connection.execute(statement)
 
-    def _begin(self) -> None:
+    def _begin(self, wait: bool) -> bool:
         self._transaction.dirty = False
         self._transaction.forget()
-        self._execute("BEGIN IMMEDIATE")
+        if wait:
+            self._execute("BEGIN IMMEDIATE")
+            return True
+        self._execute("PRAGMA busy_timeout = 0")
+        try:
+            self._execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as fault:
+            if "locked" not in str(fault):
+                raise
+            return False
+        finally:
+            self._execute(_PATIENT)
+        return True
 
     def _rewind(self) -> None:
         self.epoch += self._transaction.dirty

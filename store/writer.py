@@ -1,16 +1,29 @@
 """One writer at a time, and one sync of the disk for all who wait for it.
 
-A job is what runs inside a transaction. Whoever comes first takes the lock and runs every job that is
-waiting, each behind a savepoint, then commits once: jobs that wait for the same sync of the disk share
-it. Threads that have to wait do so for a lock; tasks are told by a callback, and never wait at all.
+A job is what runs inside a transaction, behind a savepoint where it is not alone there. Threads wait for a
+lock: whoever gets it runs every job that is waiting and commits, so that all of them share a sync.
+
+Tasks wait neither for a lock nor for the disk. Their jobs are short, and run in the event loop's own thread:
+in another one, the two would hand the interpreter to each other at every statement. Only the commit is left
+to the writer's thread. So the transaction is always one of these:
+
+    closed   No job is in it.
+    open     Jobs of tasks have run in it. The lock is free, the writer's thread is on its way to commit.
+    led      Somebody has the lock, and runs jobs in it, commits it, or rolls it back.
+
+Whoever gets the lock and finds it open goes on with it: a loop puts more jobs in, a thread does so and
+commits. What comes while the writer's thread commits is run by its loop right after. Where a loop does not
+get the lock, or another process writes to the file, or a job is a long one, the writer's thread runs what
+waits. Nobody is told anything before the commit.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import queue
@@ -18,17 +31,38 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Loop(Protocol):
+    """What is asked of an event loop."""
+
+    def call_soon(self, callback: Callable[..., Any], /, *args: Any) -> Any: ...
+    def call_soon_threadsafe(self, callback: Callable[..., Any], /, *args: Any) -> Any: ...
+
+
 class Ticket(Generic[T]):
-    """A job in the queue, and what became of it."""
+    """A job in the queue, and what became of it. *loop* is where *notify* is called, None for the thread
+    that commits; *short* says that the job may run there."""
 
-    __slots__ = ("done", "error", "job", "notify", "result")
+    __slots__ = ("done", "error", "job", "loop", "notify", "result", "short")
 
-    def __init__(self, job: Callable[[], T], notify: Callable[[Ticket[T]], None] | None) -> None:
+    def __init__(
+        self,
+        job: Callable[[], T],
+        notify: Callable[[Ticket[T]], None] | None = None,
+        loop: Loop | None = None,
+        short: bool = False,
+    ) -> None:
         self.job = job
         self.notify = notify
+        self.loop = loop
+        self.short = short
         self.done = False
         self.result: T | None = None
         self.error: BaseException | None = None
+
+    def tell(self) -> None:
+        """Call whoever wants to be."""
+        if self.notify is not None:
+            self.notify(self)
 
     def outcome(self) -> T:
         """What the job returned; what it raised is raised."""
@@ -40,22 +74,23 @@ class Ticket(Generic[T]):
 class Writer:
     """Runs jobs in transactions.
 
-    *begin*, *commit* and *rollback* are the transaction's; *mark* sets a savepoint, which *release*
+    *begin* opens one; told not to wait, it says whether it could. *mark* sets a savepoint, which *release*
     lets go and *rewind* returns to. *commit* may raise: then every job fails with what it raised.
-    *rollback* says whether there was anything left to roll back.
+    *rollback* says whether there was anything left to roll back. Where *quick*, a commit waits for no disk.
     """
 
-    #: Jobs in one transaction, so that those at its front do not wait for ever.
+    #: Jobs in one transaction, so that those at its front do not wait for ever, nor a loop for its others.
     MOST = 256
 
     def __init__(
         self,
-        begin: Callable[[], None],
+        begin: Callable[[bool], bool],
         mark: Callable[[], None],
         release: Callable[[], None],
         rewind: Callable[[], None],
         commit: Callable[[], None],
         rollback: Callable[[], bool],
+        quick: bool = False,
     ) -> None:
         self._begin = begin
         self._mark = mark
@@ -63,16 +98,20 @@ class Writer:
         self._rewind = rewind
         self._commit = commit
         self._rollback = rollback
-        self.lock = threading.RLock()
+        self._quick = quick
+        self._lock = threading.RLock()
         self._leader: int | None = None
         self._waiting: deque[Ticket[Any]] = deque()
+        self._open: list[Ticket[Any]] = []  # whose jobs are in the transaction
+        self._news: deque[Ticket[Any]] = deque()  # who is to be told
+        self._coming = False  # the writer's thread: it will see to what waits when it is done
         self._wake: queue.SimpleQueue[bool] | None = None
         self._thread: threading.Thread | None = None
         self._thread_lock = threading.RLock()
 
     def run(self, job: Callable[[], T]) -> T:
         """Run *job* in a transaction, perhaps together with others'; return what it returns."""
-        ticket: Ticket[T] = Ticket(job, None)
+        ticket: Ticket[T] = Ticket(job)
         self._waiting.append(ticket)
         if self._leader == threading.get_ident():
             # The garbage collector closed somebody's dropped stream in the middle of our transaction.
@@ -80,18 +119,82 @@ class Writer:
             self._wake_thread()
             return ticket.outcome()
         try:
-            with self.lock:
+            with self._lock:
                 while not ticket.done:
                     self._drain()
         except BaseException:
             ticket.job = _nothing  # Ctrl-C before its turn came: it is not to run behind our back
+            if self._news:
+                self._wake_thread()  # nor are others to wait for word of theirs
             raise
         return ticket.outcome()
 
-    def submit(self, job: Callable[[], T], notify: Callable[[Ticket[T]], None]) -> None:
-        """Run *job* in the writer's own thread; *notify* is called there when it is done."""
-        self._waiting.append(Ticket(job, notify))
-        self._wake_thread()
+    def submit(
+        self,
+        job: Callable[[], T],
+        notify: Callable[[Ticket[T]], None],
+        loop: Loop | None = None,
+        short: bool = False,
+    ) -> None:
+        """Run *job* without making the caller wait. *notify* is called when it is done: in *loop*, or in the
+        writer's thread where that is None. A *short* job may run in *loop*, whose thread this is."""
+        self._waiting.append(Ticket(job, notify, loop, short))
+        if short and loop is not None:
+            loop.call_soon(self._collect)  # not now: whoever asks in the same round shares the commit
+        else:
+            self._wake_thread()
+
+    @contextmanager
+    def alone(self) -> Generator[None, None, None]:
+        """Nobody else's transaction is open, and nobody opens one."""
+        with self._lock:
+            if self._open and self._leader is None:
+                self._lead(most=0)
+                self._tell()
+            yield
+
+    def stop(self) -> None:
+        """Finish what waits and end the thread."""
+        with self._lock:
+            while self._leader is None and (self._waiting or self._open):
+                self._drain()
+        with self._thread_lock:
+            thread, wake = self._thread, self._wake
+            self._thread = self._wake = None
+        if wake is not None:
+            wake.put(False)
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+        self._coming = False
+
+    # -- in a loop's thread
+
+    def _collect(self) -> None:
+        """Run the short jobs that wait, and leave the commit to the writer's thread."""
+        if not self._waiting:
+            return
+        taken: list[bool] = []
+        try:
+            # In one step of the interpreter, so that Ctrl-C cannot come between having it and knowing it.
+            taken.extend(map(self._lock.acquire, (False,)))
+            if taken[0] and self._waiting and self._waiting[0].short:
+                self._lead(short=True, commit=self._quick, wait=False)
+            elif not self._coming:
+                self._wake_thread()
+        finally:
+            if any(taken):
+                if self._open and not self._coming:
+                    self._wake_thread()
+                    self._coming = True  # it cannot have come yet: we have the lock
+                self._lock.release()
+        self._tell()
+
+    def _told(self, tickets: list[Ticket[Any]]) -> None:
+        for ticket in tickets:
+            ticket.tell()
+        self._collect()
+
+    # -- in the writer's thread
 
     def _wake_thread(self) -> None:
         with self._thread_lock:
@@ -105,69 +208,74 @@ class Writer:
                 self._thread.start()
             self._wake.put(True)
 
-    def stop(self) -> None:
-        """Finish what waits and end the thread."""
-        with self._thread_lock:
-            thread, wake = self._thread, self._wake
-            self._thread = self._wake = None
-        if wake is not None:
-            wake.put(False)
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
-
     def _serve(self, wake: queue.SimpleQueue[bool]) -> None:
-        while True:
-            go_on = wake.get()
-            if self._waiting:
-                with self.lock:
-                    self._drain()
-            if not go_on:
-                return
+        while wake.get():
+            with self._lock:
+                self._coming = True
+                if self._open or self._waiting:  # where it is open, what waits is better run by its loop
+                    self._lead(most=0 if self._open else self.MOST)
+                self._coming = False  # from here on, whoever does not get the lock has to wake us
+            self._nudge(self._tell())
+
+    def _nudge(self, told: Collection[Loop]) -> None:
+        """See to it that what waits is run; those *told* come by themselves."""
+        waiting = list(self._waiting)
+        if waiting and not waiting[0].short:
+            self._wake_thread()
+        for loop in {ticket.loop for ticket in waiting}.difference(told):
+            if loop is not None and not _call(loop, self._collect):
+                self._wake_thread()
+
+    # -- by whoever has the lock
 
     def _drain(self) -> None:
-        tickets: list[Ticket[Any]] = []
-        while self._waiting and len(tickets) < self.MOST:
-            tickets.append(self._waiting.popleft())  # nobody else takes any: we hold the lock
-        if not tickets:
-            return
+        """Run what waits, commit, and tell."""
+        if self._open or self._waiting:
+            self._lead()
+        self._tell()
+
+    def _lead(self, *, most: int = MOST, short: bool = False, commit: bool = True, wait: bool = True) -> None:
+        """Run up to *most* jobs that wait, or the *short* ones in front, in the transaction that is open or
+        in a new one, and *commit* it. Where not to *wait* for another process, they may go on waiting."""
         self._leader = threading.get_ident()
         try:
-            self._transaction(tickets)
+            self._transaction(most, short, commit, wait)
         except Exception as fault:  # noqa: BLE001 - it is raised where the jobs came from
-            for ticket in tickets:
+            for ticket in self._open:
                 ticket.error = fault
                 ticket.result = None
+            self._settle()
         except BaseException:
-            self._interrupted(tickets)
+            self._wait_again()  # Ctrl-C in the thread that leads: no reason for the others' jobs to fail
             raise
         finally:
             self._leader = None
-        self._finish(tickets)
 
-    def _interrupted(self, tickets: list[Ticket[Any]]) -> None:
-        """Ctrl-C in the thread that leads: that is no reason for the others' jobs to fail."""
-        again = [ticket for ticket in tickets if not ticket.done]
-        for ticket in again:
-            ticket.result = ticket.error = None
-        self._waiting.extendleft(reversed(again))
-        if self._wake is not None:
-            self._wake.put(True)
-
-    def _transaction(self, tickets: list[Ticket[Any]]) -> None:
+    def _transaction(self, most: int, short: bool, commit: bool, wait: bool) -> None:
         committing = False
         try:
-            self._begin()
-            if len(tickets) == 1:  # nobody to be kept apart from: the transaction is the savepoint
+            tickets = self._open
+            ran = len(tickets)
+            while self._waiting and len(tickets) < min(ran + most, self.MOST):
+                if short and not self._waiting[0].short:
+                    break
+                tickets.append(self._waiting.popleft())  # nobody else takes any: we hold the lock
+            if not ran and not self._begin(wait):
+                self._wait_again()
+                return
+            if len(tickets) == 1 and not ran:  # nobody else: the transaction is the savepoint
                 tickets[0].result = tickets[0].job()
             else:
-                for ticket in tickets:
+                for ticket in tickets[ran:]:
                     self._run_apart(ticket)
-            committing = True
-            self._commit()
+            if commit:
+                committing = True
+                self._commit()
+                self._settle()
         except BaseException as fault:
             undone = self._rollback()
             if committing and not undone and not isinstance(fault, Exception):
-                self._finish(tickets)  # Ctrl-C struck between the commit and this line
+                self._settle()  # Ctrl-C struck between the commit and the line behind it
             raise
 
     def _run_apart(self, ticket: Ticket[Any]) -> None:
@@ -182,14 +290,45 @@ class Writer:
             ticket.error = fault
         self._release()
 
-    @staticmethod
-    def _finish(tickets: list[Ticket[Any]]) -> None:
-        for ticket in tickets:
-            if ticket.done:
-                continue
+    def _wait_again(self) -> None:
+        """Nothing came of the transaction: whose jobs were in it wait as before."""
+        for ticket in self._open:
+            ticket.result = ticket.error = None
+        self._waiting.extendleft(reversed(self._open))
+        if any(ticket.notify is not None for ticket in self._open):
+            self._wake_thread()  # threads come by themselves
+        self._open = []
+
+    def _settle(self) -> None:
+        """The transaction is closed, and whose jobs were in it can be told."""
+        for ticket in self._open:
             ticket.done = True
-            if ticket.notify is not None:
-                ticket.notify(ticket)
+        self._news.extend(self._open)
+        self._open = []
+
+    def _tell(self) -> Collection[Loop]:
+        """Tell those who are not told yet, and in which loops they are."""
+        there: dict[Loop, list[Ticket[Any]]] = {}
+        while self._news:
+            try:
+                ticket = self._news.popleft()
+            except IndexError:  # another thread told the last one
+                break
+            if ticket.loop is None:
+                ticket.tell()
+            else:
+                there.setdefault(ticket.loop, []).append(ticket)
+        for loop, tickets in there.items():
+            _call(loop, self._told, tickets)  # a loop that was closed has nobody left to be told
+        return there
+
+
+def _call(loop: Loop, callback: Callable[..., Any], *args: Any) -> bool:
+    try:
+        loop.call_soon_threadsafe(callback, *args)
+    except RuntimeError:  # it was closed
+        return False
+    return True
 
 
 def _nothing() -> Any:

@@ -22,7 +22,6 @@ from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.errors import Refused
 from openai2.store import NO_HASH, SqliteStore, Transaction, codec, open_store, schema, share
-from openai2.store.writer import Ticket, Writer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -446,123 +445,6 @@ def test_processes_make_the_same_files_at_the_same_moments(tmp_path: Path) -> No
     for maker in makers:
         maker.communicate(timeout=60)
     assert [maker.returncode for maker in makers] == [0, 0, 0]
-
-
-# -- The writer: Ctrl-C, a transaction undone, the garbage collector ---------------------------------
-
-
-class Disk:
-    """Begins and commits in memory, and can be made to fail."""
-
-    def __init__(self) -> None:
-        self.log: list[str] = []
-        self.open = False
-        self.strike_after_commit: BaseException | None = None
-        self.writer = Writer(
-            begin=self.begin,
-            mark=lambda: self.log.append("mark"),
-            release=lambda: self.log.append("release"),
-            rewind=self.rewind,
-            commit=self.commit,
-            rollback=self.rollback,
-        )
-
-    def begin(self) -> None:
-        assert not self.open
-        self.open = True
-        self.log.append("begin")
-
-    def commit(self) -> None:
-        self.open = False
-        self.log.append("commit")
-        if self.strike_after_commit is not None:
-            strike, self.strike_after_commit = self.strike_after_commit, None
-            raise strike
-
-    def rewind(self) -> None:
-        if not self.open:
-            raise RuntimeError("no such savepoint")
-        self.log.append("rewind")
-
-    def rollback(self) -> bool:
-        was, self.open = self.open, False
-        self.log.append("rollback")
-        return was
-
-    def queue(self, *jobs: Any) -> list[Ticket[Any]]:
-        """Jobs of other threads, that wait for this one to commit for them."""
-        tickets = [Ticket(job, None) for job in jobs]
-        self.writer._waiting.extend(tickets)  # pyright: ignore[reportPrivateUsage]
-        return tickets
-
-
-def _interrupt() -> None:
-    raise KeyboardInterrupt
-
-
-def test_ctrl_c_in_a_job_is_nobody_elses() -> None:
-    disk = Disk()
-    others = disk.queue(lambda: "one", lambda: "two")
-    with pytest.raises(KeyboardInterrupt):
-        disk.writer.run(_interrupt)
-    assert disk.log[-1] == "rollback" and not any(ticket.done for ticket in others)
-    assert disk.writer.run(lambda: "mine") == "mine"
-    assert [ticket.outcome() for ticket in others] == ["one", "two"]
-    assert disk.log[-1] == "commit" and not disk.open
-
-
-def test_ctrl_c_right_after_the_commit() -> None:
-    disk = Disk()
-    (other,) = disk.queue(lambda: "one")
-    disk.strike_after_commit = KeyboardInterrupt()
-    ran: list[str] = []
-    with pytest.raises(KeyboardInterrupt):
-        disk.writer.run(lambda: ran.append("mine"))
-    assert other.done and other.outcome() == "one"
-    disk.writer.run(lambda: None)
-    assert ran == ["mine"]  # what is committed is not done again
-
-
-def test_a_commit_that_fails_fails_all() -> None:
-    disk = Disk()
-    (other,) = disk.queue(lambda: "one")
-    disk.strike_after_commit = OSError("disk full")
-    with pytest.raises(OSError, match="full"):
-        disk.writer.run(lambda: "mine")
-    with pytest.raises(OSError, match="full"):
-        other.outcome()
-    assert disk.writer.run(lambda: "again") == "again"
-
-
-def test_a_job_that_undoes_the_whole_transaction_says_why() -> None:
-    disk = Disk()
-
-    def full() -> None:
-        disk.open = False  # SQLite rolls back by itself where the disk is full
-        raise OSError("disk full")
-
-    (other,) = disk.queue(lambda: "one")
-    with pytest.raises(OSError, match="disk full"):
-        disk.writer.run(full)
-    with pytest.raises(OSError, match="disk full"):
-        other.outcome()
-    assert disk.writer.run(lambda: "again") == "again"
-
-
-def test_a_job_that_comes_in_the_middle_of_ones_own_transaction() -> None:
-    """As when the garbage collector closes somebody's dropped stream there."""
-    disk = Disk()
-    late = threading.Event()
-
-    def job() -> str:
-        disk.writer.run(late.set)
-        assert not late.is_set()
-        return "mine"
-
-    assert disk.writer.run(job) == "mine"
-    assert late.wait(30)
-    disk.writer.stop()
-    assert disk.log == ["begin", "commit"] * 2
 
 
 # -- What it costs -----------------------------------------------------------------------------------
