@@ -10,7 +10,7 @@ from openai2.cli.options import db_option, json_option
 from openai2.cli.progress import progress
 from openai2.cli.render import note, one_line, out, out_json
 from openai2.cli.stores import engine_to_look
-from openai2.cli.words import _, counted
+from openai2.cli.words import _, counted, said
 from openai2.errors import BadInput
 
 
@@ -42,13 +42,21 @@ def verify(heads: TextIO | None, hashes: tuple[str, ...], as_json: bool, db: str
                 "ok": report.ok,
                 "conversations": report.conversations,
                 "events": report.events,
-                "problems": report.problems,
+                "problems": [
+                    {
+                        "conversation": problem.conversation,
+                        "version": problem.version,
+                        "position": problem.position,
+                        "what": problem.what,
+                    }
+                    for problem in report.problems
+                ],
             }
         )
     else:
         for problem in report.problems:
             place = [problem.conversation or "", "" if problem.version is None else f"@{problem.version}"]
-            out(one_line(f"{''.join(place)} {problem.what}"))
+            out(one_line(f"{''.join(place)} {said(problem.template, problem.facts)}".lstrip()))
         events = counted("{n} event", "{n} events", report.events)
         streams = counted("{n} conversation", "{n} conversations", report.conversations)
         if report.ok:

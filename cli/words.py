@@ -14,6 +14,7 @@ from __future__ import annotations
 import gettext
 import os
 import sys
+from collections.abc import Mapping
 from functools import cache
 
 from openai2.errors import Openai2Error
@@ -26,7 +27,7 @@ _ASKED = ("OPENAI2_LANG", "LC_ALL", "LC_MESSAGES", "LANG", "LANGUAGE")
 #: Simplified Chinese under its other names. Who asks for traditional characters gets English.
 _ALSO = {"zh": "zh_CN", "zh_SG": "zh_CN", "zh_MY": "zh_CN", "zh_Hans": "zh_CN"}
 #: Facts of errors that are words of ours, or of the system's, and no names.
-_WORDS = frozenset(("which", "what", "place", "reason"))
+_WORDS = frozenset(("which", "what", "place", "reason", "thing"))
 _ENGLISH = ("", "C", "c", "POSIX", "posix", "en")
 
 
@@ -54,13 +55,24 @@ def known(text: str) -> str:
 def told(error: Openai2Error) -> str:
     """The sentence of one of our own errors, with what it says of the error below it."""
     below = error.__cause__ or error.__context__
-    facts = dict(error.facts)
-    for name, fact in error.facts.items():
-        if isinstance(below, Openai2Error) and fact == str(below):
-            facts[name] = told(below)
-        elif name in _WORDS and isinstance(fact, str):
-            facts[name] = known(fact)
+    facts = {
+        name: told(below) if isinstance(below, Openai2Error) and fact == str(below) else _said(name, fact)
+        for name, fact in error.facts.items()
+    }
     return _(error.template, **facts)
+
+
+def said(template: str, facts: Mapping[str, object]) -> str:
+    """A sentence that the engine made."""
+    return _(template, **{name: _said(name, fact) for name, fact in facts.items()})
+
+
+def _said(name: str, fact: object) -> object:
+    # Sentences are told by what they have, so that no light command imports their class.
+    template = getattr(fact, "template", None)
+    if isinstance(template, str):
+        return said(template, getattr(fact, "facts", {}))
+    return known(fact) if name in _WORDS and isinstance(fact, str) else fact
 
 
 @cache

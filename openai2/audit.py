@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
 from openai2 import events as ev
 from openai2.errors import BadInput, DamagedStore, NotAStore
 from openai2.recount import Recount, Stream
+from openai2.sentence import Sentence, sentence
 from openai2.store import NO_HASH, Store, search
 from openai2.store.codec import TAG
 from openai2.store.scan import Noted, Row, Scan, redaction, text
@@ -38,12 +39,18 @@ _EMPTY = sha256(b"").digest()
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong. *version* and *position* are None where it is not one event's."""
+    """One thing that is wrong. *version* and *position* are None where it is not one event's.
+
+    *what* says it in English: *template* with *facts* in its `{named}` places, which may be said in
+    another language.
+    """
 
     conversation: str | None = None
     version: int | None = None
     position: int | None = None
     what: str
+    template: str
+    facts: dict[str, Any] = {}
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,10 +76,14 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
             audit.run(scan, wanted)
             flaws = [] if scan.lacks("cursors") else search.flaws(reader, MOST)
         if flaws:
-            what = "lacks a message" if flaws[0].missing else "has words of an event that holds none"
-            audit.tell(f"the full-text index {what} (in {len(flaws)} places)", position=flaws[0].position)
+            what = (
+                "the full-text index lacks messages (in {n} places)"
+                if flaws[0].missing
+                else "the full-text index has words of events that hold none (in {n} places)"
+            )
+            audit.tell(sentence(what, n=len(flaws)), position=flaws[0].position)
     except (NotAStore, DamagedStore) as damage:
-        audit.tell(f"the file is damaged: {damage.facts.get('reason') or damage}")
+        audit.tell(_damaged(damage.facts.get("reason") or str(damage)))
     return Report(
         ok=not audit.problems,
         conversations=len(audit.streams),
@@ -80,6 +91,10 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
         # What was done to events first: what else is not as it should be matters less.
         problems=sorted(audit.problems, key=lambda one: one.conversation is None and one.position is None),
     )
+
+
+def _damaged(reason: str) -> Sentence:
+    return sentence("the file is damaged: {reason}", reason=reason)
 
 
 def _nobody(done: int, total: int) -> None:
@@ -124,35 +139,47 @@ class _Audit:
 
     def tell(
         self,
-        what: str,
+        what: Sentence,
         conversation: str | None = None,
         version: int | None = None,
         position: int | None = None,
     ) -> None:
         """Put a problem into the report."""
+        if len(self.problems) > MOST:
+            return
         if len(self.problems) == MOST:
-            self.problems.append(Problem(what="there are more problems than these"))
-        elif len(self.problems) < MOST:
-            self.problems.append(
-                Problem(conversation=conversation, version=version, position=position, what=what)
+            what = sentence("there are more problems than these")
+            conversation = version = position = None
+        self.problems.append(
+            Problem(
+                conversation=conversation,
+                version=version,
+                position=position,
+                what=str(what),
+                template=what.template,
+                facts=what.facts,
             )
+        )
 
     def run(self, scan: Scan, heads: list[tuple[str | None, bytes]]) -> None:
         self._scan = scan
-        for what in scan.damage():
-            self.tell(f"the file is damaged: {what}")
+        for reason in scan.damage():
+            self.tell(_damaged(reason))
         for what in (*scan.strange_schema(), *scan.strange_derived()):
             self.tell(what)
         self.events, last = scan.size()
         if not scan.is_numbered():
-            self.tell("the table events no longer numbers its rows by position, so its events cannot be told")
+            self.tell(
+                sentence(
+                    "the table events no longer numbers its rows by position, so its events cannot be told"
+                )
+            )
             return
         total = 2 * self.events
         for odd in scan.odd(MOST):
             self._odd.add(odd.position)
-            self.tell(
-                f"a column is of the wrong type: {odd.what}", odd.conversation, odd.version, odd.position
-            )
+            what = sentence("a column is of the wrong type: {differences}", differences=odd.what)
+            self.tell(what, odd.conversation, odd.version, odd.position)
         noted = list(scan.noted())
         for note in noted:
             self._note(note)
@@ -235,22 +262,27 @@ class _Audit:
         if tag == b"created":
             return
         if tag != b"forked":
-            self._tell_of(stream, conversation, version, position, "a stream begins with created or forked")
+            what = sentence("a stream begins with created or forked")
+            self._tell_of(stream, conversation, version, position, what)
             return
         fork = self._forks.get(conversation) or self._left_of_fork(conversation)
         parent = None if fork is None else self.streams.get(fork.parent.encode("utf-8", "replace"))
-        if fork is None or parent is None or not 1 <= fork.version <= parent.version:
-            self._tell_of(stream, conversation, version, position, "it forks from an event that is not there")
+        where = None
+        if fork is not None and parent is not None and 1 <= fork.version <= parent.version:
+            where = self._scan.link(fork.parent.encode(), fork.version)
+        if fork is None or parent is None or where is None:
+            what = sentence("it forks from an event that is not there")
+            self._tell_of(stream, conversation, version, position, what)
             return
         stream.parent = fork
         stream.base = parent.base + fork.version
         if fork.base != stream.base:
-            what = f"it counts on from {fork.base}, its parent's event is number {stream.base}"
+            what = sentence(
+                "it counts on from {base}, its parent's event is number {number}",
+                base=fork.base,
+                number=stream.base,
+            )
             self._tell_of(stream, conversation, version, position, what)
-        where = self._scan.link(fork.parent.encode(), fork.version)
-        if where is None:
-            self._tell_of(stream, conversation, version, position, "it forks from an event that is not there")
-            return
         stream.link = where[0]
         stream.other = self._mended.get((fork.parent.encode(), fork.version))
 
@@ -268,14 +300,15 @@ class _Audit:
         missing = version - stream.version - 1
         if missing > 0:
             self._gaps.append((stream.position, position, missing))
+            first = stream.version + 1
             what = (
-                f"version {stream.version + 1} is missing"
+                sentence("version {version} is missing", version=first)
                 if missing == 1
-                else f"versions {stream.version + 1} to {version - 1} are missing"
+                else sentence("versions {first} to {last} are missing", first=first, last=version - 1)
             )
             self._tell_of(stream, conversation, stream.version + 1, None, what)
         else:
-            what = f"it stands after version {stream.version}: events were swapped"
+            what = sentence("it stands after version {version}: events were swapped", version=stream.version)
             self._tell_of(stream, conversation, version, position, what)
 
     def _misfit(
@@ -296,17 +329,19 @@ class _Audit:
         stream.other = right
         self._mended[conversation, version] = right
         if stream.wrong is None:
-            stream.wrong = (version, position, "it was changed: its hash is not that of what it says")
+            stream.wrong = (version, position)
             stream.stretch = 0
         stream.stretch += 1
 
     def _tell_stretch(self, conversation: bytes, stream: Stream) -> None:
         assert stream.wrong is not None
-        version, position, what = stream.wrong
+        version, position = stream.wrong
         more = stream.stretch - 1
+        what = sentence("it was changed: its hash is not that of what it says")
         if more:
-            what += (
-                f"; nor do the hashes of the next {more} fit" if more > 1 else "; nor does the next one's fit"
+            what = sentence(
+                "it was changed: its hash is not that of what it says; nor are those of the next {more}",
+                more=more,
             )
         self.tell(what, text(conversation), version, position)
         stream.wrong = None
@@ -319,7 +354,7 @@ class _Audit:
     def _digest_of_the_redacted(self, conversation: bytes, version: int, position: int) -> bytes:
         known = self._redacted.get(conversation, {}).get(version, [])
         if not known:
-            what = "its data is empty, and no redaction is on record for it"
+            what = sentence("its data is empty, and no redaction is on record for it")
             self._tell_of(self.streams[conversation], conversation, version, position, what)
             return _EMPTY
         try:
@@ -332,11 +367,11 @@ class _Audit:
     ) -> None:
         if version != stream.version + 1 or not stream.sound or stream.wrong is not None:
             return  # the event, or its neighbour, has been named already
-        what = f"it says that it was appended together with version {batch}, and was not"
-        self._tell_of(stream, conversation, version, position, what)
+        what = "it says that it was appended together with version {version}, and was not"
+        self._tell_of(stream, conversation, version, position, sentence(what, version=batch))
 
     def _tell_of(
-        self, stream: Stream, conversation: bytes, version: int, position: int | None, what: str
+        self, stream: Stream, conversation: bytes, version: int, position: int | None, what: Sentence
     ) -> None:
         stream.sound = False
         self.tell(what, text(conversation), version, position)
@@ -351,8 +386,16 @@ class _Audit:
             stop = start + size
             told = sum(missing for low, high, missing in self._gaps if low < stop and high >= start)
             if told < size:
-                span = f"{start}" if size == 1 else f"{start} to {stop - 1}"
-                self.tell(f"no event has the position {span}: one was removed", position=start)
+                what = (
+                    sentence("no event has the position {first}: one was removed", first=start)
+                    if size == 1
+                    else sentence(
+                        "no event has the positions {first} to {last}: some were removed",
+                        first=start,
+                        last=stop - 1,
+                    )
+                )
+                self.tell(what, position=start)
 
     def _tell_heads(
         self, heads: list[tuple[str | None, bytes]], found: dict[bytes, list[tuple[bytes, int]]]
@@ -360,7 +403,8 @@ class _Audit:
         for conversation, head in heads:
             places = [text(name) for name, _ in found[head]]
             if conversation is None and not places:
-                self.tell(f"no event has the head {head.hex()}: the tail was cut off, or changed")
+                what = "no event has the head {head}: the tail was cut off, or changed"
+                self.tell(sentence(what, head=head.hex()))
             elif conversation is not None and conversation not in places:
-                what = f"it has no event with the head {head.hex()}: its tail was cut off, or changed"
-                self.tell(what, conversation)
+                what = "it has no event with the head {head}: its tail was cut off, or changed"
+                self.tell(sentence(what, head=head.hex()), conversation)

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 
 from openai2.errors import BadInput, NotAMessage
 from openai2.shapes import is_list, is_mapping, is_sequence, is_text
 
+if TYPE_CHECKING:
+    from openai2.sentence import Sentence
+
 Message = dict[str, Any]
+
+#: What names a message in an error: its number in the batch, or what it is for.
+Place = int | str
 
 #: Kinds, one letter a message: what rounds and truncation need to know of it.
 USER, SYSTEM, ASSISTANT, CALLS, TOOL, OTHER = "u", "s", "a", "c", "t", "o"
@@ -110,10 +116,10 @@ def encode_all(messages: Iterable[Any]) -> list[bytes]:
     """Each of *messages* as JSON; all of them are looked at before any is used."""
     if isinstance(messages, (str, bytes)) or is_mapping(messages):
         raise NotAMessage("a list of messages is wanted, not {kind}", kind=type(messages).__name__)
-    return [encode(message, f"message {place}") for place, message in enumerate(messages)]
+    return [encode(message, place) for place, message in enumerate(messages)]
 
 
-def encode(message: Any, place: str) -> bytes:
+def encode(message: Any, place: Place) -> bytes:
     """One message as UTF-8 JSON, checked. *place* names it in the error.
 
     Raises NotAMessage where it is none, or holds what JSON cannot hold exactly.
@@ -125,39 +131,50 @@ def encode(message: Any, place: str) -> bytes:
         raise _unwritable(place, fault) from None
 
 
-def _unwritable(place: str, fault: Exception) -> NotAMessage:
+def _named(place: Place) -> str | Sentence:
+    if not isinstance(place, int):
+        return place
+    from openai2.sentence import sentence  # late: for errors alone
+
+    return sentence("message {number}", number=place)
+
+
+def _unwritable(place: Place, fault: Exception) -> NotAMessage:
+    named = _named(place)
     if isinstance(fault, UnicodeEncodeError):
-        return NotAMessage("{place} holds a lone surrogate, which no UTF-8 text can hold", place=place)
+        return NotAMessage("{place} holds a lone surrogate, which no UTF-8 text can hold", place=named)
     if isinstance(fault, RecursionError):
-        return NotAMessage("{place} is nested too deeply", place=place)
-    return NotAMessage("{place} cannot be written as JSON: {fault}", place=place, fault=str(fault))
+        return NotAMessage("{place} is nested too deeply", place=named)
+    return NotAMessage("{place} cannot be written as JSON: {fault}", place=named, fault=str(fault))
 
 
-def _check_message(message: Any, place: str) -> None:
+def _check_message(message: Any, place: Place) -> None:
     if not is_mapping(message):
         raise NotAMessage(
             "{place} is no message: a dict with a role is wanted, not {kind}",
-            place=place,
+            place=_named(place),
             kind=type(message).__name__,
         )
     role = message.get("role")
     if not isinstance(role, str) or not role:
-        raise NotAMessage("{place} is no message: it has no role", place=place)
+        raise NotAMessage("{place} is no message: it has no role", place=_named(place))
     content = message.get("content")
     if type(content) is str and len(message) == 2:
         return  # the everyday message: nothing nested to look into
     if not (is_text(content) or is_sequence(content)) and (content is not None or len(message) < 2):
         raise NotAMessage(
-            "{place} is no message: its content is neither text nor a list of parts", place=place
+            "{place} is no message: its content is neither text nor a list of parts", place=_named(place)
         )
     if content is None and role in ("user", "system", "developer", "tool"):
-        raise NotAMessage("{place} is no message: a {role} message needs content", place=place, role=role)
+        raise NotAMessage(
+            "{place} is no message: a {role} message needs content", place=_named(place), role=role
+        )
     if is_sequence(content):
         for number, part in enumerate(content):
             if not isinstance(part, (Mapping, str)):
                 raise NotAMessage(
                     "{place} is no message: part {number} of its content is {kind}",
-                    place=place,
+                    place=_named(place),
                     number=number,
                     kind=type(part).__name__,
                 )
@@ -167,24 +184,30 @@ def _check_message(message: Any, place: str) -> None:
         raise _unwritable(place, fault) from None
 
 
-def _check_json(value: Any, place: str) -> None:
+def _check_json(value: Any, place: Place) -> None:
     """Refuse what an encoder would bend: NaN to null, bytes to base64, numbers as keys to strings."""
     if value is None or isinstance(value, (str, bool, int)):
         return
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise NotAMessage("{place} holds {value}, which JSON has no word for", place=place, value=value)
+            raise NotAMessage(
+                "{place} holds {value}, which JSON has no word for", place=_named(place), value=value
+            )
     elif is_mapping(value):
         for key, inner in value.items():
             if not is_text(key):
-                raise NotAMessage("{place} has the key {key}, which is no string", place=place, key=repr(key))
+                raise NotAMessage(
+                    "{place} has the key {key}, which is no string", place=_named(place), key=repr(key)
+                )
             _check_json(inner, place)
     elif is_sequence(value):
         for inner in value:
             _check_json(inner, place)
     else:
         raise NotAMessage(
-            "{place} holds a {kind}, which JSON has no word for", place=place, kind=type(value).__name__
+            "{place} holds a {kind}, which JSON has no word for",
+            place=_named(place),
+            kind=type(value).__name__,
         )
 
 

@@ -14,8 +14,10 @@ import msgspec
 
 from openai2 import events as ev
 from openai2.derived import Names
+from openai2.pending import Pending
 from openai2.projection import pack
 from openai2.references import Family
+from openai2.sentence import Sentence, sentence
 from openai2.store.reader import LIST
 from openai2.store.scan import Noted, Scan, redaction, text
 
@@ -28,7 +30,7 @@ class Tell(Protocol):
 
     def __call__(
         self,
-        what: str,
+        what: Sentence,
         conversation: str | None = None,
         version: int | None = None,
         position: int | None = None,
@@ -54,7 +56,7 @@ class Stream:
         self.other: bytes | None = None
         self.parent: ev.Forked | None = None
         self.sound = True
-        self.wrong: tuple[int, int, str] | None = None
+        self.wrong: tuple[int, int] | None = None
 
 
 class Recount:
@@ -75,6 +77,7 @@ class Recount:
         self._deleted: set[str] = set()
         self._streams: dict[str, Stream] = {}
         self._cursor = 0
+        self._pending = Pending(scan.drafts())
 
     def run(self, streams: dict[str, Stream], noted: Iterable[Noted]) -> None:
         """Recount the *streams*, parents first; *noted* are the events that matter beforehand."""
@@ -96,9 +99,13 @@ class Recount:
             if stream.sound:
                 self._fold(conversation, stream)
         self._compare_list()
+        sound = {conversation: stream.sound for conversation, stream in streams.items()}
+        for conversation, what in self._pending.problems(sound):
+            self._tell(what, conversation)
         for conversation in sorted(self._snapshots.keys() - streams.keys()):
             version = min(self._snapshots[conversation])
-            self._tell("there is a snapshot of a conversation that is not there", conversation, version)
+            what = sentence("there is a snapshot of a conversation that is not there")
+            self._tell(what, conversation, version)
 
     def _note(self, note: Noted) -> None:
         conversation = text(note.conversation)
@@ -113,17 +120,17 @@ class Recount:
                 if isinstance(event, ev.Deleted):
                     self._deleted.add(conversation)
 
-    def _event(self, conversation: str, version: int, tag: str, data: bytes) -> ev.Event | str:
+    def _event(self, conversation: str, version: int, tag: str, data: bytes) -> ev.Event | Sentence:
         """An event, or why it cannot be read."""
         if not data:
             left = self._left.get(conversation, {}).get(version)
             if left is None:
-                return "its data is empty"
+                return sentence("its data is empty")
             data = bytes(left.left)
         try:
             return ev.decode(tag, data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
-            return f"it cannot be read: {fault}"
+            return sentence("it cannot be read: {reason}", reason=str(fault))
 
     # -- a stream
 
@@ -131,6 +138,7 @@ class Recount:
         scan = self._scan
         ledger = self._family.stream(conversation, stream.parent)
         view = ledger.view
+        requests = self._pending.of(conversation)
         snapshots = self._snapshots.get(conversation, set())
         wrong_snapshots: list[int] = []
         last = (1, 0, 0)  # version, messages and question where the list has come to
@@ -140,11 +148,14 @@ class Recount:
             if not self._done % _STEP:
                 self._progress(self._done)
             event = self._event(conversation, version, tag, data)
-            wrong = event if isinstance(event, str) else ledger.enter(event, not data)
-            if wrong is not None:
+            wrong = event if isinstance(event, Sentence) else ledger.enter(event, not data)
+            if isinstance(wrong, Sentence):
                 stream.sound = False
                 self._tell(wrong, conversation, version, position)
                 return
+            assert isinstance(event, ev.Event)
+            if requests is not None:
+                requests.hear(ledger.base + version, event)
             if version in snapshots and scan.snapshot(conversation, version) != pack(view):
                 wrong_snapshots.append(version)
             created = created or time
@@ -155,12 +166,17 @@ class Recount:
                 updated = max(updated, time)
         self._family.forget_view(conversation)
         if wrong_snapshots:
-            more = f" (nor are {len(wrong_snapshots) - 1} later ones)" if len(wrong_snapshots) > 1 else ""
-            what = f"the snapshot at this version is not what the events give{more}"
+            what = sentence("the snapshot at this version is not what the events give")
+            if len(wrong_snapshots) > 1:
+                what = sentence(
+                    "the snapshot at this version is not what the events give, nor are {more} later ones",
+                    more=len(wrong_snapshots) - 1,
+                )
             self._tell(what, conversation, wrong_snapshots[0])
         for version in sorted(snapshots):
             if not 1 <= version <= stream.version:
-                self._tell("there is a snapshot of a version that is not there", conversation, version)
+                what = sentence("there is a snapshot of a version that is not there")
+                self._tell(what, conversation, version)
         parent = stream.parent
         self._lines[conversation] = [
             self._names.of(conversation),
@@ -180,7 +196,8 @@ class Recount:
         cursor = 0
         for name, position in self._scan.cursors().items():
             if type(position) is not int or not 0 <= position <= last:
-                self._tell(f"the table {name} says that it has read up to {position}; the log ends at {last}")
+                what = "the table {name} says that it has read up to {position}; the log ends at {last}"
+                self._tell(sentence(what, name=name, position=position, last=last))
             elif name == LIST:
                 cursor = position
         return cursor
@@ -193,17 +210,23 @@ class Recount:
             found = listed.get(conversation)
             if conversation in self._deleted:
                 if found is not None:
-                    self._tell("it was deleted, and is in the list of conversations", conversation)
+                    what = sentence("it was deleted, and is in the list of conversations")
+                    self._tell(what, conversation)
                 continue
             if found is None:
-                self._tell("it is missing in the list of conversations", conversation)
+                self._tell(sentence("it is missing in the list of conversations"), conversation)
                 continue
             wrong = [
-                f"{column} is {there!r}, the events give {right!r}"
+                f"{column}: {there!r} ≠ {right!r}"
                 for column, there, right in zip(_LISTED, found, line, strict=True)
                 if there != right or type(there) is not type(right)
             ]
             if wrong:
-                self._tell(f"the list of conversations differs: {', '.join(wrong)}", conversation)
+                what = sentence(
+                    "the list of conversations says other than the events: {differences}",
+                    differences=", ".join(wrong),
+                )
+                self._tell(what, conversation)
         for conversation in sorted(listed.keys() - self._streams.keys()):
-            self._tell("it is in the list of conversations, and has no events", conversation)
+            what = sentence("it is in the list of conversations, and has no events")
+            self._tell(what, conversation)

@@ -6,11 +6,12 @@ trusts no event: each span, id, version and count is looked up in the view as it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.projection import View, pack, unpack
+from openai2.sentence import Sentence, sentence
 
 _NOTHING, _REQUEST = 0, ord("R")
 
@@ -55,7 +56,7 @@ class Ledger:
         self._emptied: set[int] = set()
         self._marks = bytearray(1)
 
-    def enter(self, event: ev.Event, emptied: bool) -> str | None:
+    def enter(self, event: ev.Event, emptied: bool) -> Sentence | None:
         """Fold the next event; what is wrong with it, None where nothing is. *emptied*: it is redacted."""
         version = len(self._marks)
         wrong = self._judge(event, version)
@@ -68,9 +69,10 @@ class Ledger:
         try:
             self.view.apply(event, self.base + version, lambda at: self._earlier(event, at))
         except (ValueError, KeyError, IndexError) as fault:
-            return f"it cannot be applied: {fault}"
+            return sentence("it cannot be applied: {reason}", reason=str(fault))
         if isinstance(event, (ev.RolledBack, ev.Truncated)) and before - len(self.view) != event.messages:
-            return f"it took {before - len(self.view)} messages out of the view, and says {event.messages}"
+            what = "it took {taken} messages out of the view, and says {said}"
+            return sentence(what, taken=before - len(self.view), said=event.messages)
         if version in self._wanted:
             self._kept[version] = pack(self.view)
         return None
@@ -80,52 +82,63 @@ class Ledger:
         assert source is not None
         return unpack(source._kept[at])
 
-    def _judge(self, event: ev.Event, version: int) -> str | None:
+    def _judge(self, event: ev.Event, version: int) -> Sentence | None:
         if isinstance(event, ev.MessageAdded):
             return self._judge_message(event)
         if isinstance(event, (ev.Pinned, ev.Unpinned)):
             held = self.view.ids if isinstance(event, ev.Pinned) else self.view.pins
-            return _absent(event.messages, held, "message {} does not stand in the view, or is not pinned")
-        if isinstance(event, ev.Restored):
+            gone = _absent(event.messages, held)
+            if gone is not None:
+                what = "message {message} does not stand in the view, or is not pinned"
+                return sentence(what, message=gone)
+        elif isinstance(event, ev.Restored):
             if not 1 <= event.version < version:
-                return f"it restores version {event.version}, which is not before it"
+                return sentence(
+                    "it restores version {version}, which is not before it", version=event.version
+                )
             if event.redo is not None and not 1 <= event.redo < version:
-                return f"its redo leads to version {event.redo}, which is not before it"
+                what = "its redo leads to version {version}, which is not before it"
+                return sentence(what, version=event.redo)
         elif isinstance(event, ev.RequestStarted):
             return self._judge_request(event, version)
         elif isinstance(event, (ev.RequestStopped, ev.RequestFailed)):
             if self._mark_of(event.request) != _REQUEST:
-                return f"request {event.request} is not on record"
+                return sentence("request {request} is not on record", request=event.request)
         elif isinstance(event, ev.Redacted):
             if not 1 <= event.version < version:
-                return f"it redacts version {event.version}, which is not before it"
+                return sentence("it redacts version {version}, which is not before it", version=event.version)
             if event.version not in self._emptied:
-                return f"it says that version {event.version} was redacted, but the content is still there"
+                what = "it says that version {version} was redacted, but the content is still there"
+                return sentence(what, version=event.version)
         elif isinstance(event, (ev.Created, ev.Forked)) and version != 1:
-            return f"{event.type} is the first event of a stream, and of nothing else"
+            return sentence("{type} is the first event of a stream, and of nothing else", type=event.type)
         return None
 
-    def _judge_message(self, event: ev.MessageAdded) -> str | None:
+    def _judge_message(self, event: ev.MessageAdded) -> Sentence | None:
         if event.request is not None and self._mark_of(event.request) != _REQUEST:
-            return f"request {event.request} is not on record"
+            return sentence("request {request} is not on record", request=event.request)
         if event.kinds is not None and len(event.kinds) != len(event.question):
-            return "it has not as many kinds as messages in its question"
+            return sentence("it has not as many kinds as messages in its question")
         for number, kind in zip(event.question, event.kinds or msg.USER * len(event.question), strict=True):
             mark = self._mark_of(number)
             if mark != ord(kind):
-                return f"its question {number} is no message on record, or of another kind"
+                what = "its question {message} is no message on record, or of another kind"
+                return sentence(what, message=number)
             if self.view.ids and number <= self.view.ids[-1] and number in self.view.ids:
-                return f"its question {number} stands in the view already"
-        return _absent(event.remarks, self.view.remarks, "remark {} is not waiting")
+                return sentence("its question {message} stands in the view already", message=number)
+        gone = _absent(event.remarks, self.view.remarks)
+        return None if gone is None else sentence("remark {message} is not waiting", message=gone)
 
-    def _judge_request(self, event: ev.RequestStarted, version: int) -> str | None:
+    def _judge_request(self, event: ev.RequestStarted, version: int) -> Sentence | None:
         if not 0 <= event.view < version:
-            return f"it was asked on version {event.view}, which is not before it"
+            return sentence("it was asked on version {version}, which is not before it", version=event.view)
         for number in event.question:
             if self._mark_of(number) in (_NOTHING, _REQUEST):
-                return f"its question {number} is no message on record"
-        ends = [number for span in event.without for number in span]
-        return _absent(ends, self.view.ids, "message {} does not stand in the view")
+                return sentence("its question {message} is no message on record", message=number)
+        gone = _absent([number for span in event.without for number in span], self.view.ids)
+        if gone is None:
+            return None
+        return sentence("message {message} does not stand in the view", message=gone)
 
     def _mark_of(self, number: int) -> int:
         """The mark of an id, an inherited one's too."""
@@ -142,10 +155,9 @@ def _mark(event: ev.Event) -> int:
     return _REQUEST if isinstance(event, ev.RequestStarted) else _NOTHING
 
 
-def _absent(wanted: Iterable[int], held: Iterable[int], what: str) -> str | None:
-    numbers = list(wanted)
-    if not numbers:
+def _absent(wanted: Sequence[int], held: Iterable[int]) -> int | None:
+    """The first of the wanted that is not there."""
+    if not wanted:
         return None
     there = set(held)
-    gone = next((number for number in numbers if number not in there), None)
-    return None if gone is None else what.format(gone)
+    return next((number for number in wanted if number not in there), None)

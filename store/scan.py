@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from openai2 import events as ev
+from openai2.sentence import Sentence, sentence
 from openai2.store import schema
 from openai2.store.reader import Reader
 
@@ -33,6 +34,7 @@ _TYPES = {
     "time": "text",
     "hash": "blob",
 }
+_TYPES_OF_DRAFTS = {"conversation": "text", "request": "integer", "writer": "text", "lease": "real"}
 _ODD = " OR ".join(f"typeof({column}) <> '{kind}'" for column, kind in _TYPES.items())
 
 #: Events that the whole audit has to know of before it begins, or that name or hide a conversation.
@@ -58,6 +60,16 @@ class Noted(NamedTuple):
     data: bytes
 
 
+class Drafted(NamedTuple):
+    """A draft; *odd* says which columns are of a wrong type, '' where none is."""
+
+    conversation: str
+    request: int
+    lease: float
+    partial: bytes | None
+    odd: str
+
+
 class Scan:
     """What an auditor asks of the log."""
 
@@ -78,21 +90,21 @@ class Scan:
             if line != "ok":
                 yield str(line)
 
-    def strange_schema(self) -> Iterator[str]:
+    def strange_schema(self) -> Iterator[Sentence]:
         """Where the table of events, or a guard on it, is not what we make."""
         query = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'events' AND sql IS NOT NULL"
         wanted = _as_made(schema.EVENTS + schema.GUARDS, query)
         found = {(kind, name): sql for kind, name, sql in self._sql.execute(query)}
         for kind, name in sorted(wanted.keys() - found.keys()):
-            yield f"the {kind} {name}, which guards the log, is missing"
+            yield sentence("the {thing} {name}, which guards the log, is missing", thing=kind, name=name)
         for kind, name in sorted(wanted.keys() & found.keys()):
             if wanted[kind, name] != found[kind, name]:
-                yield f"the {kind} {name} is not as openai2 makes it"
+                yield sentence("the {thing} {name} is not as openai2 makes it", thing=kind, name=name)
         for kind, name in sorted(found.keys() - wanted.keys()):
             if kind == "trigger":
-                yield f"the {kind} {name} on the log is not openai2's"
+                yield sentence("the trigger {name} on the log is not openai2's", name=name)
 
-    def strange_derived(self) -> Iterator[str]:
+    def strange_derived(self) -> Iterator[Sentence]:
         """Where a derived table, or a view to read by, is missing or not what we make."""
         query = "SELECT type, name, sql FROM sqlite_master WHERE type <> 'index' AND tbl_name <> 'events'"
         parts = (schema.CONVERSATIONS, schema.SNAPSHOTS, schema.CURSORS, schema.DRAFTS, schema.VIEWS)
@@ -100,13 +112,15 @@ class Scan:
         found = {(kind, name): sql for kind, name, sql in self._sql.execute(query)}
         for kind, name in sorted(wanted.keys() - found.keys()):
             self._lacking.add(name)
-            yield f"the {kind} {name} is missing: `openai2 rebuild` makes it anew"
+            what = "the {thing} {name} is missing: `openai2 rebuild` makes it anew"
+            yield sentence(what, thing=kind, name=name)
         for kind, name in sorted(wanted.keys() & found.keys()):
             if wanted[kind, name] != found[kind, name]:
-                yield f"the {kind} {name} is not as openai2 makes it: `openai2 rebuild` makes it anew"
+                what = "the {thing} {name} is not as openai2 makes it: `openai2 rebuild` makes it anew"
+                yield sentence(what, thing=kind, name=name)
         for kind, name in sorted(found.keys() - wanted.keys()):
             if kind == "trigger":
-                yield f"the {kind} {name} is not openai2's"
+                yield sentence("the trigger {name} is not openai2's", name=name)
 
     def lacks(self, name: str) -> bool:
         """Whether `strange_derived` has missed that table."""
@@ -126,7 +140,7 @@ class Scan:
             (most,),
         )
         return [
-            Odd(position, text(conversation), version, _oddity(found))
+            Odd(position, text(conversation), version, _oddity(_TYPES, found))
             for position, conversation, version, *found in rows
         ]
 
@@ -209,12 +223,20 @@ class Scan:
             return {}
         return dict(self._sql.execute("SELECT name, position FROM cursors"))
 
-    def drafts(self) -> list[tuple[str, int, bytes | None]]:
-        """(conversation, request, partial) of every draft."""
+    def drafts(self) -> list[Drafted]:
+        """Every draft."""
+        if self.lacks("drafts"):
+            return []
+        kinds = ", ".join(f"typeof({column})" for column in _TYPES_OF_DRAFTS)
         rows = self._sql.execute(
-            "SELECT CAST(conversation AS BLOB), request, CAST(partial AS BLOB) FROM drafts"
+            "SELECT CAST(conversation AS BLOB), CAST(request AS INTEGER), CAST(lease AS REAL),"
+            f" CAST(partial AS BLOB), {kinds}, typeof(ifnull(partial, '')) FROM drafts"
         )
-        return [(text(conversation), request, partial) for conversation, request, partial in rows]
+        wanted = {**_TYPES_OF_DRAFTS, "partial": "text"}
+        return [
+            Drafted(text(conversation), request, lease, partial, _oddity(wanted, found))
+            for conversation, request, lease, partial, *found in rows
+        ]
 
 
 def _as_made(script: str, query: str) -> dict[tuple[str, str], str]:
@@ -232,10 +254,10 @@ def text(raw: bytes | None) -> str:
     return "" if raw is None else bytes(raw).decode("utf-8", "backslashreplace")
 
 
-def _oddity(found: list[str]) -> str:
+def _oddity(types: dict[str, str], found: list[str]) -> str:
     wrong = [
-        f"{column} is {kind}, not {wanted}"
-        for (column, wanted), kind in zip(_TYPES.items(), found, strict=True)
+        f"{column}: {kind} ≠ {wanted}"
+        for (column, wanted), kind in zip(types.items(), found, strict=True)
         if kind != wanted
     ]
     return ", ".join(wrong)

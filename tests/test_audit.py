@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from openai2 import BadInput, Engine, StoreError, assistant_msg, user_msg
+from openai2 import BadInput, Conversation, Engine, StoreError, assistant_msg, drafts, turn, user_msg
 from openai2 import events as ev
+from openai2 import messages as msg
 from openai2.audit import Problem
-from tests.stores import busy, long, plain
+from tests.stores import asked, busy, long, plain
 
 
 @pytest.fixture
@@ -461,6 +462,93 @@ def test_what_is_derived_is_compared_and_rebuilt(engine: Engine, path: Path, har
     assert engine.verify().ok
     with plain(path) as sql:
         assert _derived(sql) == before
+
+
+_MESSAGE = '{"role":"assistant","content":"half"}'
+
+
+def _begin(conversation: Conversation, text: str) -> int:
+    """A request that stays open; its id."""
+    begun: list[turn.Begun] = []
+
+    def begin(state: turn.State) -> list[ev.Event]:
+        question = [msg.encode(user_msg(text), "the prompt")]
+        events, one = turn.begin(turn.Ask(question=question, model="m"), state)
+        begun.append(one)
+        return events
+
+    conversation.commit(begin)
+    return begun[0].request
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ("", None),
+        (f"partial = '{_MESSAGE}', lease = 0.0", None),
+        ("conversation = 'nobody'", "a conversation that is not there"),
+        ("request = request + 1", "which is not on record"),
+        ("request = 1", "which is not on record"),
+        ("request = :ended", "which has ended"),
+        ("request = :answered", "which has ended"),
+        ("request = :inherited", "which is not on record"),
+        ("request = 'x'", "request: text ≠ integer"),
+        ("writer = x'00'", "writer: blob ≠ text"),
+        ("lease = 'soon'", "lease: text ≠ real"),
+        ("lease = -1", "no time"),
+        ("lease = 9e999", "no time"),
+        ("partial = x'00'", "partial: blob ≠ text"),
+        ("partial = 'half a'", "holds no message"),
+        ("partial = '[]'", "holds no message"),
+        ("partial = '{}'", "holds no message"),
+        ('partial = \'{"role":7,"content":"x"}\'', "holds no message"),
+    ],
+)
+def test_a_draft_is_of_a_request_that_is_open(
+    engine: Engine, path: Path, change: str, word: str | None
+) -> None:
+    parent = engine.create("parent")
+    asked(parent, "answered", "yes")
+    inherited = _begin(parent, "inherited")
+    fork = parent.fork("fork")
+    asked(fork, "failed", None)
+    with engine.store.reading() as reader:
+        failed = [one for one in reader.events(fork.id) if one.type == "request_started"][-1].version
+    asked(fork, "answered", "yes")
+    request = _begin(fork, "open")
+    engine.store.transact(lambda tx: tx.put_draft(drafts.fresh(fork.id, request)))
+    base = request - fork.version + 1
+    values = {"ended": base + failed, "answered": request - 3, "inherited": inherited}
+    with plain(path) as sql:
+        if change:
+            sql.execute(f"UPDATE drafts SET {change}", values)
+    report = engine.verify()
+    if word is None:
+        assert report.ok, report.problems
+    else:
+        (problem,) = report.problems
+        assert word in problem.what and problem.what == problem.template.format(**problem.facts)
+        assert problem.conversation == ("nobody" if "nobody" in change else fork.id)
+
+
+def test_of_a_stream_that_was_changed_nothing_is_said_of_its_drafts(engine: Engine, path: Path) -> None:
+    conversation = engine.create("a")
+    conversation.add([user_msg("1")])
+    request = _begin(conversation, "open")
+    engine.store.transact(lambda tx: tx.put_draft(drafts.fresh(conversation.id, request + 7)))
+    assert ["not on record" in problem.what for problem in _found(engine)] == [True]
+    with plain(path, unguarded=True) as sql:
+        sql.execute("UPDATE events SET data = replace(data, '1', '3') WHERE version = 2")
+    assert _named(_found(engine)) == {(conversation.id, 2)}
+
+
+def test_a_draft_in_a_deleted_conversation_has_ended(engine: Engine) -> None:
+    conversation = engine.create("a")
+    request = _begin(conversation, "open")
+    engine.delete("a")
+    assert engine.verify().ok
+    engine.store.transact(lambda tx: tx.put_draft(drafts.fresh(conversation.id, request)))
+    assert ["has ended" in problem.what for problem in engine.verify().problems] == [True]
 
 
 def test_a_change_is_found_where_the_tables_that_are_derived_are_gone(engine: Engine, path: Path) -> None:

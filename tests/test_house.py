@@ -27,13 +27,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # no two modules import each other, not even late. Names are those after `openai2.`; `x.*` is the package x
 # and all that is in it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "shapes", "words"),
+    ("errors", "sentence", "shapes", "words"),
     ("events",),
     ("messages", "projection", "decisions", "terms"),
     ("verdicts", "keys", "scrub", "tools", "traces", "stats", "profiles"),
     ("turn", "rewrite", "sse", "merging", "wire", "effects", "tries", "flow", "replay_source", "replay_plan"),
     ("store.*",),
-    ("history", "drafts", "references", "moments"),
+    ("history", "drafts", "references", "pending", "moments"),
     ("derived", "search"),
     ("outfile", "recount", "archive", "transcript"),
     ("audit", "intake", "redaction", "family", "page"),
@@ -50,12 +50,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 
 # Rows that may see less than what is above them.
-SEES_ONLY = {"store.*": ("errors", "events", "messages", "projection", "terms", "store.*")}
+SEES_ONLY = {"store.*": ("errors", "sentence", "events", "messages", "projection", "terms", "store.*")}
 
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
 CORE = (
-    "errors shapes words events messages projection decisions terms verdicts keys scrub traces stats profiles"
-    " turn sse merging wire effects tries flow replay_source replay_plan"
+    "errors sentence shapes words events messages projection decisions terms verdicts keys scrub traces stats"
+    " profiles turn sse merging wire effects tries flow replay_source replay_plan"
 ).split()
 
 # What the core may import of the standard library; nothing here reaches outside the process.

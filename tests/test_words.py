@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from openai2 import Engine
 from openai2.cli.pages import wrapped
 from openai2.cli.render import width
 from openai2.offline import OfflineServer
 from tests import words
 from tests.cli_support import FOUND_IN, Terminal, environment, run
+from tests.stores import long, plain
 
 SOURCE = pytest.mark.skipif(not words.TEMPLATE.is_file(), reason="this reads the source, which is not here")
 LANGUAGES = ("zh_CN",)
@@ -265,12 +267,48 @@ def test_reasons_inside_errors_in_chinese(tmp_path: Path) -> None:
     db, file = str(tmp_path / "store.db"), tmp_path / "list.json"
     file.write_text('[{"content": "hi"}]', "utf-8")
     for args, said in (
-        (["import", str(file)], "文件不是消息列表：message 0 不是消息：没有 role"),
+        (["import", str(file)], "文件不是消息列表：消息 0 不是消息：没有 role"),
         (["import", str(tmp_path / "none")], "没有这个文件或目录"),
         (["newchat", "--key", "a b", "hi"], "API 密钥的第 2 个字符（共 3 个）是空格"),
     ):
         done = run(*args, "--db", db, OPENAI2_LANG="zh")
         assert done.returncode == 1 and said in done.stderr, done
+
+
+def test_what_verify_finds_in_chinese(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with Engine(path) as engine:
+        conversation = long(engine)
+        engine.search("question")
+        engine.create("other")
+        engine.conversations()
+    with plain(path, unguarded=True) as sql:
+        sql.execute("DROP VIEW answers")
+        sql.execute("CREATE TRIGGER mine AFTER UPDATE ON drafts BEGIN SELECT 1; END")
+        sql.execute("INSERT INTO drafts VALUES ('nobody', 7, 'me', 0.0, NULL)")
+        sql.execute("UPDATE conversations SET messages = 7 WHERE name = 'other'")
+        sql.execute("DELETE FROM search_docsize WHERE id = 9")
+        sql.execute("UPDATE events SET data = replace(data, 'question 7', 'question 8') WHERE version = 16")
+        sql.execute("INSERT INTO cursors VALUES ('one more', 999999)")
+    done = run("verify", "--db", str(path), OPENAI2_LANG="zh")
+    assert done.returncode == 1
+    for said in (
+        f"{conversation.id}@16 它被改动过：哈希与内容不符\n",
+        "\n缺少守护日志的触发器 events_are_not_changed\n",
+        "缺少视图 answers：`openai2 rebuild` 会重新建立",
+        "触发器 mine 不是 openai2 的",
+        "nobody 有一份草稿，而它的对话不存在",
+        "全文索引缺少消息（1 处）",
+        "对话列表与事件不符：messages: 7 ≠ 0",
+        "表 one more 称已读到 999999，而日志止于 1202",
+    ):
+        assert said in done.stdout, done.stdout
+    assert not _ENGLISH.search(_CODE.sub("", done.stdout)), done.stdout
+    english = run("verify", "--db", str(path))
+    assert f"{conversation.id}@16 it was changed: its hash is not that of what it says\n" in english.stdout
+    told = json.loads(run("verify", "--json", "--db", str(path), OPENAI2_LANG="zh").stdout)["problems"]
+    assert [set(one) for one in told] == [{"conversation", "version", "position", "what"}] * len(told)
+    assert told[0]["what"] == "it was changed: its hash is not that of what it says"
 
 
 def test_errors_of_the_api_in_chinese(tmp_path: Path) -> None:
