@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import click
 
-from openai2 import archive, outfile, transcript
+from openai2 import archive_writer, outfile, transcript
 from openai2.cli import refs
 from openai2.cli.failures import warn
 from openai2.cli.names import conversations
@@ -93,7 +93,7 @@ def _export_view(
 
 
 def _archive(engine: Engine, ids: list[str] | None, path: str | None, line: Line) -> None:
-    done = archive.export(engine.store, ids, path or _stdout(), line)
+    done = archive_writer.export(engine.store, ids, path or _stdout(), line)
     _told(line, done.conversations, done.events, len(done.added), path)
 
 

@@ -268,7 +268,7 @@ class Engine:
         view of one conversation "messages" (a JSON list, as `fetch_messages` gives it) or "markdown", or
         "html" as `export_page` writes it. Raises UnknownConversation, DamagedStore, BadInput.
         """
-        from openai2 import archive
+        from openai2 import archive, archive_writer
 
         if format == "html":
             return self.export_page(conversations, file, progress)
@@ -282,7 +282,7 @@ class Engine:
                 out.write(transcript.told(format, held))
             return archive.Exported(conversations=1, events=0, added=[])
         ids = None if conversations is None else [self.open(one).id for one in conversations]
-        return archive.export(self.store, ids, file, progress)
+        return archive_writer.export(self.store, ids, file, progress)
 
     def export_page(
         self,
@@ -310,9 +310,9 @@ class Engine:
         *file* is a path or a binary file. What is here already is recognised; a stream that went on
         differently on both sides is kept as a fork. Raises ArchiveError, with nothing changed.
         """
-        from openai2 import receive
+        from openai2 import importing
 
-        return receive.import_(self.store, file, progress)
+        return importing.import_(self.store, file, progress)
 
     def stats(self, by: Literal["key", "model", "day"] = "model") -> list[Line]:
         """What requests have cost: how many, how many failed, tokens and seconds, by key, model or day.

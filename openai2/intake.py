@@ -7,7 +7,7 @@ The file is read three times: for its outline, to verify every event, and to wri
 - A stream that went on differently on both sides keeps what is here; the archive's side becomes a fork of
   it, for the reason "diverged", at the last common version. Where an event of that side goes back behind
   that version (an undo, a redaction), the fork begins where it goes back to, and tells again what was common.
-  Its events are the same facts under new numbers (`rewrite`) and hashes. Ids and times follow from the
+  Its events are the same facts under new numbers and hashes (`retelling`). Ids and times follow from the
   archive, so that taking it in again recognises the fork too. Forks of a diverged stream move with it.
 - Names are not touched, since they are part of what was hashed: a name that is taken here is shown with a
   number behind it (see `derived`).
@@ -17,7 +17,6 @@ The file is read three times: for its outline, to verify every event, and to wri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from hashlib import sha256
 from itertools import islice
 from typing import IO, NamedTuple
 
@@ -25,18 +24,17 @@ import msgspec
 
 from openai2 import derived
 from openai2 import events as ev
-from openai2.archive import Chains, Outline, event_of, outline, records
+from openai2.archive import Chains, digest_of
+from openai2.archive_reader import Outline, event_of, outline, records
 from openai2.errors import ArchiveError
 from openai2.references import Family
-from openai2.rewrite import moved_data
+from openai2.retelling import Fork, counted_on, goes_back_to, id_from, retold
 from openai2.store import Store, Transaction
-from openai2.store.codec import digest, link
 from openai2.store.erase import empty
 
 Progress = Callable[[int, int], None]
 Stream = Iterator[ev.Recorded]
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _STEP = 512
 
 
@@ -174,12 +172,14 @@ class _Intake:
             self._bases[name] = fork.base
             return self._take(name, lambda: self._read(name))
         # What it forks from goes by other numbers here, and so does all that it says.
-        twin = _id_from(name, parent, version)
-        ids = _counted_on(cuts)
+        twin = id_from(name, parent, version)
+        ids = counted_on(cuts)
         first = msgspec.structs.replace(fork, parent=parent, version=version, base=ids(fork.base))
         self._children[name] = (twin, cuts)
         self._bases[twin] = first.base
-        taken = self._take(twin, lambda: self._retold(self._read(name), twin, first, ids, lambda own: own))
+        after = self._tx.hash_at(parent, version)
+        told = Fork(twin, first, after, ids, versions=counted_on([]))
+        taken = self._take(twin, lambda: retold(self._read(name), told, self._redacted))
         common = taken.common or version
         state = "known" if taken.state == "known" else "diverged"
         return msgspec.structs.replace(taken, state=state, diverged_from=parent, common=common)
@@ -227,82 +227,29 @@ class _Intake:
                 "conversation {conversation} of the archive is another one here", conversation=name
             )
         base = self._bases.get(name, 0)
-        behind = (_goes_back_to(event, base) for event in islice(read(), common, None))
+        behind = (goes_back_to(event, base) for event in islice(read(), common, None))
         start = max(1, min([common, *behind]))
-        twin = _id_from(name, record.hash, start)
+        twin = id_from(name, record.hash, start)
         split = self._splits[name] = _Split(common, start, base + start, twin)
         self._bases[twin] = split.cut
         called = next(read()).event
         title = called.name if isinstance(called, (ev.Created, ev.Forked)) else None
         first = ev.Forked(parent=name, version=start, base=split.cut, name=title, reason="diverged")
 
-        def retold() -> Stream:
-            rest = islice(read(), start, None)
-            return self._retold(rest, twin, first, _counted_on([split.cut]), lambda v: max(1, v - start + 1))
+        def versions(old: int) -> int:
+            return max(1, old - start + 1)
 
-        taken = self._take(twin, retold)
+        told = Fork(twin, first, self._tx.hash_at(name, start), counted_on([split.cut]), versions)
+        taken = self._take(twin, lambda: retold(islice(read(), start, None), told, self._redacted))
         state = "known" if taken.state == "known" else "diverged"
         return msgspec.structs.replace(taken, state=state, diverged_from=name, common=common)
-
-    def _retold(
-        self,
-        events: Stream,
-        twin: str,
-        first: ev.Forked,
-        ids: Callable[[int], int],
-        versions: Callable[[int], int],
-    ) -> Stream:
-        """The same facts as a fork that begins with *first*, under new numbers and hashes."""
-        previous = self._tx.hash_at(first.parent, first.version)
-        emptied: dict[int, str] = {}
-
-        def linked(
-            version: int, batch: int, tag: str, time: str, data: bytes, left: bytes = b""
-        ) -> ev.Recorded:
-            nonlocal previous
-            record = ev.Recorded(twin, version, 0, batch, tag, time, data, "", left)
-            previous = link(previous, self._digest(record), twin, version, batch, tag, time)
-            return msgspec.structs.replace(record, hash=previous.hex())
-
-        begun = False
-        for record in events:
-            if not begun:
-                begun = True
-                yield linked(1, 1, "forked", record.time, ev.encode(first))
-            if record.version == 1:
-                continue
-            version, data, tag = versions(record.version), record.json, record.type
-            if not data:
-                emptied[record.version] = tag
-                self._redacted[twin, version] = self._redacted[record.conversation, record.version]
-            elif tag == "redacted":
-                tag, data = self._retold_redaction(data, emptied, ids, versions)
-            else:
-                data = moved_data(tag, data, ids, versions)
-            yield linked(version, versions(record.batch), tag, record.time, data)
-
-    def _retold_redaction(
-        self, data: bytes, emptied: dict[int, str], ids: Callable[[int], int], versions: Callable[[int], int]
-    ) -> tuple[str, bytes]:
-        event = ev.decode("redacted", data)
-        assert isinstance(event, ev.Redacted)
-        if event.version not in emptied:  # a fork's first event, which is told anew, without a name
-            return "renamed", ev.encode(ev.Renamed())
-        left = moved_data(emptied[event.version], bytes(event.left), ids, versions)
-        moved = msgspec.structs.replace(event, version=versions(event.version), left=msgspec.Raw(left))
-        return "redacted", ev.encode(moved)
-
-    def _digest(self, record: ev.Recorded) -> bytes:
-        if record.json:
-            return digest(record.json)
-        return bytes.fromhex(self._redacted[record.conversation, record.version].digest)
 
     def _append(self, name: str, events: Stream) -> int:
         """Append what is left of a stream; how many events that were."""
         added = 0
         while chunk := list(islice(events, _STEP)):
             chunk = [self._with_left(record) for record in chunk]
-            self._tx.append_recorded(name, chunk, self._digest)
+            self._tx.append_recorded(name, chunk, lambda record: digest_of(record, self._redacted))
             for record in chunk:
                 if record.type == "redacted" and isinstance(event := record.event, ev.Redacted):
                     self._gone.append((name, event.version))
@@ -315,32 +262,3 @@ class _Intake:
             return record
         left = bytes(self._redacted[record.conversation, record.version].left)
         return msgspec.structs.replace(record, left=left)
-
-
-def _counted_on(cuts: list[int]) -> Callable[[int], int]:
-    """How ids are counted behind these cuts: each moves what comes after it by one."""
-
-    def number(old: int) -> int:
-        for cut in cuts:
-            old += old > cut
-        return old
-
-    return number
-
-
-def _goes_back_to(record: ev.Recorded, base: int) -> int:
-    """The last version of its stream that an event does not need to have as its own."""
-    event = record.event if record.json else None
-    if isinstance(event, ev.Restored):
-        return min(event.version, event.redo or event.version)
-    if isinstance(event, ev.Redacted):
-        return event.version - 1
-    if isinstance(event, (ev.MessageAdded, ev.RequestStopped, ev.RequestFailed)) and event.request:
-        return event.request - base - 1
-    return record.version
-
-
-def _id_from(name: str, what: str, version: int) -> str:
-    """The id of what becomes of a diverged stream: the same whenever the same thing comes in."""
-    bits = sha256(f"{name} {what} {version}".encode()).digest()
-    return "".join(_ALPHABET[byte % 32] for byte in bits[:16])

@@ -21,7 +21,7 @@ from openai2 import (
     Engine,
     UnknownConversation,
     assistant_msg,
-    rewrite,
+    renumber,
     system_msg,
     transcript,
     user_msg,
@@ -426,10 +426,10 @@ def test_every_number_in_an_event_is_counted_anew_or_known_not_to_be() -> None:
     for kind in ev.TYPES.values():
         for field in msgspec.structs.fields(kind):
             told = str(field.type)
-            if "int" in told and field.name not in rewrite.IDS | rewrite.VERSIONS:
+            if "int" in told and field.name not in renumber.IDS | renumber.VERSIONS:
                 assert field.name in plain, f"{kind.type}.{field.name}"
     for field in msgspec.structs.fields(ev.Answer):
-        if "int" in str(field.type) and field.name not in rewrite.VERSIONS:
+        if "int" in str(field.type) and field.name not in renumber.VERSIONS:
             assert field.name in plain, f"answer.{field.name}"
 
 

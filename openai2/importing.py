@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import msgspec
 
-from openai2 import archive, decisions, derived, intake, transcript
+from openai2 import archive_reader, decisions, derived, intake, transcript
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.archive import Progress
@@ -35,7 +35,7 @@ def import_(store: Store, file: File, progress: Progress | None = None) -> Impor
     told = progress or _nobody
     with _opened(file) as source:
         start = source.read(4096)
-        archive.refuse_foreign(start)
+        archive_reader.refuse_foreign(start)
         if start.lstrip()[:1] == b"{":
             return intake.take_in(store, source, told)
         source.seek(0)
