@@ -218,11 +218,8 @@ class Writer:
             self._nudge(self._tell())
 
     def _nudge(self, told: Collection[Loop]) -> None:
-        """See to it that what waits is run; those *told* come by themselves."""
-        waiting = list(self._waiting)
-        if waiting and not waiting[0].short:
-            self._wake_thread()
-        for loop in {ticket.loop for ticket in waiting}.difference(told):
+        """Let the loops whose jobs wait run them now; those *told* come by themselves."""
+        for loop in {ticket.loop for ticket in list(self._waiting)}.difference(told):
             if loop is not None and not _call(loop, self._collect):
                 self._wake_thread()
 
@@ -307,7 +304,7 @@ class Writer:
         self._open = []
 
     def _tell(self) -> Collection[Loop]:
-        """Tell those who are not told yet, and in which loops they are."""
+        """Tell those who are not told yet; in which loops some are."""
         there: dict[Loop, list[Ticket[Any]]] = {}
         while self._news:
             try:
@@ -318,9 +315,8 @@ class Writer:
                 ticket.tell()
             else:
                 there.setdefault(ticket.loop, []).append(ticket)
-        for loop, tickets in there.items():
-            _call(loop, self._told, tickets)  # a loop that was closed has nobody left to be told
-        return there
+        # A loop that was closed has nobody left to be told.
+        return [loop for loop, tickets in there.items() if _call(loop, self._told, tickets)]
 
 
 def _call(loop: Loop, callback: Callable[..., Any], *args: Any) -> bool:

@@ -438,21 +438,56 @@ def test_ctrl_c_right_after_a_commit_for_tasks_does_nothing_twice() -> None:
     assert disk.log == ["begin", "a", "mark", "mine", "release", "commit", "rollback"]
 
 
-def test_a_loop_that_was_closed_stops_nobody() -> None:
+def test_ctrl_c_before_tasks_are_told_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Tasks()
-    gone = Loop()
-    disk.ask("a", loop=gone)
-    disk.ask("b")
+    disk.ask("a")
     disk.loop.turn()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(disk.writer, "_tell", _interrupt)
+        disk.writer.run(lambda: None)
+    disk.finish()
+    assert disk.told == ["a"] and disk.log.count("commit") == 1
+
+
+def test_a_loop_hears_that_it_can_run_what_came_during_anothers_commit() -> None:
+    disk = Tasks()
+    another = Loop()
 
     def commit() -> None:
         disk.committing = _pass
-        disk.ask("c", loop=gone)  # its loop never comes round to it
+        disk.ask("b", loop=another)
+        here = threading.Thread(target=another.turn)
+        here.start()
+        here.join(30)
+
+    disk.committing = commit
+    disk.ask("a")
+    disk.loop.turn()
+    disk.awaken()
+    assert "b" not in disk.log
+    another.turn()
+    assert disk.log == ["begin", "a", "commit", "begin", "b"]
+    disk.finish()
+
+
+def test_a_loop_that_was_closed_stops_nobody() -> None:
+    disk = Tasks()
+    gone = Loop()
+
+    def commit() -> None:
+        disk.committing = _pass
+        disk.ask("b", loop=gone)  # its loop never comes round to it
         gone.closed = True
 
     disk.committing = commit
+    disk.ask("a", loop=gone)
+    gone.turn()
     disk.finish()
-    assert disk.told == ["b"] and "c" in disk.log and not disk.open
+    assert disk.told == [] and disk.log == ["begin", "a", "commit", "begin", "b", "commit"]
+    disk.ask("c")
+    disk.loop.turn()
+    disk.finish()
+    assert disk.told == ["c"]
 
 
 def test_no_more_than_so_many_share_a_commit() -> None:
