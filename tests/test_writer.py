@@ -441,10 +441,10 @@ def test_ctrl_c_right_after_a_commit_for_tasks_does_nothing_twice() -> None:
 def test_ctrl_c_before_tasks_are_told_leaves_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Tasks()
     disk.ask("a")
-    disk.loop.turn()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(disk.writer, "_tell", _interrupt)
-        disk.writer.run(lambda: None)
+        with pytest.raises(KeyboardInterrupt):
+            disk.writer.run(lambda: None)
     disk.finish()
     assert disk.told == ["a"] and disk.log.count("commit") == 1
 
