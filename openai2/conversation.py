@@ -496,7 +496,7 @@ class Conversation:
             self._deleted = version > 0 and reader.is_deleted(self.id)
         elif version > self._version:
             for record in reader.events(self.id, after=self._version, upto=version):
-                self._fold(record)
+                self._fold(record, record.event)
         if self._deleted:
             what = "there is no conversation {reference}: it was deleted"
             raise UnknownConversation(what, reference=self.id)
@@ -523,8 +523,7 @@ class Conversation:
                 self._view = View()
         return self._view
 
-    def _fold(self, record: ev.Recorded) -> None:
-        event = record.event
+    def _fold(self, record: ev.Recorded, event: ev.Event) -> None:
         number = self._lineage.base + record.version
         if isinstance(event, ev.MessageAdded):
             self._texts[number] = bytes(event.message)
@@ -549,20 +548,25 @@ class Conversation:
         with self._lock:
             self._catch_up(tx)
             version = self._version or len(self._birth)
-            return self._put(tx, decide(State(self._standing(tx), version, self._lineage.base + version + 1)))
+            state = State(self._standing(tx), version, self._lineage.base + version + 1)
+            return self._append(tx, decide(state))
 
     def _put(self, tx: Transaction, events: list[ev.Event]) -> list[ev.Recorded]:
         """Append *events*, whatever the view."""
         with self._lock:
             self._catch_up(tx)
-            birth = [] if self._version else self._birth
-            if not events and not birth:
-                return []
-            records = tx.append(self.id, self._version, [*birth, *events])
-            for record in records:
-                self._fold(record)
-            self._save_snapshot(tx)
-            return records
+            return self._append(tx, events)
+
+    def _append(self, tx: Transaction, events: list[ev.Event]) -> list[ev.Recorded]:
+        if not self._version:
+            events = [*self._birth, *events]
+        if not events:
+            return []
+        records = tx.append(self.id, self._version, events)
+        for record, event in zip(records, events, strict=True):
+            self._fold(record, event)
+        self._save_snapshot(tx)
+        return records
 
     def _save_snapshot(self, tx: Transaction) -> None:
         # A view that nobody has read yet is read for this once what lies behind the last snapshot is more

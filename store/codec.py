@@ -15,7 +15,9 @@ Since the digest stands between, the data of a redacted event can go while the c
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from functools import lru_cache
 from hashlib import sha256
+from time import time_ns
 
 from openai2 import events as ev
 
@@ -59,6 +61,13 @@ def chain(
 
 def timestamp(moment: datetime | None = None) -> str:
     """Now, or *moment*, as UTC in ISO 8601 with microseconds: `2026-11-22T10:05:00.000000Z`."""
-    when = datetime.now(timezone.utc) if moment is None else moment.astimezone(timezone.utc)
-    # Not strftime, which takes fifteen times as long: 12 of a commit's 75 µs.
-    return when.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    if moment is not None:
+        when = moment.astimezone(timezone.utc)
+        return when.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+    second, rest = divmod(time_ns(), 1_000_000_000)
+    return f"{_written(second)}.{rest // 1000:06d}Z"
+
+
+@lru_cache(maxsize=1)  # it is said a thousand times a second, and takes 3 of an append's 90 µs
+def _written(second: int) -> str:
+    return datetime.fromtimestamp(second, timezone.utc).isoformat().removesuffix("+00:00")

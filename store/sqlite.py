@@ -56,6 +56,7 @@ class SqliteStore:
             raise BadInput("synchronous is FULL or NORMAL, not {value}", value=synchronous)
         self.path: str | None = None if path is None else os.path.abspath(os.fspath(path))
         self.name: str = "the store in memory" if self.path is None else self.path
+        self._plain_errors = _PlainErrors(self.name)
         self.read_only = False
         #: How many share it (see `openai2.store.share`).
         self.users = 0
@@ -67,7 +68,7 @@ class SqliteStore:
         self._open_files: set[sqlite3.Connection] = set()
         self._closed = False
         self._pid = os.getpid()
-        with self._plain_errors():
+        with self._plain_errors:
             first = self._open_or_say()
             if self.path is None:
                 self._connection = first
@@ -110,10 +111,10 @@ class SqliteStore:
         """A reader that sees what has been committed; *still*: for all its questions at one moment."""
         self._check_open()
         if self.path is None:
-            with self._writer.alone(), self._plain_errors():
+            with self._writer.alone(), self._plain_errors:
                 yield Reader(self._connection)
             return
-        with self._plain_errors():
+        with self._plain_errors:
             connection = self._borrow()
             try:
                 if still:
@@ -127,7 +128,7 @@ class SqliteStore:
     def transact(self, job: Callable[[Transaction], T]) -> T:
         """Run *job* in a transaction, all or nothing, and return what it returns, once that is durable."""
         self._check_writable()
-        with self._plain_errors():
+        with self._plain_errors:
             return self._writer.run(lambda: job(self._transaction))
 
     def submit(
@@ -145,7 +146,7 @@ class SqliteStore:
 
         def tell(ticket: Ticket[T]) -> None:
             def outcome() -> T:
-                with self._plain_errors():
+                with self._plain_errors:
                     return ticket.outcome()
 
             done(outcome)
@@ -319,14 +320,24 @@ class SqliteStore:
                 "{name} cannot be written to: it, or its folder, is read-only", name=self.name
             )
 
-    @contextmanager
-    def _plain_errors(self) -> Generator[None, None, None]:
-        try:
-            yield
-        except sqlite3.Error as fault:
-            raise _plain(fault, self.name) from fault
-        except UnicodeDecodeError as fault:  # so damaged that SQLite's own message is no text
-            raise DamagedStore(_NO_TEXT, name=self.name) from fault
+
+class _PlainErrors:
+    """Raises the error of ours that says what SQLite's means. A class, since a generator takes ten times as
+    long to enter and leave: 3 of an append's 90 µs."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
+        if isinstance(fault, sqlite3.Error):
+            raise _plain(fault, self._name) from fault
+        if isinstance(fault, UnicodeDecodeError):  # so damaged that SQLite's own message is no text
+            raise DamagedStore(_NO_TEXT, name=self._name) from fault
 
 
 def _identity(path: str) -> tuple[int, int] | None:

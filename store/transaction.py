@@ -13,6 +13,10 @@ from openai2.projection import free_name
 from openai2.store import codec, schema
 from openai2.store.reader import Draft, Head, Reader
 
+#: What founds, names or hides a conversation.
+_LISTING = frozenset(("created", "forked", "renamed", "archived", "unarchived", "deleted"))
+_bytes = bytes.fromhex
+
 
 class Transaction(Reader):
     """What can be done to the log; one that is open. *dirty*: it has appended something."""
@@ -70,7 +74,8 @@ class Transaction(Reader):
         records = codec.chain(conversation, head, self.last_position(), list(events), when)
         self._insert(records)
         for record, event in zip(records, events, strict=True):
-            self.enlist(record, event)
+            if record.type in _LISTING:
+                self.enlist(record, event)
         return records
 
     def _insert(self, records: Sequence[ev.Recorded]) -> None:
@@ -78,8 +83,8 @@ class Transaction(Reader):
             "INSERT INTO events (position, conversation, version, batch, type, data, time, hash)"
             " VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), ?, ?)",
             [
-                (r.position, r.conversation, r.version, r.batch, r.type, r.json, r.time, link)
-                for r, link in zip(records, (bytes.fromhex(r.hash) for r in records), strict=True)
+                (r.position, r.conversation, r.version, r.batch, r.type, r.json, r.time, _bytes(r.hash))
+                for r in records
             ],
         )
         self.dirty = True
@@ -119,7 +124,7 @@ class Transaction(Reader):
             placed.append(msgspec.structs.replace(record, conversation=conversation, position=position))
         self._insert(placed)
         for record in placed:
-            if record.type in ("created", "forked", "renamed", "archived", "unarchived", "deleted"):
+            if record.type in _LISTING:
                 self.enlist(record, record.event, clash=True)
 
     def enlist(self, record: ev.Recorded, event: ev.Event, clash: bool = False) -> None:
