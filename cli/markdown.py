@@ -13,12 +13,21 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from markdown_it import MarkdownIt
+from rich.box import SIMPLE
 from rich.cells import cell_len
 from rich.color import ColorSystem
 from rich.console import Console
-from rich.markdown import CodeBlock, Heading, Markdown, MarkdownElement
+from rich.markdown import (
+    CodeBlock,
+    Heading,
+    Markdown,
+    MarkdownElement,
+    TableElement,
+    TableRowElement,
+)
 from rich.segment import Segment
 from rich.syntax import Syntax
+from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
@@ -48,6 +57,7 @@ _THEME = Theme(
         "markdown.table.header": "bold",
     }
 )
+_NARROW = 8  # columns of the screen for each of a table's, its margin included
 _SPARE = 2  # lines of the screen that the unfinished block leaves free
 
 
@@ -86,6 +96,35 @@ class _Code(CodeBlock):
         yield Text("```", style="dim")
 
 
+class _Table(TableElement):
+    """A table whose cells are folded, where Rich's cuts them; one too wide for the screen is told by rows."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        headings = _cells(self.header.row if self.header else None)
+        rows = [_cells(row) for row in (self.body.rows if self.body else ())]
+        for heading in headings:
+            heading.stylize("markdown.table.header")
+        if len(headings) * _NARROW > options.max_width:
+            for number, row in enumerate(rows):
+                if number:
+                    yield ""
+                for heading, cell in zip(headings, row, strict=False):
+                    yield Text.assemble(heading, ": ", cell)
+            if not rows:
+                yield Text(" ").join(headings)
+            return
+        table = Table(box=SIMPLE, pad_edge=False, style="markdown.table.border", collapse_padding=True)
+        for heading in headings:
+            table.add_column(heading, overflow="fold", min_width=2)
+        for row in rows:
+            table.add_row(*row)
+        yield table
+
+
+def _cells(row: TableRowElement | None) -> list[Text]:
+    return [cell.content.copy() for cell in row.cells] if row else []
+
+
 class _Blocks(Markdown):
     """Blocks that were parsed already."""
 
@@ -94,6 +133,7 @@ class _Blocks(Markdown):
         "heading_open": _Title,
         "fence": _Code,
         "code_block": _Code,
+        "table_open": _Table,
     }
 
     def __init__(self, tokens: list[Token]) -> None:

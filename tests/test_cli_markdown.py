@@ -118,6 +118,23 @@ def test_what_is_laid_out() -> None:
     assert lines[-1] == "The end: <b>no HTML</b>, \\u202eturned\\u2069, ^[[2Jcleared.".replace("2069", "202c")
 
 
+@pytest.mark.parametrize("columns", [9, 12, 20, 33, 80])
+@pytest.mark.parametrize("across", [1, 2, 4, 9])
+def test_no_cell_of_a_table_is_cut(columns: int, across: int) -> None:
+    cells = [letter * (3 + 5 * place) for place, letter in enumerate("甲乙丙丁戊abcd"[:across])]
+    row = "|" + "|".join(cells) + "|\n"
+    shown = "".join(whole(f"|{'head|' * across}\n|{'-|' * across}\n{row}{row}", columns))
+    assert {cell[0]: shown.count(cell[0]) for cell in cells} == {
+        cell[0]: 2 * len(cell) + "head".count(cell[0]) * shown.count("head") for cell in cells
+    }
+
+
+def test_a_table_too_wide_for_the_screen_is_told_row_by_row() -> None:
+    table = "|名字|数|x|\n|-|-:|-|\n|甲|1||\n|乙|**2**|`y`|\n"
+    assert whole(table, 20) == ["名字: 甲", "数: 1", "x:", "", "名字: 乙", "数: 2", "x: y"]
+    assert whole("|名字|数|x|\n|-|-:|-|\n", 20) == ["名字 数 x"]
+
+
 def test_no_colour_means_no_colour_but_layout() -> None:
     stream = Stream(80, 24, colours=False)
     stream.feed(ANSWER)
