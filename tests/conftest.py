@@ -16,7 +16,6 @@ _OURS = settings(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
     derandomize="CI" in os.environ,
-    database=None if "CI" in os.environ else settings.default.database,
 )
 settings.register_profile("openai2", _OURS, max_examples=50)
 settings.register_profile("thorough", _OURS, max_examples=1000)
