@@ -14,7 +14,7 @@ from openai2 import messages as msg
 from openai2.cli import refs
 from openai2.cli.names import conversations
 from openai2.cli.options import conversation_option, db_option, json_option
-from openai2.cli.render import clip, is_terminal, local, one_line, out, out_json, screen, visible
+from openai2.cli.render import clip, is_terminal, local, one_line, out, out_json, paint, screen, visible
 from openai2.cli.stores import engine_to_look
 from openai2.cli.story import Layout, Story
 from openai2.cli.words import _
@@ -30,13 +30,15 @@ from openai2.family import Cause, Why
         "Tell what happened in a conversation, the newest last: who said what, what a rollback took away, "
         "and of each answer the model, the key that paid (its fingerprint), tokens and seconds.\n\n"
         "With --json, an object a line: conversation, version, position, type, time, data, hash. With "
-        "--follow, what any process appends from now on is told as it comes, until Ctrl-C. With --graph, "
-        "the conversation's family is drawn instead: what it forked from, and what forked from it."
+        "--follow, what any process appends from now on is told as it comes, until Ctrl-C; with --all as "
+        "well, in every conversation. With --graph, the conversation's family is drawn instead: what it forked "
+        "from, and what forked from it."
     ),
 )
 @click.argument("ref", required=False, shell_complete=conversations)
 @click.option("-n", "--last", type=click.IntRange(min=0), metavar="N", help=_("Only the last N events."))
 @click.option("-f", "--follow", is_flag=True, help=_("Go on with what is appended from now on."))
+@click.option("-a", "--all", "every", is_flag=True, help=_("With --follow: of all conversations."))
 @click.option("--graph", is_flag=True, help=_("Draw the family, the newest on top."))
 @conversation_option
 @json_option
@@ -45,13 +47,19 @@ def log(
     ref: str | None,
     last: int | None,
     follow: bool,
+    every: bool,
     graph: bool,
     conversation: str | None,
     as_json: bool,
     db: str | None,
 ) -> None:
     """Tell what happened."""
+    if every and (not follow or graph or last is not None or ref or conversation):
+        raise click.UsageError(_("--all is for --follow, without a conversation, --last or --graph"))
     with engine_to_look(db) as engine:
+        if every:
+            _follow(engine, None, Layout(0), None, as_json=as_json)
+            return
         place = refs.find(engine, ref or conversation)
         if graph:
             if follow or last is not None:
@@ -72,13 +80,21 @@ def log(
             _follow(engine, place.conversation, layout, story.last_version, as_json=as_json)
 
 
-def _follow(engine: Engine, conversation: Conversation, layout: Layout, after: int, *, as_json: bool) -> None:
+def _follow(
+    engine: Engine, conversation: Conversation | None, layout: Layout, after: int | None, *, as_json: bool
+) -> None:
+    """Tell what comes after version *after*; where *conversation* is None, of all, each under its name."""
+    told = conversation and conversation.id
     sys.stdout.flush()
     with engine.follow(conversation, after) as following:
         for record in following:
             with engine.store.reading() as reader:
-                story = Story(reader, conversation.id, record.version, after=record.version - 1)
+                story = Story(reader, record.conversation, record.version, after=record.version - 1)
                 lines = list(story.objects(None) if as_json else story.lines(layout, None))
+                listed = reader.conversation(record.conversation)
+            if told != record.conversation and not as_json:
+                told = record.conversation
+                out(paint(one_line((listed and listed.name) or told), "bold"))
             for line in lines:
                 out(line)
             sys.stdout.flush()

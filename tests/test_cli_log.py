@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from itertools import dropwhile, islice
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from openai2 import Engine
+from openai2 import Engine, user_msg
 from tests.cli_support import COMMAND, PATIENCE, QUESTIONS, counting, environment, invoke, ok, refused
 
 
@@ -62,11 +66,11 @@ def test_what_a_redaction_took_is_in_the_log_without_its_text(db: str) -> None:
     assert log[2]["data"]["message"]["content"] == "[redacted]"
 
 
-@pytest.mark.parametrize("more", [[], ["--json"]])
-def test_follow_tells_what_others_append(db: str, more: list[str]) -> None:
-    assert "@3" in refused("log", "数数@3", "-f", "--db", db)
+@contextmanager
+def _watching(*args: str) -> Generator[IO[str], None, None]:
+    """What the command prints while it runs; Ctrl-C ends it."""
     watching = subprocess.Popen(
-        [*COMMAND, "log", "数数", "-f", "-n", "1", "--db", db, *more],
+        [*COMMAND, *args],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -77,20 +81,65 @@ def test_follow_tells_what_others_append(db: str, more: list[str]) -> None:
     guard.start()
     assert watching.stdout is not None
     try:
-        lines = [watching.stdout.readline() for _line in range(1 if more else 3)]
-        assert "53" in "".join(lines)
-        with Engine(db) as engine:
-            engine.open("数数").rollback(2)
-            engine.open("支").rollback(1)
-        lines = [watching.stdout.readline() for _line in range(1 if more else 5)]
-        if more:
-            assert json.loads(lines[0])["type"] == "rolled_back"
-        else:
-            assert "rolled back 2 rounds" in lines[0]
-            assert "- user: 再往后是几?" in lines[1]
+        yield watching.stdout
         watching.send_signal(2)
         assert watching.wait(PATIENCE) == 130
     finally:
         guard.cancel()
         watching.kill()
         watching.communicate()
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_follow_tells_what_others_append(db: str, more: list[str]) -> None:
+    assert "@3" in refused("log", "数数@3", "-f", "--db", db)
+    with _watching("log", "数数", "-f", "-n", "1", "--db", db, *more) as told:
+        lines = [told.readline() for _line in range(1 if more else 3)]
+        assert "53" in "".join(lines)
+        with Engine(db) as engine:
+            engine.open("数数").rollback(2)
+            engine.open("支").rollback(1)
+        lines = [told.readline() for _line in range(1 if more else 5)]
+        if more:
+            assert json.loads(lines[0])["type"] == "rolled_back"
+        else:
+            assert "rolled back 2 rounds" in lines[0]
+            assert "- user: 再往后是几?" in lines[1]
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_follow_of_all_conversations(db: str, more: list[str]) -> None:
+    for wrong in (["--all"], ["-fa", "数数"], ["-fa", "-n", "1"], ["-fa", "--graph"]):
+        assert "--follow" in refused("log", *wrong, "--db", db, status=2)
+    with Engine(db) as engine, _watching("log", "-f", "--all", "--db", db, *more) as told:
+        other = _wait_until_told(engine, told)
+        engine.open("支").rollback(1)
+        new = engine.create("新")
+        new.add([user_msg("一")])
+        lines = (told.readline().rstrip("\n") for _ in iter(int, 1))
+        if more:
+            found = (json.loads(line) for line in lines)
+            happened = ((one["conversation"], one["type"]) for one in found if one["conversation"] != other)
+            assert list(islice(happened, 3)) == [
+                (engine.open("支").id, "rolled_back"),
+                (new.id, "created"),
+                (new.id, "message_added"),
+            ]
+        else:
+            assert list(islice(dropwhile(lambda line: line != "支", lines), 2))[1].endswith(
+                "rolled back 1 round"
+            )
+            assert list(islice(dropwhile(lambda line: line != "新", lines), 3))[2].endswith(
+                "user: 一 (added)"
+            )
+
+
+def _wait_until_told(engine: Engine, told: IO[str]) -> str:
+    """Let something happen over and over, until it is told; the conversation in which it did."""
+    listener = threading.Thread(target=told.readline)
+    listener.start()
+    other = engine.create("anything")
+    while listener.is_alive():
+        other.set_role("somebody", "something")
+        listener.join(0.2)
+    return other.id
