@@ -14,7 +14,6 @@ is read here, once, and nowhere else.
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,32 +21,12 @@ if TYPE_CHECKING:
 
 _HOME, _KEY, _URL, _MODEL = "OPENAI2_HOME", "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI2_MODEL"
 
-# Linux's folders where the answer is plain: the variable that names one, and its place under HOME without.
-# platformdirs says the same, as a test makes sure, but takes longer to import than all else that `list` does.
-_PLAIN = {
-    "config": ("XDG_CONFIG_HOME", ".config"),
-    "data": ("XDG_DATA_HOME", ".local/share"),
-    "state": ("XDG_STATE_HOME", ".local/state"),
-}
-
-
-def _plain(kind: str) -> str | None:
-    if sys.platform != "linux" or "ANDROID_ROOT" in os.environ:
-        return None
-    variable, usual = _PLAIN[kind]
-    named = os.environ.get(variable)
-    if named is None and os.path.isabs(os.environ.get("HOME", "")):
-        named = os.path.expanduser(f"~/{usual}")
-    return os.path.join(named, "openai2") if named and os.path.isabs(named) else None
-
 
 def _folder(kind: str) -> str:
     named = os.environ.get(_HOME)
     if named:
         return os.path.abspath(os.path.expanduser(named))
-    if (plain := _plain(kind)) is not None:
-        return plain
-    import platformdirs
+    import platformdirs  # late: who names a database does without
 
     give = {
         "config": platformdirs.user_config_dir,
