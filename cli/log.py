@@ -31,8 +31,8 @@ from openai2.family import Cause, Why
         "and of each answer the model, the key that paid (its fingerprint), tokens and seconds.\n\n"
         "With --json, an object a line: conversation, version, position, type, time, data, hash. With "
         "--follow, what any process appends from now on is told as it comes, until Ctrl-C; with --all as "
-        "well, in every conversation. With --graph, the conversation's family is drawn instead: what it forked "
-        "from, and what forked from it."
+        "well, in every conversation. With --graph, the conversation's family is drawn instead: what it "
+        "forked from, and what forked from it."
     ),
 )
 @click.argument("ref", required=False, shell_complete=conversations)
