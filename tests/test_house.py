@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("turn", "renumber", "sse", "merging", "wire", "effects", "tries", "flow", "replay_*"),
     ("store.*",),
     ("history", "drafts", "references", "pending", "moments"),
-    ("derived", "search"),
+    ("derived", "search", "undoing"),
     ("outfile", "recount", "archive", "archive_*", "retelling", "transcript"),
     ("audit", "intake", "redaction", "family", "page"),
     ("importing",),
