@@ -116,7 +116,8 @@ def _bare(attempts: list[dict[str, object]]) -> list[dict[str, object]]:
 def redact(store: Store, conversation: str, number: int, reason: str | None = None) -> Removed:
     """Remove the content of the event with id *number* of a conversation.
 
-    Raises UnknownConversation, Refused where there is no such event, or nothing in it to remove, BadInput.
+    Raises UnknownConversation, Refused where there is no such event, nothing in it to remove, or a *reason*
+    that quotes it, BadInput.
     """
     check_text(reason, "a reason")
 
@@ -138,6 +139,8 @@ def redact(store: Store, conversation: str, number: int, reason: str | None = No
                 version=version,
             )
         wanted = traces.telling(texts_of(record))
+        if reason is not None and any(text in reason for text in wanted):
+            raise Refused("the reason quotes the text that is to go, and would stay on record")
         stored = traces.as_stored(wanted)
         also = [place for place in erase.holding(tx, stored) if place != (owner, version)]
         _take(tx, owner, [(record, left)], reason, [])

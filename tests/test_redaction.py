@@ -271,6 +271,15 @@ def test_what_is_not_there_or_holds_nothing_is_refused(engine: Engine, number: i
     assert a.version == 3
 
 
+def test_a_reason_that_quotes_what_goes_is_refused(engine: Engine, path: Path) -> None:
+    engine.create("a").add([user_msg(f"it is {SECRET}, say no more")])
+    with pytest.raises(Refused, match="the reason quotes"):
+        engine.redact("a", 2, reason=f"typed {SECRET} by mistake")
+    assert engine.open("a").version == 2
+    engine.redact("a", 2, reason="typed a password by mistake")
+    assert not _traces(path)
+
+
 def test_redacting_twice_is_refused(engine: Engine) -> None:
     engine.create("a").add([user_msg("x")])
     engine.redact("a", 2)
