@@ -3,9 +3,9 @@
 Rules:
 - Nothing that is derived is believed, and nothing is repaired; only SELECTs are run, in one transaction, so
   that the log stands still while others go on.
-- Two passes. The first reads the log in the order of its commit and recomputes the chain through forks. The
-  second (`recount`) reads stream by stream what the first found sound, folds it from nothing, and
-  compares. Memory holds a few hundred bytes a conversation and the views of one stream.
+- One pass: the log is read in the order of its commit, and the chain recomputed through forks; what fits is
+  handed on to be folded from nothing (`recount`), and what is derived is compared in the end. Memory holds
+  a few hundred bytes a conversation, and the views of those that have begun at that point and not ended.
 - One fault gives one problem, or few: where a whole stretch does not fit, its first event is named.
 
 A chain cannot notice by itself that the end of the last stream was cut off. Whoever keeps heads elsewhere
@@ -22,6 +22,7 @@ import msgspec
 
 from openai2 import events as ev
 from openai2.errors import BadInput, DamagedStore, NotAStore
+from openai2.filecheck import FileCheck, reason_of
 from openai2.recount import Recount, Stream
 from openai2.sentence import Sentence, sentence
 from openai2.store import NO_HASH, Store, search
@@ -33,7 +34,7 @@ Heads = Mapping[str, str] | Iterable[str]
 
 #: So many problems are told; what has more is beyond telling.
 MOST = 1000
-_STEP = 4096  # events between two reports of progress
+_STEP = 1024  # events between two reports of progress
 
 _EMPTY = sha256(b"").digest()
 
@@ -70,20 +71,24 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
     """
     wanted = _wanted(heads)
     audit = _Audit(progress or _nobody)
-    try:
-        with store.reading(still=True) as reader:
-            scan = Scan(reader)
-            audit.run(scan, wanted)
-            flaws = [] if scan.lacks("cursors") else search.flaws(reader, MOST)
-        if flaws:
-            what = (
-                "the full-text index lacks messages (in {n} places)"
-                if flaws[0].missing
-                else "the full-text index has words of events that hold none (in {n} places)"
-            )
-            audit.tell(sentence(what, n=len(flaws)), position=flaws[0].position)
-    except (NotAStore, DamagedStore) as damage:
-        audit.tell(_damaged(damage.facts.get("reason") or str(damage)))
+    with FileCheck(store) as file:
+        try:
+            with store.reading(still=True) as reader:
+                scan = Scan(reader)
+                audit.run(scan, wanted)
+                flaws = [] if scan.lacks("cursors") else search.flaws(reader, MOST)
+            if flaws:
+                what = (
+                    "the full-text index lacks messages (in {n} places)"
+                    if flaws[0].missing
+                    else "the full-text index has words of events that hold none (in {n} places)"
+                )
+                audit.tell(sentence(what, n=len(flaws)), position=flaws[0].position)
+            reasons: list[str] = []
+        except (NotAStore, DamagedStore) as damage:
+            reasons = [reason_of(damage)]
+        for reason in dict.fromkeys((*file.reasons(), *reasons)):
+            audit.tell(sentence("the file is damaged: {reason}", reason=reason))
     return Report(
         ok=not audit.problems,
         conversations=len(audit.streams),
@@ -91,10 +96,6 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
         # What was done to events first: what else is not as it should be matters less.
         problems=sorted(audit.problems, key=lambda one: one.conversation is None and one.position is None),
     )
-
-
-def _damaged(reason: str) -> Sentence:
-    return sentence("the file is damaged: {reason}", reason=reason)
 
 
 def _nobody(done: int, total: int) -> None:
@@ -130,8 +131,10 @@ class _Audit:
         self.streams: dict[bytes, Stream] = {}
         self.events = 0
         self._scan: Scan
+        self._recount: Recount
         self._redacted: dict[bytes, dict[int, list[ev.Redacted]]] = {}
         self._forks: dict[bytes, ev.Forked | None] = {}
+        self._read = 0  # events of sound types
         self._odd: set[int] = set()
         self._holes: list[tuple[int, int]] = []  # positions that nobody has, and how many
         self._gaps: list[tuple[int, int, int]] = []  # holes in streams: from, to, how many
@@ -163,8 +166,6 @@ class _Audit:
 
     def run(self, scan: Scan, heads: list[tuple[str | None, bytes]]) -> None:
         self._scan = scan
-        for reason in scan.damage():
-            self.tell(_damaged(reason))
         for what in (*scan.strange_schema(), *scan.strange_derived()):
             self.tell(what)
         self.events, last = scan.size()
@@ -175,22 +176,22 @@ class _Audit:
                 )
             )
             return
-        total = 2 * self.events
-        for odd in scan.odd(MOST):
-            self._odd.add(odd.position)
-            what = sentence("a column is of the wrong type: {differences}", differences=odd.what)
-            self.tell(what, odd.conversation, odd.version, odd.position)
         noted = list(scan.noted())
         for note in noted:
             self._note(note)
-        rows = scan.rows_without(self._odd) if self._odd else scan.rows()
-        found = self._chain(rows, {head for _, head in heads}, total)
+        self._recount = Recount(scan, self.tell)
+        self._recount.begin(noted, self._begun_forks(), last)
+        found = self._chain(scan.rows(), scan.ends(), {head for _, head in heads})
+        if self._read < self.events:
+            self._tell_odd(scan)
         self._tell_stretches()
         self._tell_holes(last)
         self._tell_heads(heads, found)
-        recount = Recount(scan, self.tell, lambda done: self.progress(self.events + done, total))
-        recount.run({text(name): stream for name, stream in self.streams.items()}, noted)
-        self.progress(total, total)
+        self._recount.finish({text(name): stream for name, stream in self.streams.items()})
+        self.progress(self.events, self.events)
+
+    def _begun_forks(self) -> Iterator[ev.Forked]:
+        return filter(None, (self._forks[name] or self._left_of_fork(name) for name in self._forks))
 
     def _note(self, note: Noted) -> None:
         if note.type == "redacted":
@@ -198,9 +199,9 @@ class _Audit:
             if event is not None:
                 known = self._redacted.setdefault(note.conversation, {})
                 known.setdefault(event.version, []).append(event)
-        elif note.type == "forked" and note.data:
+        elif note.type == "forked":
             try:
-                event_ = ev.decode("forked", note.data)
+                event_ = ev.decode("forked", note.data) if note.data else None
             except msgspec.DecodeError:
                 event_ = None
             self._forks[note.conversation] = event_ if isinstance(event_, ev.Forked) else None
@@ -208,15 +209,16 @@ class _Audit:
     # -- the chain
 
     def _chain(
-        self, rows: Iterator[Row], heads: set[bytes], total: int
+        self, rows: Iterator[Row], ends: Mapping[bytes, int], heads: set[bytes]
     ) -> dict[bytes, list[tuple[bytes, int]]]:
         found: dict[bytes, list[tuple[bytes, int]]] = {head: [] for head in heads}
         streams = self.streams
         current, stream = b"", Stream()
         before = 0
+        done = 0
         for done, (conversation, version, position, batch, tag, data, time, link) in enumerate(rows, 1):
             if not done % _STEP:
-                self.progress(done, total)
+                self.progress(done, self.events)
             if position != before + 1:
                 self._holes.append((before + 1, position - before - 1))
             before = position
@@ -226,7 +228,9 @@ class _Audit:
                 if known is None:
                     known = streams[conversation] = Stream()
                     stream = known
+                    stream.last = ends.get(conversation, -1)  # what an index lacks, SQLite has told
                     self._begin(conversation, version, position, tag)
+                    self._recount.stream(text(conversation), stream)
                 stream = known
             fits = version == stream.version + 1
             if not fits:
@@ -250,8 +254,12 @@ class _Audit:
                 self._strange_batch(conversation, stream, version, position, batch)
             stream.version, stream.link, stream.position = version, link, position
             stream.batch, stream.time = batch, time
+            fold = stream.fold
+            if fold is not None and stream.sound:
+                fold((version, position, tag, data, time))
             if heads and link in found:
                 found[link].append((conversation, version))
+        self._read = done
         return found
 
     def _begin(self, conversation: bytes, version: int, position: int, tag: bytes) -> None:
@@ -360,6 +368,8 @@ class _Audit:
         try:
             return bytes.fromhex(known[0].digest)
         except ValueError:
+            what = sentence("it was redacted, and the digest on record is none")
+            self._tell_of(self.streams[conversation], conversation, version, position, what)
             return _EMPTY
 
     def _strange_batch(
@@ -377,6 +387,12 @@ class _Audit:
         self.tell(what, text(conversation), version, position)
 
     # -- what lies between events
+
+    def _tell_odd(self, scan: Scan) -> None:
+        for odd in scan.odd(MOST):
+            self._odd.add(odd.position)
+            what = sentence("a column is of the wrong type: {differences}", differences=odd.what)
+            self.tell(what, odd.conversation, odd.version, odd.position)
 
     def _tell_holes(self, last: int) -> None:
         """Positions that nobody has, unless a gap in a stream has told of them already."""

@@ -311,12 +311,18 @@ def decode(tag: str, data: bytes | str) -> Event:
 
     Raises msgspec.ValidationError (or its base DecodeError) where the data is no such event.
     """
-    decoder = _decoders.get(tag)
-    if decoder is None:  # each is made when it is first wanted: all of them take 2 ms
+    known = _decoders.get(tag)
+    return (known or decoder(tag)).decode(data)
+
+
+def decoder(tag: str) -> msgspec.json.Decoder[Event]:
+    """What decodes events of that type. Raises msgspec.ValidationError where there is none."""
+    known = _decoders.get(tag)
+    if known is None:  # each is made when it is first wanted: all of them take 2 ms
         if tag not in TYPES:
             raise msgspec.ValidationError(f"{tag!r} is no type of event")
-        decoder = _decoders[tag] = msgspec.json.Decoder(TYPES[tag])
-    return decoder.decode(data)
+        known = _decoders[tag] = msgspec.json.Decoder(TYPES[tag])
+    return known
 
 
 class Recorded(msgspec.Struct, frozen=True, weakref=True):

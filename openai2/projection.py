@@ -18,6 +18,13 @@ from openai2 import messages as msg
 
 Earlier = Callable[[int], "View"]
 
+#: The events that change the view.
+_CHANGES = frozenset(
+    (
+        *(ev.MessageAdded, ev.Pinned, ev.Unpinned, ev.RolledBack, ev.Truncated, ev.Restored, ev.Forked),
+        *(ev.RoleSet, ev.RemarkAdded),
+    )
+)
 _FEW = 8  # spans that are looked for one by one
 
 
@@ -72,8 +79,10 @@ class View:
 
         *earlier* gives the view at a version that `forked` (of the parent) or `restored` names.
         """
+        if type(event) not in _CHANGES:
+            return
         if isinstance(event, ev.MessageAdded):
-            self._add(event, number)
+            self.add(event, number, msg.kind_of(event.message))
         elif isinstance(event, ev.Pinned):
             self.pins.update(event.messages)
         elif isinstance(event, ev.Unpinned):
@@ -91,7 +100,8 @@ class View:
         elif isinstance(event, ev.RemarkAdded):
             self.remarks.append(number)
 
-    def _add(self, event: ev.MessageAdded, number: int) -> None:
+    def add(self, event: ev.MessageAdded, number: int, kind: str) -> None:
+        """`apply` for whoever knows the *kind* of the message."""
         if event.request is not None and event.answer is None:
             return  # a question on record; it joins with its answer
         if event.question:
@@ -101,7 +111,7 @@ class View:
             used = set(event.remarks)
             self.remarks = [remark for remark in self.remarks if remark not in used]
         self.ids.append(number)
-        self.kinds.append(msg.kind_of(event.message))
+        self.kinds.append(kind)
 
     def remove(self, spans: Iterable[ev.Span]) -> list[int]:
         """Take the messages of *spans* out; their ids. Raises ValueError where one is not in the view."""

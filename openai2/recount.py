@@ -1,13 +1,14 @@
 """The second half of an audit: every stream folded from nothing, and what is derived compared with it.
 
-Rules: only streams whose chain is sound are folded, since of a changed one all else that could be said
-follows from the change; forks of an unsound stream are left out with it. Parents come before their forks,
-and hand on the views that these begin with, packed.
+Rules: it goes along with the first half, event by event, in the order of their commit; so parents come
+before their forks, and hand on the views that these begin with, packed. Only of streams whose chain is
+sound anything is told, since of a changed one all else that could be said follows from the change; forks
+of an unsound stream are left out with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -21,7 +22,12 @@ from openai2.sentence import Sentence, sentence
 from openai2.store.reader import LIST
 from openai2.store.scan import Noted, Scan, redaction, text
 
-_STEP = 1024
+#: Version, position, type, data and time of an event whose place in the chain is sound.
+Event = tuple[int, int, bytes, bytes, bytes]
+Fold = Callable[[Event], None]
+
+_NONE: frozenset[int] = frozenset()
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LISTED = "name parent parent_version base archived created updated version messages asked".split()
 
 
@@ -42,11 +48,14 @@ class Stream:
 
     *other* is what the last event's hash should have been where it is not; *wrong* the first event of a
     stretch that does not fit, *stretch* how many there are, and *sound* whether all has fitted.
+
+    *last* is the version at which it ends. *fold* takes its events while they are sound; what came of them is
+    in *faults*, and in *line* as the list of conversations should have it.
     """
 
     __slots__ = (
         *("base", "batch", "link", "other", "parent", "position", "sound", "stretch", "time"),
-        *("version", "wrong"),
+        *("version", "wrong", "last", "fold", "faults", "line"),
     )
 
     def __init__(self) -> None:
@@ -57,48 +66,60 @@ class Stream:
         self.parent: ev.Forked | None = None
         self.sound = True
         self.wrong: tuple[int, int] | None = None
+        self.last = 0
+        self.fold: Fold | None = None
+        self.faults: list[tuple[Sentence, int, int | None]] = []
+        self.line: list[object] | None = None
 
 
 class Recount:
-    """Folds and compares; `run` does it all."""
+    """Folds and compares: `begin` what is known beforehand, `stream` each, and `finish`."""
 
-    def __init__(self, scan: Scan, tell: Tell, progress: Callable[[int], None]) -> None:
+    def __init__(self, scan: Scan, tell: Tell) -> None:
         self._scan = scan
         self._tell = tell
-        self._progress = progress
-        self._done = 0
         self._wanted: dict[str, set[int]] = {}
         self._family = Family(self._wanted)
         self._left: dict[str, dict[int, ev.Redacted]] = {}
         self._snapshots: dict[str, set[int]] = {}
-        self._lines: dict[str, list[object]] = {}
         self._names = Names()
         self._archived: dict[str, bool] = {}
         self._deleted: set[str] = set()
-        self._streams: dict[str, Stream] = {}
         self._cursor = 0
         self._pending = Pending(scan.drafts())
+        self._decoders = {tag.encode(): ev.decoder(tag).decode for tag in ev.TYPES}
 
-    def run(self, streams: dict[str, Stream], noted: Iterable[Noted]) -> None:
-        """Recount the *streams*, parents first; *noted* are the events that matter beforehand."""
-        self._streams = streams
+    def begin(self, noted: Sequence[Noted], forks: Iterable[ev.Forked], last: int) -> None:
+        """*noted* are the events that matter beforehand, *forks* those among them that begin a fork."""
         for conversation, version in self._scan.snapshots():
-            self._snapshots.setdefault(conversation, set()).add(version)
-        for fork in filter(None, (stream.parent for stream in streams.values())):
+            if isinstance(version, int):
+                self._snapshots.setdefault(conversation, set()).add(version)
+            else:
+                self._tell(sentence("there is a snapshot of a version that is not there"), conversation)
+        for fork in forks:
             self._wanted.setdefault(fork.parent, set()).add(fork.version)
-        notes = list(noted)
-        for note in notes:
+        for note in noted:
             if note.type == "redacted" and (redacted := redaction(note.data)):
                 self._left.setdefault(text(note.conversation), {})[redacted.version] = redacted
-        for note in notes:
+        for note in noted:
             self._note(note)
-        self._cursor = self._cursor_of_the_list()
+        self._cursor = self._cursor_of_the_list(last)
+
+    def stream(self, conversation: str, stream: Stream) -> None:
+        """Fold a stream that begins, once it is known what it descends from, and as far as it is sound."""
+        if stream.sound and (stream.parent is None or self._family.knows(stream.parent.parent)):
+            folding = self._folding(conversation, stream)
+            next(folding)
+            stream.fold = folding.send
+
+    def finish(self, streams: Mapping[str, Stream]) -> None:
+        """Tell what is wrong with *streams* whose chain is sound, parents first, and with what is derived."""
         for conversation, stream in streams.items():
             if stream.parent is not None and not streams[stream.parent.parent].sound:
                 stream.sound = False
             if stream.sound:
-                self._fold(conversation, stream)
-        self._compare_list()
+                self._tell_stream(conversation, stream)
+        self._compare_list(streams)
         sound = {conversation: stream.sound for conversation, stream in streams.items()}
         for conversation, what in self._pending.problems(sound):
             self._tell(what, conversation)
@@ -112,7 +133,7 @@ class Recount:
         if note.type in ("archived", "unarchived"):
             self._archived[conversation] = note.type == "archived"
         elif note.type != "redacted":
-            event = self._event(conversation, note.version, note.type, note.data)
+            event = self._event(conversation, note.version, note.type.encode(), note.data)
             if isinstance(event, ev.Restored):
                 self._wanted.setdefault(conversation, set()).add(event.version)
             elif isinstance(event, ev.Event):
@@ -120,7 +141,7 @@ class Recount:
                 if isinstance(event, ev.Deleted):
                     self._deleted.add(conversation)
 
-    def _event(self, conversation: str, version: int, tag: str, data: bytes) -> ev.Event | Sentence:
+    def _event(self, conversation: str, version: int, tag: bytes, data: bytes) -> ev.Event | Sentence:
         """An event, or why it cannot be read."""
         if not data:
             left = self._left.get(conversation, {}).get(version)
@@ -128,42 +149,48 @@ class Recount:
                 return sentence("its data is empty")
             data = bytes(left.left)
         try:
-            return ev.decode(tag, data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+            return ev.decode(text(tag), data)
+        except _UNREADABLE as fault:
             return sentence("it cannot be read: {reason}", reason=str(fault))
 
     # -- a stream
 
-    def _fold(self, conversation: str, stream: Stream) -> None:
-        scan = self._scan
+    def _folding(self, conversation: str, stream: Stream) -> Generator[None, Event, None]:
+        """Takes the events of a stream as they are sent, and leaves in it what came of them."""
         ledger = self._family.stream(conversation, stream.parent)
-        view = ledger.view
+        view, enter, decoders = ledger.view, ledger.enter, self._decoders
         requests = self._pending.of(conversation)
-        snapshots = self._snapshots.get(conversation, set())
+        snapshots = self._snapshots.get(conversation, _NONE)
         wrong_snapshots: list[int] = []
-        last = (1, 0, 0)  # version, messages and question where the list has come to
-        created = updated = ""
-        for version, position, tag, data, time in scan.stream(conversation):
-            self._done += 1
-            if not self._done % _STEP:
-                self._progress(self._done)
-            event = self._event(conversation, version, tag, data)
-            wrong = event if isinstance(event, Sentence) else ledger.enter(event, not data)
-            if isinstance(wrong, Sentence):
-                stream.sound = False
-                self._tell(wrong, conversation, version, position)
+        listed, messages, asked = 1, 0, 0  # version, messages and question where the list has come to
+        cursor = self._cursor
+        created = updated = b""
+        version, end = 0, stream.last
+        while version != end:
+            version, position, tag, data, time = yield
+            event: ev.Event | Sentence
+            try:
+                event = decoders[tag](data)
+            except (KeyError, *_UNREADABLE):  # it was redacted, perhaps
+                event = self._event(conversation, version, tag, data)
+            wrong = event if isinstance(event, Sentence) else enter(event, not data)
+            if wrong is not None:
+                stream.faults = [(wrong, version, position)]
+                stream.fold = None
+                yield
                 return
-            assert isinstance(event, ev.Event)
-            if requests is not None:
+            if requests is not None and isinstance(event, ev.Event):
                 requests.hear(ledger.base + version, event)
-            if version in snapshots and scan.snapshot(conversation, version) != pack(view):
+            if version in snapshots and self._scan.snapshot(conversation, version) != pack(view):
                 wrong_snapshots.append(version)
-            created = created or time
-            if position <= self._cursor or version == 1:
-                listed = position <= self._cursor
-                asked = position if tag == "request_started" and listed else last[2]
-                last = (version, len(view) if listed else 0, asked)
-                updated = max(updated, time)
+            if position <= cursor:
+                listed, messages = version, len(view.ids)
+                if tag == b"request_started":
+                    asked = position
+                if time > updated:
+                    updated = time
+            if version == 1:
+                created, updated = time, updated or time
         self._family.forget_view(conversation)
         if wrong_snapshots:
             what = sentence("the snapshot at this version is not what the events give")
@@ -172,27 +199,36 @@ class Recount:
                     "the snapshot at this version is not what the events give, nor are {more} later ones",
                     more=len(wrong_snapshots) - 1,
                 )
-            self._tell(what, conversation, wrong_snapshots[0])
-        for version in sorted(snapshots):
-            if not 1 <= version <= stream.version:
-                what = sentence("there is a snapshot of a version that is not there")
-                self._tell(what, conversation, version)
+            stream.faults.append((what, wrong_snapshots[0], None))
         parent = stream.parent
-        self._lines[conversation] = [
+        stream.line = [
             self._names.of(conversation),
             parent.parent if parent else None,
             parent.version if parent else None,
             stream.base,
             int(self._archived.get(conversation, False)),
-            created,
-            updated,
-            *last,
+            text(created),
+            text(updated),
+            *(listed, messages, asked),
         ]
+        stream.fold = None
+        yield
+
+    def _tell_stream(self, conversation: str, stream: Stream) -> None:
+        """What was wrong with a stream whose chain is sound."""
+        for what, version, position in stream.faults:
+            self._tell(what, conversation, version, position)
+        if stream.line is None:
+            stream.sound = False
+            return
+        for version in sorted(self._snapshots.get(conversation, _NONE)):
+            if not 1 <= version <= stream.version:
+                what = sentence("there is a snapshot of a version that is not there")
+                self._tell(what, conversation, version)
 
     # -- the list
 
-    def _cursor_of_the_list(self) -> int:
-        last = max((stream.position for stream in self._streams.values()), default=0)
+    def _cursor_of_the_list(self, last: int) -> int:
         cursor = 0
         for name, position in self._scan.cursors().items():
             if type(position) is not int or not 0 <= position <= last:
@@ -202,11 +238,13 @@ class Recount:
                 cursor = position
         return cursor
 
-    def _compare_list(self) -> None:
+    def _compare_list(self, streams: Mapping[str, Stream]) -> None:
         if self._scan.lacks("conversations") or self._scan.lacks("cursors"):
             return  # there is nothing that the list could be compared with, and that has been told
         listed = self._scan.listed()
-        for conversation, line in self._lines.items():
+        for conversation, stream in streams.items():
+            if not stream.sound or stream.line is None:
+                continue
             found = listed.get(conversation)
             if conversation in self._deleted:
                 if found is not None:
@@ -218,7 +256,7 @@ class Recount:
                 continue
             wrong = [
                 f"{column}: {there!r} ≠ {right!r}"
-                for column, there, right in zip(_LISTED, found, line, strict=True)
+                for column, there, right in zip(_LISTED, found, stream.line, strict=True)
                 if there != right or type(there) is not type(right)
             ]
             if wrong:
@@ -227,6 +265,6 @@ class Recount:
                     differences=", ".join(wrong),
                 )
                 self._tell(what, conversation)
-        for conversation in sorted(listed.keys() - self._streams.keys()):
+        for conversation in sorted(listed.keys() - streams.keys()):
             what = sentence("it is in the list of conversations, and has no events")
             self._tell(what, conversation)

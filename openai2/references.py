@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
+
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.projection import View, pack, unpack
@@ -17,7 +19,7 @@ _NOTHING, _REQUEST = 0, ord("R")
 
 
 class Family:
-    """Streams that are folded one after the other, parents before their forks.
+    """Streams that are folded side by side, parents before their forks.
 
     *wanted* are the versions by stream whose views are asked for again: those that are restored, and those
     that forks begin at. They are kept packed, a few bytes a message.
@@ -28,11 +30,15 @@ class Family:
         self._streams: dict[str, Ledger] = {}
 
     def stream(self, conversation: str, parent: ev.Forked | None) -> Ledger:
-        """The ledger of a stream that begins now; its parent has been folded."""
+        """The ledger of a stream that begins now; its parent is known, and has been folded so far."""
         above = None if parent is None else self._streams[parent.parent]
         ledger = Ledger(above, 0 if parent is None else parent.version, self._wanted.get(conversation, set()))
         self._streams[conversation] = ledger
         return ledger
+
+    def knows(self, conversation: str) -> bool:
+        """Whether the stream has begun."""
+        return conversation in self._streams
 
     def forget_view(self, conversation: str) -> None:
         """The stream is folded; only what its forks need is kept."""
@@ -59,12 +65,35 @@ class Ledger:
     def enter(self, event: ev.Event, emptied: bool) -> Sentence | None:
         """Fold the next event; what is wrong with it, None where nothing is. *emptied*: it is redacted."""
         version = len(self._marks)
-        wrong = self._judge(event, version)
-        self._marks.append(_mark(event))
+        mark = _NOTHING
+        kind = ""
+        if isinstance(event, ev.MessageAdded):
+            try:
+                kind = msg.kind_of(event.message)
+            except (msgspec.DecodeError, RecursionError) as fault:
+                return sentence("it cannot be read: {reason}", reason=str(fault))
+            mark = ord(kind)
+            wrong = self._judge_message(event)
+        elif isinstance(event, ev.RequestStarted):
+            mark = _REQUEST
+            wrong = self._judge_request(event, version)
+        else:
+            wrong = self._judge(event, version)
+        self._marks.append(mark)
         if emptied:
             self._emptied.add(version)
         if wrong is not None:
             return wrong
+        if kind:
+            assert isinstance(event, ev.MessageAdded)
+            self.view.add(event, self.base + version, kind)
+        elif mark != _REQUEST:
+            wrong = self._apply(event, version)
+        if version in self._wanted:
+            self._kept[version] = pack(self.view)
+        return wrong
+
+    def _apply(self, event: ev.Event, version: int) -> Sentence | None:
         before = len(self.view)
         try:
             self.view.apply(event, self.base + version, lambda at: self._earlier(event, at))
@@ -73,8 +102,6 @@ class Ledger:
         if isinstance(event, (ev.RolledBack, ev.Truncated)) and before - len(self.view) != event.messages:
             what = "it took {taken} messages out of the view, and says {said}"
             return sentence(what, taken=before - len(self.view), said=event.messages)
-        if version in self._wanted:
-            self._kept[version] = pack(self.view)
         return None
 
     def _earlier(self, event: ev.Event, at: int) -> View:
@@ -83,8 +110,8 @@ class Ledger:
         return unpack(source._kept[at])
 
     def _judge(self, event: ev.Event, version: int) -> Sentence | None:
-        if isinstance(event, ev.MessageAdded):
-            return self._judge_message(event)
+        if isinstance(event, (ev.RolledBack, ev.Truncated)):
+            return None  # whose spans are looked for where they are taken out
         if isinstance(event, (ev.Pinned, ev.Unpinned)):
             held = self.view.ids if isinstance(event, ev.Pinned) else self.view.pins
             gone = _absent(event.messages, held)
@@ -99,8 +126,6 @@ class Ledger:
             if event.redo is not None and not 1 <= event.redo < version:
                 what = "its redo leads to version {version}, which is not before it"
                 return sentence(what, version=event.redo)
-        elif isinstance(event, ev.RequestStarted):
-            return self._judge_request(event, version)
         elif isinstance(event, (ev.RequestStopped, ev.RequestFailed)):
             if self._mark_of(event.request) != _REQUEST:
                 return sentence("request {request} is not on record", request=event.request)
@@ -119,15 +144,24 @@ class Ledger:
             return sentence("request {request} is not on record", request=event.request)
         if event.kinds is not None and len(event.kinds) != len(event.question):
             return sentence("it has not as many kinds as messages in its question")
-        for number, kind in zip(event.question, event.kinds or msg.USER * len(event.question), strict=True):
-            mark = self._mark_of(number)
-            if mark != ord(kind):
-                what = "its question {message} is no message on record, or of another kind"
-                return sentence(what, message=number)
-            if self.view.ids and number <= self.view.ids[-1] and number in self.view.ids:
-                return sentence("its question {message} stands in the view already", message=number)
+        if event.question:
+            wrong = self._judge_question(event.question, event.kinds or msg.USER * len(event.question))
+            if wrong is not None:
+                return wrong
+        if not event.remarks:
+            return None
         gone = _absent(event.remarks, self.view.remarks)
         return None if gone is None else sentence("remark {message} is not waiting", message=gone)
+
+    def _judge_question(self, question: Sequence[int], kinds: str) -> Sentence | None:
+        last = self.view.ids[-1] if self.view.ids else 0
+        for number, kind in zip(question, kinds, strict=True):
+            if self._mark_of(number) != ord(kind):
+                what = "its question {message} is no message on record, or of another kind"
+                return sentence(what, message=number)
+            if number <= last and number in self.view.ids:
+                return sentence("its question {message} stands in the view already", message=number)
+        return None
 
     def _judge_request(self, event: ev.RequestStarted, version: int) -> Sentence | None:
         if not 0 <= event.view < version:
@@ -135,6 +169,8 @@ class Ledger:
         for number in event.question:
             if self._mark_of(number) in (_NOTHING, _REQUEST):
                 return sentence("its question {message} is no message on record", message=number)
+        if not event.without:
+            return None
         gone = _absent([number for span in event.without for number in span], self.view.ids)
         if gone is None:
             return None
@@ -147,12 +183,6 @@ class Ledger:
             ledger = ledger._above
         version = number - ledger.base
         return ledger._marks[version] if 0 < version < len(ledger._marks) else _NOTHING
-
-
-def _mark(event: ev.Event) -> int:
-    if isinstance(event, ev.MessageAdded):
-        return ord(msg.kind_of(event.message))
-    return _REQUEST if isinstance(event, ev.RequestStarted) else _NOTHING
 
 
 def _absent(wanted: Sequence[int], held: Iterable[int]) -> int | None:

@@ -8,7 +8,7 @@ one SELECT over a reader for which the log stands still.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -36,6 +36,9 @@ _TYPES = {
 }
 _TYPES_OF_DRAFTS = {"conversation": "text", "request": "integer", "writer": "text", "lease": "real"}
 _ODD = " OR ".join(f"typeof({column}) <> '{kind}'" for column, kind in _TYPES.items())
+
+# What is damaged may be no text, nor be there.
+_SCHEMA = "SELECT ifnull(CAST(type AS TEXT), ''), ifnull(CAST(name AS TEXT), ''), sql FROM sqlite_master"
 
 #: Events that the whole audit has to know of before it begins, or that name or hide a conversation.
 _NOTED = ("created", "forked", "renamed", "archived", "unarchived", "deleted", "restored", "redacted")
@@ -92,7 +95,7 @@ class Scan:
 
     def strange_schema(self) -> Iterator[Sentence]:
         """Where the table of events, or a guard on it, is not what we make."""
-        query = "SELECT type, name, sql FROM sqlite_master WHERE tbl_name = 'events' AND sql IS NOT NULL"
+        query = f"{_SCHEMA} WHERE tbl_name = 'events' AND sql IS NOT NULL"
         wanted = _as_made(schema.EVENTS + schema.GUARDS, query)
         found = {(kind, name): sql for kind, name, sql in self._sql.execute(query)}
         for kind, name in sorted(wanted.keys() - found.keys()):
@@ -106,7 +109,7 @@ class Scan:
 
     def strange_derived(self) -> Iterator[Sentence]:
         """Where a derived table, or a view to read by, is missing or not what we make."""
-        query = "SELECT type, name, sql FROM sqlite_master WHERE type <> 'index' AND tbl_name <> 'events'"
+        query = f"{_SCHEMA} WHERE type <> 'index' AND tbl_name <> 'events'"
         parts = (schema.CONVERSATIONS, schema.SNAPSHOTS, schema.CURSORS, schema.DRAFTS, schema.VIEWS)
         wanted = _as_made("".join(parts), query)
         found = {(kind, name): sql for kind, name, sql in self._sql.execute(query)}
@@ -154,15 +157,7 @@ class Scan:
 
     def rows(self) -> Iterator[Row]:
         """Every row of sound types, in the order of positions."""
-        return self._sql.execute(f"SELECT {_COLUMNS} FROM events ORDER BY position")
-
-    def rows_without(self, odd: Iterable[int]) -> Iterator[Row]:
-        """The same without the rows at these positions."""
-        return self._sql.execute(
-            f"SELECT {_COLUMNS} FROM events WHERE position NOT IN (SELECT value FROM json_each(?))"
-            f" AND NOT ({_ODD}) ORDER BY position",
-            (str(sorted(odd)),),
-        )
+        return self._sql.execute(f"SELECT {_COLUMNS} FROM events WHERE NOT ({_ODD}) ORDER BY position")
 
     def link(self, conversation: bytes, version: int) -> tuple[bytes, int] | None:
         """(hash, position) of one event."""
@@ -172,25 +167,18 @@ class Scan:
         ).fetchone()
         return row
 
-    def stream(self, conversation: str) -> Iterator[tuple[int, int, str, bytes, str]]:
-        """(version, position, type, data, time) of a stream whose chain is sound."""
-        return self._sql.execute(
-            "SELECT version, position, type, CAST(data AS BLOB), time FROM events"
-            " WHERE conversation = ? ORDER BY version",
-            (conversation,),
+    def ends(self) -> dict[bytes, int]:
+        """The last version of each stream."""
+        return dict(
+            self._sql.execute(
+                "SELECT CAST(conversation AS BLOB), max(version) FROM events GROUP BY conversation"
+            )
         )
-
-    def type_of(self, conversation: str, version: int) -> str | None:
-        """The type of one event."""
-        row = self._sql.execute(
-            "SELECT type FROM events WHERE conversation = ? AND version = ?", (conversation, version)
-        ).fetchone()
-        return row and str(row[0])
 
     # -- what is derived, as it lies there
 
-    def snapshots(self) -> Iterator[tuple[str, int]]:
-        """(conversation, version) of every snapshot."""
+    def snapshots(self) -> Iterator[tuple[str, object]]:
+        """(conversation, version) of every snapshot, which is no number where somebody forged it."""
         if self.lacks("snapshots"):
             return iter(())
         rows = self._sql.execute("SELECT CAST(conversation AS BLOB), version FROM snapshots")

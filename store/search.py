@@ -106,7 +106,7 @@ def state(reader: Reader) -> tuple[int | None, int]:
         " (SELECT ifnull(max(position), 0) FROM events)",
         (CURSOR,),
     ).fetchone()
-    return (None if done is None or done > last else int(done)), int(last)
+    return (done if isinstance(done, int) and done <= last else None), int(last)
 
 
 def was_made(reader: Reader) -> bool:

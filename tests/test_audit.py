@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -329,6 +330,74 @@ def test_data_that_was_emptied_without_a_record_is_named(engine: Engine, path: P
     assert [(p.version, "no redaction" in p.what) for p in _found(engine)] == [(2, True)]
 
 
+def test_a_redaction_without_a_digest_is_named(engine: Engine, path: Path) -> None:
+    """Another program may have written it, with a chain that is sound."""
+    conversation = engine.create("a")
+    conversation.add([user_msg("1")])
+    left = msgspec.Raw(b'{"message":{"role":"user","content":""}}')
+    redacted = ev.Redacted(version=2, digest="none at all", left=left)
+    engine.store.transact(lambda tx: tx.append(conversation.id, 2, [redacted]))
+    with plain(path, unguarded=True) as sql:
+        sql.execute("UPDATE events SET data = '' WHERE version = 2")
+    assert [(p.version, "digest" in p.what) for p in _found(engine)] == [(2, True)]
+
+
+def test_a_message_that_is_none_is_named(engine: Engine) -> None:
+    conversation = engine.create("a")
+    forged = ev.MessageAdded(message=msgspec.Raw(b"5"))
+    engine.store.transact(lambda tx: tx.append(conversation.id, 1, [forged]))
+    assert [(p.version, "cannot be read" in p.what) for p in _found(engine)] == [(2, True)]
+
+
+def test_streams_that_go_on_side_by_side_are_folded_each_for_itself(engine: Engine, path: Path) -> None:
+    many = [engine.create(f"c{number}") for number in range(20)]
+    forks: list[Conversation] = []
+    for step in range(8):
+        for number, conversation in enumerate(many):
+            conversation.add([user_msg(f"{step} {number}"), assistant_msg("yes")])
+            if step == 4:
+                forks.append(conversation.fork(f"f{number}", at=conversation.version - 1))
+            if step == 6:
+                conversation.restore(4)
+                forks[number].add([user_msg("on")])
+    engine.conversations()
+    assert engine.verify().ok
+    with plain(path, unguarded=True) as sql:
+        sql.execute("UPDATE conversations SET messages = 9 WHERE name IN ('c3', 'f5')")
+        assert _named(_found(engine)) == {(many[3].id, None), (forks[5].id, None)}
+        sql.execute(
+            "UPDATE events SET data = replace(data, '7 3', '7 4') WHERE conversation = ?", (many[3].id,)
+        )
+        # Of a stream that was changed, and of its forks, nothing else is told.
+        changed = many[3].version - 1
+        assert _named(_found(engine)) == {(many[3].id, changed), (forks[5].id, None)}
+
+
+def test_a_row_of_a_wrong_type_is_named_and_the_rest_is_looked_at(engine: Engine, path: Path) -> None:
+    a, b = engine.create("a"), engine.create("b")
+    for conversation in (a, b):
+        conversation.add([user_msg("1"), user_msg("2")])
+    with plain(path, unguarded=True) as sql:
+        sql.execute("UPDATE events SET data = CAST(data AS BLOB) WHERE position = 4")
+        sql.execute("UPDATE events SET data = replace(data, '2', '3') WHERE position = 6")
+    problems = _found(engine)
+    assert {(a.id, 3), (b.id, 3)} <= _named(problems)
+    assert any("data: blob ≠ text" in problem.what for problem in problems)
+
+
+def test_a_check_that_is_broken_off_lets_go(engine: Engine, path: Path) -> None:
+    busy(engine)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.verify(progress=stop)
+    assert not any(thread.name == "openai2-filecheck" for thread in threading.enumerate())
+    assert engine.verify().ok
+    engine.close()
+
+
 def test_missing_and_foreign_guards_are_named(engine: Engine, path: Path) -> None:
     engine.create("a")
     with plain(path) as sql:
@@ -421,6 +490,7 @@ def test_an_event_that_cannot_be_read_is_named(engine: Engine, path: Path) -> No
         ("UPDATE snapshots SET version = version + 1", "snapshot"),
         ("UPDATE OR REPLACE snapshots SET version = 99999", "snapshot"),
         ("UPDATE snapshots SET conversation = 'nobody'", "snapshot"),
+        ("UPDATE OR REPLACE snapshots SET version = 'x'", "snapshot"),
         ("UPDATE conversations SET name = 'other' WHERE name = 'long'", "'other'"),
         ("UPDATE conversations SET messages = messages + 1 WHERE name = 'long'", "messages"),
         ("UPDATE conversations SET updated = '2001' WHERE name = 'long'", "updated"),
@@ -565,6 +635,17 @@ def _derived(sql: sqlite3.Connection) -> list[list[tuple[object, ...]]]:
         sql.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall()
         for table in ("conversations", "snapshots", "cursors")
     ]
+
+
+def test_a_schema_whose_names_are_no_text_is_told(engine: Engine, path: Path) -> None:
+    busy(engine)
+    engine.close()
+    with plain(path) as sql:
+        sql.execute("CREATE TRIGGER mine AFTER UPDATE ON drafts BEGIN SELECT 1; END")
+        sql.execute("PRAGMA writable_schema = ON")
+        sql.execute("UPDATE sqlite_master SET name = CAST(name AS BLOB) WHERE name IN ('mine', 'answers')")
+    with Engine(path) as damaged:
+        assert any("mine is not openai2's" in problem.what for problem in damaged.verify().problems)
 
 
 def test_rebuild_works_whatever_lies_in_its_place(engine: Engine, path: Path) -> None:

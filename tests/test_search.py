@@ -387,6 +387,7 @@ def test_a_marker_forgets_what_it_was_shown() -> None:
         "DROP TABLE search",
         f"DELETE FROM cursors WHERE name = '{index.CURSOR}'",
         "UPDATE cursors SET position = 999 WHERE name LIKE 'search%'",
+        "UPDATE cursors SET position = 'x' WHERE name LIKE 'search%'",
         "UPDATE cursors SET name = 'search 0' WHERE name LIKE 'search%'",
     ],
 )

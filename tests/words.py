@@ -95,6 +95,7 @@ ELSEWHERE = (
     "the prompt",
     "the system message",
     "table",
+    "index",
     "trigger",
     "view",
     "a line end",
