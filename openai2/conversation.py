@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2 import decisions, drafts, history, turn, undoing
+from openai2 import decisions, drafts, history, turn
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.errors import BadInput, Openai2Error, Refused, UnknownConversation, UnknownVersion
@@ -272,10 +272,14 @@ class Conversation:
 
     def undo(self, n: int = 1) -> int:
         """Undo the last *n* actions that changed the view; how many there were to undo."""
+        from openai2 import undoing
+
         return self._step(undoing.undo, n)
 
     def redo(self, n: int = 1) -> int:
         """Redo what the last *n* undos took back; how many there were to redo."""
+        from openai2 import undoing
+
         return self._step(undoing.redo, n)
 
     def _step(self, plan: Callable[[Reader, str, int, int], list[ev.Event]], n: int) -> int:
