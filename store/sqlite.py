@@ -83,6 +83,7 @@ class SqliteStore:
             rewind=self._rewind,
             commit=lambda: self._execute("COMMIT"),
             rollback=self._rollback,
+            is_open=lambda: self._connection.in_transaction,
             quick=self.path is None,
         )
 

@@ -15,6 +15,10 @@ Whoever gets the lock and finds it open goes on with it: a loop puts more jobs i
 commits. What comes while the writer's thread commits is run by its loop right after. Where a loop does not
 get the lock, or another process writes to the file, or a job is a long one, the writer's thread runs what
 waits. Nobody is told anything before the commit.
+
+Ctrl-C strikes the main thread between any two calls, and is no business of the others whose jobs are here. So
+a ticket goes from one place to the next within one call of C, whoever has the lock next goes by what SQLite
+says of the transaction, and who is told is told at least once.
 """
 
 from __future__ import annotations
@@ -22,7 +26,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -60,9 +65,10 @@ class Ticket(Generic[T]):
         self.error: BaseException | None = None
 
     def tell(self) -> None:
-        """Call whoever wants to be."""
+        """Call whoever wants to be, once; again only where Ctrl-C struck in the middle of it."""
         if self.notify is not None:
             self.notify(self)
+            self.notify = None
 
     def outcome(self) -> T:
         """What the job returned; what it raised is raised."""
@@ -76,7 +82,8 @@ class Writer:
 
     *begin* opens one; told not to wait, it says whether it could. *mark* sets a savepoint, which *release*
     lets go and *rewind* returns to. *commit* may raise: then every job fails with what it raised.
-    *rollback* says whether there was anything left to roll back. Where *quick*, a commit waits for no disk.
+    *rollback* says whether there was anything left to roll back, *is_open* whether there is. Where *quick*, a
+    commit waits for no disk.
     """
 
     #: Jobs in one transaction, so that those at its front do not wait for ever, nor a loop for its others.
@@ -90,6 +97,7 @@ class Writer:
         rewind: Callable[[], None],
         commit: Callable[[], None],
         rollback: Callable[[], bool],
+        is_open: Callable[[], bool],
         quick: bool = False,
     ) -> None:
         self._begin = begin
@@ -98,6 +106,7 @@ class Writer:
         self._rewind = rewind
         self._commit = commit
         self._rollback = rollback
+        self._is_open = is_open
         self._quick = quick
         self._lock = threading.RLock()
         self._leader: int | None = None
@@ -112,20 +121,18 @@ class Writer:
     def run(self, job: Callable[[], T]) -> T:
         """Run *job* in a transaction, perhaps together with others'; return what it returns."""
         ticket: Ticket[T] = Ticket(job)
-        self._waiting.append(ticket)
-        if self._leader == threading.get_ident():
-            # The garbage collector closed somebody's dropped stream in the middle of our transaction.
-            # Its end goes on record right after; there is nobody who waits for what it returns.
-            self._wake_thread()
-            return ticket.outcome()
         try:
+            self._waiting.append(ticket)
+            if self._leader == threading.get_ident():
+                # The garbage collector closed somebody's dropped stream in the middle of our transaction.
+                # Its end goes on record right after; there is nobody who waits for what it returns.
+                self._wake_thread()
+                return ticket.outcome()
             with self._lock:
                 while not ticket.done:
                     self._drain()
         except BaseException:
             ticket.job = _nothing  # Ctrl-C before its turn came: it is not to run behind our back
-            if self._news:
-                self._wake_thread()  # nor are others to wait for word of theirs
             raise
         return ticket.outcome()
 
@@ -149,8 +156,7 @@ class Writer:
         """Nobody else's transaction is open, and nobody opens one."""
         with self._lock:
             if self._open and self._leader is None:
-                self._lead(most=0)
-                self._tell()
+                self._drain(most=0)
             yield
 
     def stop(self) -> None:
@@ -175,23 +181,37 @@ class Writer:
             return
         taken: list[bool] = []
         try:
-            # In one step of the interpreter, so that Ctrl-C cannot come between having it and knowing it.
+            # In one call of C, so that Ctrl-C cannot come between having it and knowing it.
             taken.extend(map(self._lock.acquire, (False,)))
-            if taken[0] and self._waiting and self._waiting[0].short:
-                self._lead(short=True, commit=self._quick, wait=False)
+            if taken[0]:
+                self._run_short()
             elif not self._coming:
                 self._wake_thread()
+        except BaseException:
+            self._wake_thread()
+            raise
         finally:
-            if any(taken):
-                if self._open and not self._coming:
-                    self._wake_thread()
-                    self._coming = True  # it cannot have come yet: we have the lock
+            if taken and taken[0]:
                 self._lock.release()
         self._tell()
 
+    def _run_short(self) -> None:
+        if self._waiting and self._waiting[0].short:
+            self._lead(short=True, commit=self._quick, wait=False)
+        elif not self._coming:
+            self._wake_thread()
+        if self._open and not self._coming:
+            self._wake_thread()
+            self._coming = True  # it cannot have come yet: we have the lock
+
     def _told(self, tickets: list[Ticket[Any]]) -> None:
-        for ticket in tickets:
-            ticket.tell()
+        try:
+            for ticket in tickets:
+                ticket.tell()
+        except BaseException:
+            self._news.extend(tickets)
+            self._wake_thread()
+            raise
         self._collect()
 
     # -- in the writer's thread
@@ -225,17 +245,24 @@ class Writer:
 
     # -- by whoever has the lock
 
-    def _drain(self) -> None:
-        """Run what waits, commit, and tell."""
-        if self._open or self._waiting:
-            self._lead()
-        self._tell()
+    def _drain(self, most: int = MOST) -> None:
+        """Run up to *most* of the jobs that wait, commit, and tell."""
+        try:
+            if self._open or self._waiting:
+                self._lead(most=most)
+            self._tell()
+        except BaseException:
+            self._wake_thread()  # nobody is to wait for what was cut off
+            raise
 
     def _lead(self, *, most: int = MOST, short: bool = False, commit: bool = True, wait: bool = True) -> None:
         """Run up to *most* jobs that wait, or the *short* ones in front, in the transaction that is open or
         in a new one, and *commit* it. Where not to *wait* for another process, they may go on waiting."""
         self._leader = threading.get_ident()
         try:
+            if bool(self._open) != self._is_open():  # whoever had the lock was cut off while he tidied up
+                self._rollback()
+                self._wait_again()
             self._transaction(most, short, commit, wait)
         except Exception as fault:  # noqa: BLE001 - it is raised where the jobs came from
             for ticket in self._open:
@@ -253,10 +280,12 @@ class Writer:
         try:
             tickets = self._open
             ran = len(tickets)
-            while self._waiting and len(tickets) < min(ran + most, self.MOST):
-                if short and not self._waiting[0].short:
-                    break
-                tickets.append(self._waiting.popleft())  # nobody else takes any: we hold the lock
+            few = min(most, self.MOST - ran, len(self._waiting))  # nobody else takes any: we hold the lock
+            if short:
+                few = self._short_in_front(few)
+            tickets.extend(islice(iter(self._waiting.popleft, None), few))
+            if not tickets:
+                return
             if not ran and not self._begin(wait):
                 self._wait_again()
                 return
@@ -275,6 +304,12 @@ class Writer:
                 self._settle()  # Ctrl-C struck between the commit and the line behind it
             raise
 
+    def _short_in_front(self, most: int) -> int:
+        number = 0
+        while number < most and self._waiting[number].short:
+            number += 1
+        return number
+
     def _run_apart(self, ticket: Ticket[Any]) -> None:
         self._mark()
         try:
@@ -289,34 +324,35 @@ class Writer:
 
     def _wait_again(self) -> None:
         """Nothing came of the transaction: whose jobs were in it wait as before."""
+        tasks = any(ticket.notify is not None for ticket in self._open)
         for ticket in self._open:
             ticket.result = ticket.error = None
-        self._waiting.extendleft(reversed(self._open))
-        if any(ticket.notify is not None for ticket in self._open):
+            ticket.done = False
+        self._waiting.extendleft(map(self._open.pop, repeat(-1, len(self._open))))
+        if tasks:
             self._wake_thread()  # threads come by themselves
-        self._open = []
 
     def _settle(self) -> None:
         """The transaction is closed, and whose jobs were in it can be told."""
         for ticket in self._open:
             ticket.done = True
-        self._news.extend(self._open)
-        self._open = []
+        self._news.extend(map(self._open.pop, repeat(0, len(self._open))))
 
     def _tell(self) -> Collection[Loop]:
         """Tell those who are not told yet; in which loops some are."""
+        told = list(self._news)
         there: dict[Loop, list[Ticket[Any]]] = {}
-        while self._news:
-            try:
-                ticket = self._news.popleft()
-            except IndexError:  # another thread told the last one
-                break
+        for ticket in told:
             if ticket.loop is None:
                 ticket.tell()
             else:
                 there.setdefault(ticket.loop, []).append(ticket)
         # A loop that was closed has nobody left to be told.
-        return [loop for loop, tickets in there.items() if _call(loop, self._told, tickets)]
+        loops = [loop for loop, tickets in there.items() if _call(loop, self._told, tickets)]
+        for ticket in told:
+            with suppress(ValueError):  # another thread told them too
+                self._news.remove(ticket)
+        return loops
 
 
 def _call(loop: Loop, callback: Callable[..., Any], *args: Any) -> bool:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -47,6 +51,7 @@ class Disk:
             rewind=self.rewind,
             commit=self.commit,
             rollback=self.rollback,
+            is_open=lambda: self.open,
             quick=quick,
         )
 
@@ -447,6 +452,81 @@ def test_ctrl_c_before_tasks_are_told_leaves_nobody_waiting(monkeypatch: pytest.
             disk.writer.run(lambda: None)
     disk.finish()
     assert disk.told == ["a"] and disk.log.count("commit") == 1
+
+
+class Strike:
+    """Ctrl-C at the end of the *nth* call that the writer's code makes, or as a function of its begins:
+    there, and at a jump back, is where the interpreter looks for signals.
+
+    Not where a loop's callback begins: of that, asyncio itself remembers nothing, which is why its `run`
+    takes Ctrl-C in hand.
+    """
+
+    def __init__(self, nth: int) -> None:
+        self.left = nth
+
+    def __call__(self, frame: FrameType, event: str, _argument: object) -> None:
+        here = frame.f_code
+        if here.co_filename != Writer.run.__code__.co_filename or here.co_name == "<genexpr>":
+            return
+        if event == "c_return" or (event == "call" and here.co_name not in ("_collect", "_told")):
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+    def __enter__(self) -> Strike:
+        sys.setprofile(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+
+def _in_a_thread(disk: Tasks) -> None:
+    disk.writer.run(lambda: disk.log.append("mine"))
+
+
+def _in_a_loop(disk: Tasks) -> None:
+    disk.loop.turn()
+    disk.awaken()
+    disk.loop.turn()
+
+
+@pytest.mark.parametrize("quick", [False, True])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("struck", [_in_a_thread, _in_a_loop])
+def test_wherever_ctrl_c_strikes_each_job_is_done_once_and_told(
+    struck: Callable[[Tasks], None], begun: bool, quick: bool
+) -> None:
+    nth = 0
+    for nth in count(1):
+        disk = Tasks(quick)
+        for name in "ab":
+            disk.ask(name)
+            if begun:
+                disk.loop.turn()
+        waiting = disk.queue(partial(disk.log.append, "thread"))
+        strike = Strike(nth)
+        with contextlib.suppress(KeyboardInterrupt), strike:
+            struck(disk)
+        with elsewhere(disk.writer._lock):  # nobody has it
+            pass
+        disk.finish()
+        disk.writer.run(lambda: None)  # that other thread, when its turn comes
+        disk.finish()
+        at = f"struck at {nth}"
+        assert sorted({*disk.told}) == ["a", "b"] and waiting[0].done, at
+        assert not disk.open, at
+        kept: list[str] = []
+        for step in disk.log:  # what was rolled back was done again
+            kept = kept[: kept.index("begin")] if step == "rollback" and "begin" in kept else [*kept, step]
+            if step == "commit":
+                kept.remove("begin")
+        assert [kept.count(name) for name in ("a", "b", "thread")] == [1, 1, 1], (at, disk.log)
+        assert kept.count("mine") <= 1, at
+        if strike.left > 0:
+            break
+    assert nth > 1
 
 
 def test_a_loop_hears_that_it_can_run_what_came_during_anothers_commit() -> None:
