@@ -19,6 +19,7 @@ from openai2.errors import BadInput, DamagedStore
 from openai2.messages import Message
 from openai2.projection import View, unpack
 from openai2.store import Reader
+from openai2.store.reader import left_of
 
 #: The events that change the view.
 VIEW_TYPES = (
@@ -242,7 +243,8 @@ def texts(reader: Reader, lineage: Lineage, numbers: Iterable[int]) -> dict[int,
         if emptied:
             redacted = reader.redactions(part.conversation)
             for version in emptied:
-                found[after + version] = bytes(_text(redacted[version].left).message)
+                left = left_of(redacted, part.conversation, version)
+                found[after + version] = bytes(_text(left).message)
     return found
 
 
@@ -299,8 +301,9 @@ def events_with(reader: Reader, lineage: Lineage, numbers: Sequence[int]) -> lis
         redacted: dict[int, ev.Redacted] | None = None
         for version, tag, data in reader.data(part.conversation, versions):
             if not data:
-                redacted = redacted or reader.redactions(part.conversation)
-                data = bytes(redacted[version].left)
+                if redacted is None:
+                    redacted = reader.redactions(part.conversation)
+                data = left_of(redacted, part.conversation, version)
             found[part.after + version] = ev.decode(tag, data)
     return [found[number] for number in numbers]
 

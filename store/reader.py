@@ -156,7 +156,7 @@ class Reader:
                 known = left.get(record.conversation)
                 if known is None:
                     known = left[record.conversation] = self.redactions(record.conversation)
-                record = structs.replace(record, left=_left(known, record))
+                record = structs.replace(record, left=left_of(known, conversation, version))
             yield record
 
     def data(self, conversation: str, versions: Sequence[int]) -> Iterator[tuple[int, str, bytes]]:
@@ -312,9 +312,19 @@ class Reader:
         return [_listed(row) for row in rows]
 
     def cursor(self, name: str) -> int:
-        """How far the derived table *name* has read the log, as a position."""
-        row = self.sql.execute("SELECT position FROM cursors WHERE name = ?", (name,)).fetchone()
-        return int(row[0]) if row else 0
+        """How far the derived table *name* has read the log, as a position. Raises DamagedStore."""
+        row: tuple[object] | None = self.sql.execute(
+            "SELECT position FROM cursors WHERE name = ?", (name,)
+        ).fetchone()
+        position = row[0] if row else 0
+        if not isinstance(position, int):
+            raise DamagedStore(
+                "the table {name} says that it has read up to {position}, which is no position: "
+                "run `openai2 rebuild`",
+                name=name,
+                position=str(position),
+            )
+        return position
 
     def changed_since(self, position: int) -> list[tuple[str, int, str, int]]:
         """(conversation, version, time, position of the last question) where events came later."""
@@ -338,12 +348,13 @@ class Reader:
         return [Draft(*row) for row in rows]
 
 
-def _left(redactions: dict[int, ev.Redacted], record: ev.Recorded) -> bytes:
-    redacted = redactions.get(record.version)
+def left_of(redactions: dict[int, ev.Redacted], conversation: str, version: int) -> bytes:
+    """What these redactions left of an event whose data is empty. Raises DamagedStore where none took it."""
+    redacted = redactions.get(version)
     if redacted is None:
         raise DamagedStore(
             "conversation {conversation} has lost the content of version {version}",
-            conversation=record.conversation,
-            version=record.version,
+            conversation=conversation,
+            version=version,
         )
     return bytes(redacted.left)

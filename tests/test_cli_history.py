@@ -11,6 +11,7 @@ import pytest
 
 from openai2 import Engine
 from tests.cli_support import Terminal, contents, counting, invoke, ok, refused, run
+from tests.stores import plain
 
 
 @pytest.fixture
@@ -41,6 +42,16 @@ def test_list(db: str) -> None:
     ok("unarchive", "数数", "--db", db)
     ok("rename", "数数", "数字", "--db", db)
     assert json.loads(ok("--json", "list", "--db", db))[0]["name"] == "数字"
+
+
+def test_a_list_that_was_tampered_with_tells_the_way_out(db: str) -> None:
+    before = ok("list", "--db", db)
+    for forged in ("nothing", b"\xff"):
+        with plain(Path(db)) as sql:
+            sql.execute("UPDATE cursors SET position = ? WHERE name = 'conversations'", (forged,))
+        assert "run `openai2 rebuild`" in refused("list", "--db", db)
+        ok("rebuild", "--db", db)
+        assert ok("list", "--db", db) == before
 
 
 def test_where_there_is_nothing_yet() -> None:
