@@ -167,10 +167,12 @@ class Conversation:
 
     @property
     def at_hand(self) -> bool:
-        """Whether going on with it takes no reading of its past: its view is in memory, or it is new."""
+        """Whether going on with it takes no long reading of its past: its view is in memory, and the texts in
+        it but for a few, or it is new."""
         if self._birth and not self._version:
             return isinstance(self._birth[0], ev.Created)
-        return self._view is not None and self._epoch == self.store.epoch
+        view = self._view
+        return view is not None and len(view) - len(self._texts) <= _PAGE and self._epoch == self.store.epoch
 
     def events(self, after: int = 0) -> Iterator[ev.Recorded]:
         """What happened in this stream, oldest first, from version *after* + 1 on."""
@@ -603,15 +605,16 @@ class Conversation:
             raise _no_message(self.id, gone.args[0]) from None
 
     def _raw(self, reader: Reader, ids: Sequence[int]) -> list[bytes]:
-        missing = [number for number in ids if number not in self._texts]
+        held = self._texts
+        missing = [number for number in ids if number not in held]
         if missing:
             found = history.texts(reader, self._lineage, missing)
             if self._view is not None and len(missing) <= 2 * len(self._view) + 64:
-                self._texts.update(found)
+                held.update(found)
             else:
-                return [self._texts[n] if n in self._texts else found[n] for n in ids]
+                held = {**held, **found}
         try:
-            return [self._texts[number] for number in ids]
+            return [held[number] for number in ids]
         except KeyError as gone:
             raise _no_message(self.id, gone.args[0]) from None
 

@@ -87,6 +87,20 @@ def test_a_request_is_two_transactions(engine: Engine) -> None:
     assert counts[1:] == [counts[1]] * 3 and counts[1] <= 14
 
 
+def test_what_a_request_has_sent_is_not_read_again(engine: Engine) -> None:
+    engine.create("long").add(rounds(1000))
+    with OfflineServer() as server:
+        chat = Chat(KEY, "offline", base_url=server.base_url, db=engine, conversation="long")
+        assert len(chat.fetch_messages()) == 2000
+
+        def ask() -> None:
+            chat.request("自然数50的后面是几?")
+
+        assert rows_read(engine, ask) == 2000  # which were looked at, and not kept
+        assert [rows_read(engine, ask) for _ in range(2)] == [0, 0]
+        assert rows_read(engine, chat.fetch_messages) == 0
+
+
 @pytest.mark.parametrize("change", ["fork", "rollback", "restore"])
 def test_a_change_writes_one_event_however_long_the_history(engine: Engine, change: str) -> None:
     conversation = engine.create()
@@ -123,7 +137,15 @@ def rows_read(engine: Engine, work: Callable[[], object]) -> int:
 
     from openai2.store import Reader
 
+    plainly = Reader.added_joined
+
+    def joined(self: Any, conversation: str, first: int, last: int) -> Any:
+        nonlocal count
+        count += last - first + 1
+        return plainly(self, conversation, first, last)
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reader, "added_joined", joined)
         for name in ("events", "data", "added", "backwards"):
             patch.setattr(Reader, name, counted(name))
         work()

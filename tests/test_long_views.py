@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from openai2 import Conversation, Engine, history, user_msg
+from openai2 import Conversation, DamagedStore, Engine, Openai2Error, history, user_msg
+from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.store import Reader
 from tests.stores import asked, long, plain
@@ -95,6 +96,41 @@ def test_a_message_that_is_not_there_is_an_error(engine: Engine, tmp_path: Path)
         sql.execute("UPDATE events SET version = version + 5000 WHERE version = 301")
     with pytest.raises(Exception, match="has no message 300"):
         engine.open("long").held(1200)
+
+
+def test_a_long_view_is_at_hand_when_its_texts_are(engine: Engine) -> None:
+    conversation = engine.open(long(engine, size=1200).id)
+    conversation.messages()
+    assert not conversation.at_hand and not conversation.fork().at_hand  # to send it, all of it is read
+    for number in conversation.view().ids:
+        conversation.message(number)
+    assert conversation.at_hand
+    few = engine.create("few")
+    few.add([user_msg("x")] * 20)
+    assert few.at_hand and few.fork().at_hand
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("number", [-1, 0, 1, 99])
+def test_an_id_that_is_no_message_s_is_an_error(engine: Engine, read: bool, number: int) -> None:
+    engine.create("a").add([user_msg("x")])
+    conversation = engine.open("a")
+    if read:
+        conversation.messages()
+    assert conversation.message(2) == user_msg("x")
+    with pytest.raises(Openai2Error, match=f"has no message {number}"):
+        conversation.message(number)
+
+
+def test_a_text_that_is_gone_without_a_redaction_is_damage(engine: Engine, tmp_path: Path) -> None:
+    conversation = engine.create("a")
+    conversation.add([user_msg("x")])
+    conversation.commit(lambda state: [ev.RemarkAdded(speaker="Ann", audiences=["Bob"], remark="hello")])
+    with plain(tmp_path / "store.db", unguarded=True) as sql:
+        sql.execute("UPDATE events SET data = '' WHERE version IN (2, 3)")
+    for lost in (lambda: engine.open("a").message(2), conversation.scene):
+        with pytest.raises(DamagedStore, match="has lost the content"):
+            lost()
 
 
 if sys.version_info >= (3, 11):  # before, sqlite3 cannot set limits
