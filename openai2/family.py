@@ -48,13 +48,14 @@ def why(reader: Reader, lineage: Lineage) -> list[Why]:
     taken_out: dict[int, Cause] = {}
     view = View()
     for part in lineage.parts:  # a fork begins with the view that its parent's part ends with
-        upto = None if part.upto is None else part.upto - part.after
-        restored = reader.events(part.conversation, upto=upto, types=("restored",))
+        # The last one as far as it has come now: more may be appended between two questions.
+        last = reader.head(part.conversation)[0] if part.upto is None else part.upto - part.after
+        restored = reader.events(part.conversation, upto=last, types=("restored",))
         wanted = {
             event.version for event in (one.event for one in restored) if isinstance(event, ev.Restored)
         }
         kept: dict[int, bytes] = {}
-        for record in reader.events(part.conversation, upto=upto):
+        for record in reader.events(part.conversation, upto=last):
             event, number = record.event, part.after + record.version
             if isinstance(event, ev.MessageAdded):
                 ids[number] = None

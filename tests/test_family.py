@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openai2 import BadInput, Engine, assistant_msg, user_msg
+from openai2 import events as ev
 from openai2.family import Member, clip, columns_of, drawing
+from openai2.store import Reader
 from tests.stores import asked, busy
 
 
@@ -42,6 +47,26 @@ def test_why_agrees_with_the_view() -> None:
             told = conversation.why()
             assert {one.id for one in told if one.in_view} == set(conversation.view().ids)
             assert all(one.put_in for one in told if one.in_view)
+
+
+def test_what_is_appended_while_it_is_told_is_not_told_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Engine(tmp_path / "store.db") as engine, Engine(tmp_path / "store.db") as other:
+        a = engine.create("a")
+        a.add([user_msg("1")])
+        a.rollback()
+        plainly = Reader.events
+
+        def meanwhile(self: Reader, *args: Any, **options: Any) -> Iterator[ev.Recorded]:
+            found = list(plainly(self, *args, **options))
+            if options.get("types") == ("restored",):
+                other.open("a").restore(2)
+            return iter(found)
+
+        monkeypatch.setattr(Reader, "events", meanwhile)
+        assert [one.in_view for one in a.why()] == [False]
+        assert [one.in_view for one in a.why()] == [True]
 
 
 def test_a_long_story_is_told_in_time() -> None:
