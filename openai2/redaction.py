@@ -139,8 +139,7 @@ def redact(store: Store, conversation: str, number: int, reason: str | None = No
                 version=version,
             )
         wanted = traces.telling(texts_of(record))
-        if reason is not None and any(text in reason for text in wanted):
-            raise Refused("the reason quotes the text that is to go, and would stay on record")
+        _check_quotes_none(reason, wanted)
         stored = traces.as_stored(wanted)
         also = [place for place in erase.holding(tx, stored) if place != (owner, version)]
         _take(tx, owner, [(record, left)], reason, [])
@@ -161,7 +160,7 @@ def redact(store: Store, conversation: str, number: int, reason: str | None = No
 def delete(store: Store, conversation: str, reason: str | None = None) -> Removed:
     """Remove all content of a conversation, and the conversation from the list.
 
-    Raises UnknownConversation, Refused where others forked from it, BadInput.
+    Raises UnknownConversation, Refused where others forked from it or the *reason* quotes it, BadInput.
     """
     check_text(reason, "a reason")
 
@@ -181,6 +180,8 @@ def delete(store: Store, conversation: str, reason: str | None = None) -> Remove
             left = left_of(record.event) if record.json else None
             if left is not None:
                 taken.append((record, left))
+                if reason is not None:  # to look for what is telling takes as long as all the rest
+                    _check_quotes_none(reason, traces.telling(texts_of(record)))
         erase.drop_cache(tx, conversation)
         _take(tx, conversation, taken, reason, [ev.Deleted()])
         versions = [record.version for record, _ in taken]
@@ -195,6 +196,11 @@ def delete(store: Store, conversation: str, reason: str | None = None) -> Remove
         )
 
     return _scrubbed(store, store.transact(job))
+
+
+def _check_quotes_none(reason: str | None, wanted: list[str]) -> None:
+    if reason is not None and any(text in reason for text in wanted):
+        raise Refused("the reason quotes the text that is to go, and would stay on record")
 
 
 def _take(

@@ -280,6 +280,16 @@ def test_a_reason_that_quotes_what_goes_is_refused(engine: Engine, path: Path) -
     assert not _traces(path)
 
 
+def test_so_is_one_that_quotes_what_a_whole_conversation_says(engine: Engine, path: Path) -> None:
+    conversation = engine.create("a")
+    conversation.add([user_msg("x"), user_msg(f"it is {SECRET}, say no more")])
+    with pytest.raises(Refused, match="the reason quotes"):
+        engine.delete("a", reason=f"{SECRET} was typed")
+    assert conversation.version == 3 and conversation.messages()[0] == user_msg("x")
+    engine.delete("a", reason="no more needed")
+    assert not _traces(path)
+
+
 def test_redacting_twice_is_refused(engine: Engine) -> None:
     engine.create("a").add([user_msg("x")])
     engine.redact("a", 2)
