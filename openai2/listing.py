@@ -69,4 +69,5 @@ def _brought_up(line: Listed, late: Late) -> Listed:
     if line.id not in late:
         return line
     version, time, asked, messages = late[line.id]
-    return line._replace(version=version, updated=time, messages=messages, asked=max(line.asked, asked))
+    updated = max(line.updated, time)  # as `Transaction.put_listed` does it: clocks go back
+    return line._replace(version=version, updated=updated, messages=messages, asked=max(line.asked, asked))

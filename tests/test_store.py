@@ -507,3 +507,17 @@ def test_a_store_on_read_only_media_can_be_read(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(StoreError, match="read-only"):
             engine.create("y")
     assert [file.name for file in tmp_path.iterdir()] == ["cd.db"]
+
+
+def test_a_list_that_cannot_be_written_says_what_the_written_one_would(tmp_path: Path) -> None:
+    with Engine(tmp_path / "a.db") as engine:
+        conversation = engine.create("x")
+        engine.conversations()
+        late = [added("when the clock had been set back")]
+        engine.store.transact(
+            lambda tx: tx.append(conversation.id, 1, late, time="2001-01-01T00:00:00.000000Z")
+        )
+        engine.store.read_only = True
+        aside = engine.conversations()
+        engine.store.read_only = False
+        assert aside == engine.conversations() and aside[0].messages == 1
