@@ -24,8 +24,9 @@ class FileCheck:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._reasons: list[str] = []
-        self._fault: Openai2Error | None = None
-        self._sql: sqlite3.Connection | None = None
+        self._fault: Exception | None = None
+        self._lock = threading.Lock()
+        self._sql: sqlite3.Connection | None = None  # while it checks
         self._stopped = False
         self._thread: threading.Thread | None = None
 
@@ -43,11 +44,15 @@ class FileCheck:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._thread is not None:
-            self._stopped = kind is not None
-            if self._stopped and self._sql is not None:
-                self._sql.interrupt()
-            self._thread.join()
+        if self._thread is None:
+            return
+        self._stopped = kind is not None
+        while self._stopped and self._thread.is_alive():  # what has not begun cannot be interrupted yet
+            with self._lock:
+                if self._sql is not None:
+                    self._sql.interrupt()
+            self._thread.join(0.01)
+        self._thread.join()
 
     def reasons(self) -> list[str]:
         """What is wrong with the file. Raises StoreUnavailable where it cannot be read."""
@@ -60,13 +65,17 @@ class FileCheck:
     def _run(self) -> None:
         try:
             with self._store.reading() as reader:
-                self._sql = reader.sql
-                if not self._stopped:
-                    self._reasons += Scan(reader).damage()
-                self._sql = None
+                try:
+                    with self._lock:
+                        self._sql = reader.sql
+                    if not self._stopped:
+                        self._reasons += Scan(reader).damage()
+                finally:
+                    with self._lock:  # whoever borrows the connection next is not to be interrupted
+                        self._sql = None
         except (NotAStore, DamagedStore) as damage:
             self._reasons.append(reason_of(damage))
-        except Openai2Error as fault:
+        except Exception as fault:  # noqa: BLE001 - whoever asks for the reasons gets it
             self._fault = fault
 
 

@@ -15,6 +15,7 @@ from openai2 import BadInput, Conversation, Engine, StoreError, assistant_msg, d
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.audit import Problem
+from openai2.store.scan import Scan
 from tests.stores import asked, busy, long, plain
 
 
@@ -383,6 +384,19 @@ def test_a_row_of_a_wrong_type_is_named_and_the_rest_is_looked_at(engine: Engine
     problems = _found(engine)
     assert {(a.id, 3), (b.id, 3)} <= _named(problems)
     assert any("data: blob ≠ text" in problem.what for problem in problems)
+
+
+def test_a_check_that_came_to_nothing_is_not_taken_for_sound(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy(engine)
+
+    def fail(self: Scan) -> Iterator[str]:
+        raise MemoryError
+
+    monkeypatch.setattr(Scan, "damage", fail)
+    with pytest.raises(MemoryError):
+        engine.verify()
 
 
 def test_a_check_that_is_broken_off_lets_go(engine: Engine, path: Path) -> None:
