@@ -1,9 +1,9 @@
 """The second half of an audit: every stream folded from nothing, and what is derived compared with it.
 
-Rules: it goes along with the first half, event by event, in the order of their commit; so parents come
-before their forks, and hand on the views that these begin with, packed. Only of streams whose chain is
-sound anything is told, since of a changed one all else that could be said follows from the change; forks
-of an unsound stream are left out with it.
+Rules: it goes along with the first half (`chaincheck`), event by event, in the order of their commit; so
+parents come before their forks, and hand on the views that these begin with, packed. Only of streams whose
+chain is sound anything is told, since of a changed one all else that could be said follows from the change;
+forks of an unsound stream are left out with it.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("store.*",),
     ("history", "drafts", "references", "pending", "moments"),
     ("derived", "search", "undoing"),
-    ("outfile", "recount", "filecheck", "archive", "archive_*", "retelling", "transcript"),
+    ("outfile", "recount", "chaincheck", "filecheck", "archive", "archive_*", "retelling", "transcript"),
     ("audit", "intake", "redaction", "family", "page"),
     ("importing",),
     ("listing", "conversation", "engine", "diff", "follow", "newborn", "replay"),
