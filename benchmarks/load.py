@@ -7,7 +7,7 @@ import random
 import sqlite3
 
 from benchmarks import worlds
-from benchmarks.harness import Bench, Work
+from benchmarks.harness import Bench, Work, messages
 
 
 def raw() -> Work:
@@ -43,10 +43,20 @@ def raw_last() -> Work:
     return work
 
 
+def _imported() -> None:
+    """What is imported late, or made once a process, as decoders are, is there: another store was read."""
+    from openai2 import Engine
+
+    with Engine() as engine:
+        engine.create("other").add(messages(2))
+        assert engine.open("other").messages(last=1) == engine.open("other").messages()[-1:]
+
+
 def view() -> Work:
     """Open the store, find the conversation by its name, give its messages."""
     from openai2 import Engine
 
+    _imported()
     path = worlds.long_view()
 
     def work() -> None:
@@ -61,6 +71,7 @@ def view_last() -> Work:
     """The same for the last 20 messages."""
     from openai2 import Engine
 
+    _imported()
     path = worlds.long_view()
 
     def work() -> None:
