@@ -61,6 +61,7 @@ class Ledger:
         self._kept: dict[int, bytes] = {}
         self._emptied: set[int] = set()
         self._marks = bytearray(1)
+        self._highest = self.base  # no id in the view is higher
 
     def enter(self, event: ev.Event, emptied: bool) -> Sentence | None:
         """Fold the next event; what is wrong with it, None where nothing is. *emptied*: it is redacted."""
@@ -87,6 +88,8 @@ class Ledger:
         if kind:
             assert isinstance(event, ev.MessageAdded)
             self.view.add(event, self.base + version, kind)
+            if event.request is None or event.answer is not None:  # it has joined
+                self._highest = self.base + version
         elif mark != _REQUEST:
             wrong = self._apply(event, version)
         if version in self._wanted:
@@ -154,12 +157,11 @@ class Ledger:
         return None if gone is None else sentence("remark {message} is not waiting", message=gone)
 
     def _judge_question(self, question: Sequence[int], kinds: str) -> Sentence | None:
-        last = self.view.ids[-1] if self.view.ids else 0
         for number, kind in zip(question, kinds, strict=True):
             if self._mark_of(number) != ord(kind):
                 what = "its question {message} is no message on record, or of another kind"
                 return sentence(what, message=number)
-            if number <= last and number in self.view.ids:
+            if number <= self._highest and number in self.view.ids:  # most are higher
                 return sentence("its question {message} stands in the view already", message=number)
         return None
 

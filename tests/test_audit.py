@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -476,6 +477,23 @@ def test_what_refers_to_nothing_is_named(engine: Engine, event: ev.Event) -> Non
     engine.store.transact(write)
     assert _named(engine.verify().problems) == {(conversation.id, 4)}
     assert list_of.version == 1
+
+
+def test_a_question_that_stands_in_the_view_is_found_wherever_it_stands(engine: Engine) -> None:
+    def added(text: str, **more: Any) -> ev.Event:
+        return ev.MessageAdded(message=msgspec.Raw(msg.encode(user_msg(text), "it")), **more)
+
+    def write(*events: ev.Event) -> None:
+        conversation.commit(lambda state: list(events))
+
+    conversation = engine.create()
+    write(ev.RequestStarted(view=1), added("question", request=2))
+    write(added("before its answer"))
+    write(added("answer", request=2, question=[3], answer=ev.Answer()))
+    write(ev.RolledBack(spans=[(5, 5)], messages=1))
+    assert conversation.view().ids == [4, 3] and engine.verify().ok
+    write(added("again", question=[4]))
+    assert _named(engine.verify().problems) == {(conversation.id, 7)}
 
 
 def test_an_event_that_cannot_be_read_is_named(engine: Engine, path: Path) -> None:
