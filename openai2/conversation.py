@@ -532,7 +532,8 @@ class Conversation:
     def _fold(self, record: ev.Recorded, event: ev.Event) -> None:
         number = self._lineage.base + record.version
         if isinstance(event, ev.MessageAdded):
-            self._texts[number] = bytes(event.message)
+            if self._view is not None:  # without it, nobody could tell which are in use still
+                self._texts[number] = bytes(event.message)
         elif isinstance(event, ev.Redacted):
             self._texts.pop(self._lineage.base + event.version, None)
         elif isinstance(event, ev.Deleted):

@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -108,6 +109,15 @@ def test_a_long_view_is_at_hand_when_its_texts_are(engine: Engine) -> None:
     few = engine.create("few")
     few.add([user_msg("x")] * 20)
     assert few.at_hand and few.fork().at_hand
+
+
+def test_who_only_looks_at_the_end_keeps_nothing(engine: Engine) -> None:
+    written = engine.create("a")
+    watching: Any = engine.open("a")
+    for number in range(200):
+        written.add([user_msg(str(number))])
+        assert watching.messages(last=1) == [user_msg(str(number))] and watching.version == number + 2
+    assert not watching._texts
 
 
 @pytest.mark.parametrize("read", [False, True])
