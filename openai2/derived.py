@@ -19,9 +19,7 @@ from openai2.history import Lineage
 from openai2.projection import ROW_OVERHEAD, View, free_name, pack, unpack, worth_saving
 from openai2.store import Reader, Store, Transaction, erase
 from openai2.store.reader import LIST
-
-#: Events that found, name or hide a conversation.
-LISTED_TYPES = ("created", "forked", "renamed", "archived", "unarchived", "deleted")
+from openai2.store.transaction import LISTED_TYPES
 
 
 class Names:

@@ -17,15 +17,12 @@ from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.errors import BadInput, DamagedStore
 from openai2.messages import Message
-from openai2.projection import View, unpack
+from openai2.projection import CHANGES, View, unpack
 from openai2.store import Reader
 from openai2.store.reader import left_of
 
-#: The events that change the view.
-VIEW_TYPES = (
-    *("message_added", "pinned", "unpinned", "rolled_back", "truncated", "restored", "forked"),
-    *("role_set", "remark_added"),
-)
+#: The types of the events that change the view.
+VIEW_TYPES = tuple(sorted(kind.type for kind in CHANGES))
 
 _ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's, without i l o u
 _ID_LENGTH = 16

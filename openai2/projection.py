@@ -19,7 +19,7 @@ from openai2 import messages as msg
 Earlier = Callable[[int], "View"]
 
 #: The events that change the view.
-_CHANGES = frozenset(
+CHANGES: frozenset[type[ev.Event]] = frozenset(
     (
         *(ev.MessageAdded, ev.Pinned, ev.Unpinned, ev.RolledBack, ev.Truncated, ev.Restored, ev.Forked),
         *(ev.RoleSet, ev.RemarkAdded),
@@ -79,7 +79,7 @@ class View:
 
         *earlier* gives the view at a version that `forked` (of the parent) or `restored` names.
         """
-        if type(event) not in _CHANGES:
+        if type(event) not in CHANGES:
             return
         if isinstance(event, ev.MessageAdded):
             self.add(event, number, msg.kind_of(event.message))

@@ -28,6 +28,7 @@ from openai2.history import Lineage
 from openai2.shapes import is_list, is_mapping
 from openai2.store import Reader, Store, Transaction, erase
 from openai2.store.codec import digest
+from openai2.store.transaction import LISTED_TYPES
 
 #: What stands where a text stood.
 GONE = "[redacted]"
@@ -222,7 +223,7 @@ def _take(
     version, _ = tx.head(conversation)
     tx.append(conversation, version, [*records, *more])
     erase.empty(tx, [(conversation, record.version) for record, _ in taken])
-    if any(record.type in derived.LISTED_TYPES for record, _ in taken):
+    if any(record.type in LISTED_TYPES for record, _ in taken):
         derived.name_anew(tx)
 
 

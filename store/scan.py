@@ -17,6 +17,7 @@ from openai2 import events as ev
 from openai2.sentence import Sentence, sentence
 from openai2.store import schema
 from openai2.store.reader import Reader
+from openai2.store.transaction import LISTED_TYPES
 
 #: conversation, version, position, batch, type, data, time, hash
 Row = tuple[bytes, int, int, int, bytes, bytes, bytes, bytes]
@@ -41,7 +42,7 @@ _ODD = " OR ".join(f"typeof({column}) <> '{kind}'" for column, kind in _TYPES.it
 _SCHEMA = "SELECT ifnull(CAST(type AS TEXT), ''), ifnull(CAST(name AS TEXT), ''), sql FROM sqlite_master"
 
 #: Events that the whole audit has to know of before it begins, or that name or hide a conversation.
-_NOTED = ("created", "forked", "renamed", "archived", "unarchived", "deleted", "restored", "redacted")
+_NOTED = (*LISTED_TYPES, "restored", "redacted")
 
 
 class Odd(NamedTuple):

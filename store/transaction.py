@@ -13,8 +13,8 @@ from openai2.projection import free_name
 from openai2.store import codec, schema
 from openai2.store.reader import Draft, Head, Reader
 
-#: What founds, names or hides a conversation.
-_LISTING = frozenset(("created", "forked", "renamed", "archived", "unarchived", "deleted"))
+#: Events that found, name or hide a conversation.
+LISTED_TYPES = ("created", "forked", "renamed", "archived", "unarchived", "deleted")
 _bytes = bytes.fromhex
 
 
@@ -74,7 +74,7 @@ class Transaction(Reader):
         records = codec.chain(conversation, head, self.last_position(), list(events), when)
         self._insert(records)
         for record, event in zip(records, events, strict=True):
-            if record.type in _LISTING:
+            if record.type in LISTED_TYPES:
                 self.enlist(record, event)
         return records
 
@@ -124,7 +124,7 @@ class Transaction(Reader):
             placed.append(msgspec.structs.replace(record, conversation=conversation, position=position))
         self._insert(placed)
         for record in placed:
-            if record.type in _LISTING:
+            if record.type in LISTED_TYPES:
                 self.enlist(record, record.event, clash=True)
 
     def enlist(self, record: ev.Recorded, event: ev.Event, clash: bool = False) -> None:
