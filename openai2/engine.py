@@ -233,7 +233,8 @@ class Engine:
     def redact(self, conversation: str, message: int, reason: str | None = None) -> Removed:
         """Remove the content of a message (its id), or of another event, from the file for good.
 
-        The chain stays provable; what remains is in the report. Raises UnknownConversation, Refused.
+        The chain stays provable; what remains is in the report, and the *reason* on record. Raises
+        UnknownConversation, Refused where there is nothing to remove or the reason quotes it, BadInput.
         """
         from openai2 import redaction
 
@@ -242,7 +243,8 @@ class Engine:
     def delete(self, conversation: str, reason: str | None = None) -> Removed:
         """Remove all content of a conversation from the file for good; an empty shell stays on record.
 
-        Raises UnknownConversation, Refused where others forked from it.
+        So does the *reason*. Raises UnknownConversation, Refused where others forked from it or the reason
+        quotes it, BadInput.
         """
         from openai2 import redaction
 
