@@ -261,7 +261,11 @@ def _from_drafts(
             if quotes or draft.conversation in conversations:
                 under_way.append((draft.conversation, draft.request))
         elif quotes:
-            tx.renew_draft(draft._replace(partial=traces.without(partial, wanted, GONE)))
+            try:
+                left = traces.without(partial, wanted, GONE)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                left = None  # it is damaged, and no answer could be made of it
+            tx.renew_draft(draft._replace(partial=left))
     return under_way
 
 

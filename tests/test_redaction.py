@@ -223,6 +223,17 @@ def test_what_is_left_of_a_cut_answer_loses_the_text(engine: Engine, path: Path,
     assert engine.verify().ok and not _traces(path)
 
 
+@pytest.mark.parametrize("forged", [f'{{"role":"assistant","content":"{SECRET}', f'["{SECRET}'])
+def test_a_forged_draft_keeps_nobody_from_redacting(engine: Engine, path: Path, forged: str) -> None:
+    conversation = engine.create("a")
+    conversation.add([user_msg(SECRET)])
+    with plain(path) as sql:
+        sql.execute("INSERT INTO drafts VALUES (?, 9, x'00', 'soon', ?)", (conversation.id, forged))
+    assert len(conversation.interrupted()) == 1
+    assert engine.redact("a", 2).clean
+    assert not _traces(path)
+
+
 def test_an_answer_keeps_its_facts_and_loses_its_words(engine: Engine) -> None:
     a = engine.create("a")
     asked(a, "question", "answer " + SECRET)
