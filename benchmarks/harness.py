@@ -68,9 +68,11 @@ class Bench:
         self._measure(name, prepare, times, time.process_time)
 
     def once(self, name: str, prepare: Callable[[], Work]) -> None:
-        """Seconds of the wall for the first time in a process."""
+        """Seconds of the wall for the first time in a process, of as many processes as others take values."""
         self._set(values=1, warmups=0)
+        self.runner.args.processes = VALUES
         self._measure(name, prepare, 1, time.perf_counter)
+        self.runner.args.processes = 1
         self._set(values=VALUES, warmups=1)
 
     def _set(self, values: int, warmups: int) -> None:

@@ -1,4 +1,4 @@
-"""From pyperf's files to the table: medians over all values, ratios, and how they vary from pass to pass.
+"""From pyperf's files to the table: medians over all values, the ratio of a pass, and how it varies.
 
 `python -m benchmarks.report FOLDER` makes results.json, table.md and the plots of what lies there.
 """
@@ -60,10 +60,9 @@ def compare(measured: Measured) -> list[dict[str, Any]]:
         shown = line["ours"]
         if row.floor is not None:
             floor = measured[row.floor][1]
-            line["floor"] = _median(floor)
-            shown = line["floor"] / line["ours"] if row.faster else line["ours"] / line["floor"]
             ratios = _ratios(row, ours, floor)
-            line |= {"ratio": shown, "from": min(ratios), "to": max(ratios)}
+            shown = median(ratios)  # of a pass, what is compared was measured within the same minute
+            line |= {"floor": _median(floor), "ratio": shown, "from": min(ratios), "to": max(ratios)}
         if row.target is not None:
             line["met"] = shown >= row.target if row.faster else shown <= row.target
     return lines

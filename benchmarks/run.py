@@ -26,10 +26,11 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=3, help="how often each program is run")
     parser.add_argument("--only", nargs="*", default=[*table.PROGRAMS, "growth", "peers"])
     parser.add_argument("--into", type=Path, default=Path("build/benchmarks"), help="where results go")
+    parser.add_argument("--add", action="store_true", help="to what was measured before, which is kept")
     options = parser.parse_args()
     options.into.mkdir(parents=True, exist_ok=True)
     for old in options.into.glob("*.pyperf.json"):
-        if old.name.split(".")[0] in options.only:
+        if old.name.split(".")[0] in options.only and not options.add:
             old.unlink()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="openai2-bench-") as folder, server.running() as url:

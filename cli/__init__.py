@@ -7,6 +7,7 @@ command's name count as if they stood after it.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -102,6 +103,10 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
 HOMES = {row.name: row.module for _title, rows in SECTIONS for row in rows}
 
 
+#: Between two looks for garbage: there is next to none while modules are imported, and to look takes time.
+_ALLOCATIONS = 50_000
+
+
 class _PipeClosed(Exception):
     """Whoever read our output went away; click would make a BrokenPipeError exit status 1."""
 
@@ -153,6 +158,7 @@ class _Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         extra.setdefault("prog_name", "openai2")
         extra["standalone_mode"] = False
+        gc.set_threshold(_ALLOCATIONS)
         _stand_in_for_closed_streams()
         _write_what_can_be()
         if language() is not None:
