@@ -48,8 +48,8 @@ class Received(NamedTuple):
 class OfflineServer:
     """A loopback server, as a context manager or with start() and close().
 
-    *delay* is the pause in seconds between streamed chunks. *keep* bounds the requests that are
-    remembered: of more, the oldest are forgotten.
+    *delay* is the pause in seconds between streamed chunks, and before an answer that is not streamed. *keep*
+    bounds the requests that are remembered: of more, the oldest are forgotten.
     """
 
     MODEL: ClassVar[str] = MODEL
@@ -259,6 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _chat(self, request: ChatRequest) -> None:
         chat = Chat(request, os.urandom(12).hex(), int(time.time()))
         if not request.stream:
+            self._pause()
             self._send_json(chat.completion())
             return
         chunked = self.request_version != "HTTP/1.0"
@@ -266,12 +267,17 @@ class _Handler(BaseHTTPRequestHandler):
         coding = "Transfer-Encoding: chunked" if chunked else "Cache-Control: no-cache"
         self._send_head(HTTPStatus.OK, "text/event-stream; charset=utf-8", coding)
         for place, chunk in enumerate(chat.chunks()):
-            if place and self._http.app.delay > 0 and self._http.closing.wait(self._http.app.delay):
-                raise ConnectionAbortedError("the server was closed in the middle of an answer")
+            if place:
+                self._pause()
             self._send_event(msgspec.json.encode(chunk), chunked=chunked)
         self._send_event(b"[DONE]", chunked=chunked)
         if chunked:
             self.wfile.write(b"0\r\n\r\n")
+
+    def _pause(self) -> None:
+        delay = self._http.app.delay
+        if delay > 0 and self._http.closing.wait(delay):
+            raise ConnectionAbortedError("the server was closed in the middle of an answer")
 
     def _send_event(self, data: bytes, *, chunked: bool) -> None:
         event = b"data: " + data + b"\n\n"
