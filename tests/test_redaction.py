@@ -307,7 +307,7 @@ def test_redacting_twice_is_refused(engine: Engine) -> None:
     with pytest.raises(Refused, match="no content"):
         engine.redact("a", 2)
     with pytest.raises(UnknownConversation):
-        engine.redact("b", 2)
+        engine.redact("nobody", 2)
 
 
 def test_a_reader_elsewhere_is_told_of(engine: Engine, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
