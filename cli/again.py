@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from openai2.cli import failures, refs
-from openai2.cli.completion import profiles
+from openai2.cli.ask_options import api_option, server_options
 from openai2.cli.names import conversations
 from openai2.cli.options import conversation_option, db_option
 from openai2.cli.progress import Line, progress
@@ -62,21 +62,8 @@ class _Wish(NamedTuple):
 @click.option(
     "-j", "--jobs", type=click.IntRange(min=1), default=8, show_default=True, help=_("So many at a time.")
 )
-@click.option(
-    "-o",
-    "--option",
-    "option",
-    metavar="KEY VALUE",
-    nargs=2,
-    multiple=True,
-    help=_("An option of the API, as in -o temperature 0."),
-)
-@click.option(
-    "--profile", metavar="NAME", shell_complete=profiles, help=_("The server of a profile; see config.")
-)
-@click.option("--base-url", metavar="URL", help=_("Another server that speaks the API."))
-@click.option("--key", metavar="KEY", help=_("An API key, or the name of one that is kept."))
-@click.option("--offline", is_flag=True, help=_("Let the built-in server answer."))
+@api_option
+@server_options
 @conversation_option
 @db_option
 def replay(

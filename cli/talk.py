@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from openai2.cli.completion import profiles, saved
+from openai2.cli.ask_options import api_option, server_options
+from openai2.cli.completion import saved
 from openai2.cli.names import conversations
 from openai2.cli.options import db_option
 from openai2.cli.render import is_terminal, note
@@ -46,15 +47,7 @@ _OPTIONS = (
         type=click.Path(),
         help=_("Send a file along (an image, a PDF, a sound, a text); - is standard input. Repeatable."),
     ),
-    click.option(
-        "-o",
-        "--option",
-        "option",
-        metavar="KEY VALUE",
-        nargs=2,
-        multiple=True,
-        help=_("An option of the API, as in -o temperature 0.2; VALUE is JSON where it reads as such."),
-    ),
+    api_option,
     click.option(
         "-t", "--template", metavar="NAME", shell_complete=saved, help=_("Ask with a saved template.")
     ),
@@ -73,21 +66,7 @@ _OPTIONS = (
     ),
     click.option("--no-stream", is_flag=True, help=_("Print the answer when all of it is there.")),
     click.option("-i", "--interactive", is_flag=True, help=_("Go on talking after the answer.")),
-    click.option(
-        "--profile",
-        metavar="NAME",
-        shell_complete=profiles,
-        help=_("The server of a profile; see config."),
-    ),
-    click.option("--base-url", metavar="URL", help=_("Another server that speaks the API.")),
-    click.option(
-        "--key", metavar="KEY", help=_("An API key, or the name of one that is kept, before any other.")
-    ),
-    click.option(
-        "--offline",
-        is_flag=True,
-        help=_("Let a built-in server answer by small fixed rules; no key is needed."),
-    ),
+    server_options,
     db_option,
 )
 

@@ -82,7 +82,7 @@ def record() -> Screen:
         screen.child = pexpect.spawn(
             sys.executable,
             ["-m", "openai2", "newchat", "--offline", "-c", "tutorial"],
-            env=environment,  # type: ignore[arg-type]
+            env=environment,  # type: ignore[arg-type]  # its stub wants what os.environ is
             cwd=root,
             dimensions=(ROWS, COLUMNS),
             encoding="utf-8",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -21,6 +24,8 @@ from openai2.cli import cli
 from openai2.offline import OfflineServer
 
 PATIENCE = 60.0  # seconds; for a machine that has other things to do
+KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"  # of the fixture `server`
+LONG = "请慢慢地说" * 60  # what echoes it takes many seconds
 NOTICE = "（离线应答，不是语言模型）你说的是："
 
 assert openai2.__file__
@@ -212,3 +217,20 @@ def counting(path: Path, fork: str | None = None) -> str:
         if fork is not None:
             chat.fork(fork, at=7)
     return db
+
+
+def kill_in_an_answer(terminal: Terminal) -> None:
+    """Ask what takes long to answer, and kill the session once something of the answer is on disk."""
+    terminal.enters(LONG).shows(NOTICE + "请慢")
+    end = time.monotonic() + PATIENCE
+    while not _is_on_disk("请慢"):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    terminal.child.kill(signal.SIGKILL)
+    terminal.child.wait()
+
+
+def _is_on_disk(begun: str) -> bool:
+    with contextlib.closing(sqlite3.connect(Path(os.environ["OPENAI2_HOME"]) / "openai2.db")) as database:
+        found = database.execute("SELECT 1 FROM drafts WHERE partial LIKE ?", (f"%{begun}%",))
+        return found.fetchone() is not None

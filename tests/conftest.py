@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from openai2.offline import OfflineServer
 
 # No deadline: a slow machine is no defect. Each run may find something new, and prints what repeats it;
 # where a change is judged, all runs are one (`CI`, as for Hypothesis' own profile), so that what passed does
@@ -49,3 +52,14 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_STATE_HOME", str(folder / ".local" / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / ".cache"))
     return folder
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OfflineServer]:
+    """A server and a key that the environment names."""
+    from tests.cli_support import KEY
+
+    with OfflineServer() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+        yield server

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -13,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.cli_support import NOTICE, PATIENCE, Terminal, contents, ok
+from tests.cli_support import LONG, NOTICE, Terminal, contents, kill_in_an_answer, ok
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 
-LONG = "请慢慢地说" * 60  # what echoes it takes many seconds
 UP, CTRL_C, CTRL_D = "\x1b[A", "\x03", "\x04"
 
 
@@ -148,13 +144,7 @@ def test_an_editor_and_a_question_that_failed(tmp_path: Path) -> None:
 
 def test_a_cut_answer_is_dropped() -> None:
     with Terminal("newchat", "--offline") as terminal:
-        terminal.enters(LONG).shows(NOTICE + "请慢")
-        end = time.monotonic() + PATIENCE
-        while not _on_disk():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        terminal.child.kill(signal.SIGKILL)
-        terminal.child.wait()
+        kill_in_an_answer(terminal)
     with Terminal("chat", "--offline") as terminal:
         terminal.shows("keep/again/drop]").types("x\r")
         terminal.until(lambda lines: "".join(lines).count("keep/again/drop]") == 2, "the question again")
@@ -163,11 +153,3 @@ def test_a_cut_answer_is_dropped() -> None:
         assert terminal.ends() == 0
     assert contents(shown()) == ["自然数1的后面是几?", "2"]
     assert "Interrupted" in ok("log", "--json")
-
-
-def _on_disk() -> bool:
-    database = sqlite3.connect(Path(os.environ["OPENAI2_HOME"]) / "openai2.db")
-    try:
-        return bool(database.execute("SELECT 1 FROM drafts WHERE partial LIKE '%请慢%'").fetchone())
-    finally:
-        database.close()

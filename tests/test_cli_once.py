@@ -6,25 +6,13 @@ import json
 import shlex
 import subprocess
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from openai2.offline import OfflineServer
-from tests.cli_support import COMMAND, NOTICE, PATIENCE, contents, environment, invoke, ok, refused, run
-
-KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OfflineServer]:
-    """A server and a key that the environment names."""
-    with OfflineServer() as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        yield server
+from tests.cli_support import COMMAND, KEY, NOTICE, PATIENCE, contents, environment, invoke, ok, refused, run
 
 
 def _model_asked(server: OfflineServer) -> str:

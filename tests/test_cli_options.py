@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,20 @@ import pytest
 from openai2.cli.once import first_block
 from openai2.engine import Engine
 from openai2.offline import OfflineServer
-from tests.cli_support import COMMAND, PATIENCE, Terminal, contents, environment, invoke, ok, refused, run
+from tests.cli_support import (
+    COMMAND,
+    KEY,
+    PATIENCE,
+    Terminal,
+    contents,
+    environment,
+    invoke,
+    ok,
+    refused,
+    run,
+)
 
-KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OfflineServer]:
-    """A server and a key that the environment names."""
-    with OfflineServer() as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        yield server
 
 
 def body(server: OfflineServer) -> dict[str, Any]:

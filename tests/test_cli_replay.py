@@ -6,26 +6,15 @@ import json
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from openai2 import Chat, Engine
 from openai2.offline import OfflineServer
-from tests.cli_support import COMMAND, PATIENCE, Terminal, contents, environment, invoke, ok, refused
+from tests.cli_support import COMMAND, KEY, PATIENCE, Terminal, contents, environment, invoke, ok, refused
 
-KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"
 QUESTIONS = ("自然数50的后面是几?", "再往后是几?", "再往后呢?")
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OfflineServer]:
-    """A server and a key that the environment names."""
-    with OfflineServer() as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
-        monkeypatch.setenv("OPENAI_API_KEY", KEY)
-        yield server
 
 
 @pytest.fixture
@@ -140,7 +129,7 @@ def test_diff(db: str) -> None:
     assert "> 世界上最大的海洋是哪个?" in lines
     assert all(len(line) <= 80 for line in lines)
     assert json.loads(ok("diff", "数数", "新@5", "--json", "--db", db))["b"]["version"] == 5
-    assert "there is no conversation x" in refused("diff", "数数", "x", "--db", db)
+    assert "there is no conversation nobody" in refused("diff", "数数", "nobody", "--db", db)
 
 
 @pytest.mark.parametrize("columns", ["40", "100"])

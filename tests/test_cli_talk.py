@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
-import sqlite3
 import stat
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli_support import NOTICE, PATIENCE, Terminal, contents, ok, run
+from tests.cli_support import LONG, NOTICE, Terminal, contents, kill_in_an_answer, ok, run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
-
-LONG = "请慢慢地说" * 60  # what echoes it takes many seconds
 
 
 def shown(*args: str) -> list[dict[str, Any]]:
@@ -153,21 +147,7 @@ def _crash() -> None:
     """A session that is killed in the middle of an answer, of which something is on disk."""
     with Terminal("newchat", "--offline") as terminal:
         terminal.enters("自然数50的后面是几?").says("51")
-        terminal.enters(LONG).shows(NOTICE + "请慢")
-        end = time.monotonic() + PATIENCE
-        while not _on_disk():
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        terminal.child.kill(signal.SIGKILL)
-        terminal.child.wait()
-
-
-def _on_disk() -> bool:
-    database = sqlite3.connect(Path(os.environ["OPENAI2_HOME"]) / "openai2.db")
-    try:
-        return bool(database.execute("SELECT 1 FROM drafts WHERE partial LIKE '%请慢%'").fetchone())
-    finally:
-        database.close()
+        kill_in_an_answer(terminal)
 
 
 def test_a_cut_answer_is_kept_asked_again_or_dropped() -> None:

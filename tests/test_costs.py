@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def statements(engine: Engine) -> Generator[list[str], None, None]:
             seen.append(statement)
 
     store: Any = engine.store
-    store._connection  # noqa: B018 - the one that writes is opened by its first use
+    assert store._connection  # the one that writes is opened by its first use
     connections = list(store._open_files)
     for connection in connections:
         connection.set_trace_callback(trace)
@@ -226,7 +227,7 @@ def test_any_version_costs_a_bounded_number_of_events(engine: Engine) -> None:
     gone_on(conversation, 1500)
     fresh = engine.open("long")
     last = fresh.version
-    counts = [rows_read(engine, lambda at=at: fresh.at(at)) for at in range(1, last, last // 40)]  # type: ignore[misc]
+    counts = [rows_read(engine, partial(fresh.at, at)) for at in range(1, last, last // 40)]
     assert max(counts) < 400 < last, counts
 
 
