@@ -88,8 +88,11 @@ def check_text(text: object, what: str) -> str | None:
     """
     if text is not None and not isinstance(text, str):
         raise BadInput("{what} is a str, not {kind}", what=what, kind=type(text).__name__)
-    if text is not None and any("\ud800" <= char <= "\udfff" for char in text):
-        raise BadInput("{what} holds a lone surrogate, which no UTF-8 text can hold", what=what)
+    try:
+        if text is not None:
+            text.encode()
+    except UnicodeEncodeError:
+        raise BadInput("{what} holds a lone surrogate, which no UTF-8 text can hold", what=what) from None
     return text
 
 

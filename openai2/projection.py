@@ -82,7 +82,7 @@ class View:
         if type(event) not in CHANGES:
             return
         if isinstance(event, ev.MessageAdded):
-            self.add(event, number, msg.kind_of(event.message))
+            self.add(event, number)
         elif isinstance(event, ev.Pinned):
             self.pins.update(event.messages)
         elif isinstance(event, ev.Unpinned):
@@ -100,8 +100,8 @@ class View:
         elif isinstance(event, ev.RemarkAdded):
             self.remarks.append(number)
 
-    def add(self, event: ev.MessageAdded, number: int, kind: str) -> None:
-        """`apply` for whoever knows the *kind* of the message."""
+    def add(self, event: ev.MessageAdded, number: int, kind: str | None = None) -> None:
+        """`apply` of a message, for whoever may know its *kind*."""
         if event.request is not None and event.answer is None:
             return  # a question on record; it joins with its answer
         if event.question:
@@ -111,7 +111,7 @@ class View:
             used = set(event.remarks)
             self.remarks = [remark for remark in self.remarks if remark not in used]
         self.ids.append(number)
-        self.kinds.append(kind)
+        self.kinds.append(msg.kind_of(event.message) if kind is None else kind)
 
     def remove(self, spans: Iterable[ev.Span]) -> list[int]:
         """Take the messages of *spans* out; their ids. Raises ValueError where one is not in the view."""
@@ -120,8 +120,11 @@ class View:
         if gone is None:
             gone = []
             for first, last in reversed(wanted):
-                stop = _last_index(self.ids, last)
-                start = _last_index(self.ids, first)
+                if self.ids and self.ids[0] == first:  # what a truncation takes stands in front
+                    start, stop = 0, _first_index(self.ids, last)
+                else:
+                    stop = _last_index(self.ids, last)
+                    start = _last_index(self.ids, first)
                 gone[:0] = self.ids[start : stop + 1]
                 del self.ids[start : stop + 1]
                 del self.kinds[start : stop + 1]
@@ -192,12 +195,18 @@ class View:
 
 def _last_index(ids: list[int], wanted: int) -> int:
     """Where *wanted* stands, looked for from the end, since that is where rollbacks happen."""
-    if ids and ids[0] == wanted:
-        return 0  # and where truncations do
     for index in range(len(ids) - 1, -1, -1):
         if ids[index] == wanted:
             return index
     raise ValueError(f"message {wanted} does not stand in the view")
+
+
+def _first_index(ids: list[int], wanted: int) -> int:
+    """The same, looked for from the beginning."""
+    try:
+        return ids.index(wanted)
+    except ValueError:
+        raise ValueError(f"message {wanted} does not stand in the view") from None
 
 
 def earlier_version(event: ev.Event) -> int | None:
@@ -258,7 +267,7 @@ def least_tail(view: View) -> int:
 
     What it takes is guessed from above, so that packing the view in vain is spared.
     """
-    names = sum(12 + 6 * len(name) for name in view.roles)
+    names = 12 * len(view.roles) + 6 * len("".join(view.roles))
     guess = 4 * len(view.ids) + 8 * (len(view.pins) + len(view.remarks)) + names + ROW_OVERHEAD
     return max(_LEAST_TAIL, int(guess / SNAPSHOT_SHARE))
 

@@ -126,7 +126,7 @@ def _without_last_answer(view: View) -> tuple[View, list[int], list[ev.Span]]:
 
 def answered(begun: Begun, state: State, message: bytes, answer: ev.Answer) -> list[ev.Event]:
     """The question and its answer join the view, in one transaction; the limit takes what it takes."""
-    view = state.view.copy()
+    view = state.view
     number = state.next_id
     events: list[ev.Event] = []
     if view.ids != begun.basis:  # others went on meanwhile; the record says what was answered
@@ -138,6 +138,7 @@ def answered(begun: Begun, state: State, message: bytes, answer: ev.Answer) -> l
             swap = ev.RolledBack(
                 spans=view.spans(gone), messages=len(gone), reason="retry", request=begun.request
             )
+            view = view.copy()
             view.remove(swap.spans)
             events.append(swap)
             number += 1
@@ -155,8 +156,9 @@ def answered(begun: Begun, state: State, message: bytes, answer: ev.Answer) -> l
         answer=answer,
     )
     events.append(added)
-    view.apply(added, number)
     if begun.asked.limit is not None:
+        view = view.copy()
+        view.apply(added, number)
         events += decisions.truncated(view, begun.asked.limit, begun.request)
     return events
 
