@@ -102,7 +102,8 @@ class Keeper:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="openai2-drafts", daemon=True)
                 self._thread.start()
-        self._wake.set()
+        if not self._wake.is_set():
+            self._wake.set()
 
     def forget(self, conversation: str, request: int) -> None:
         """The request is closed; its draft is not written again."""
@@ -160,8 +161,8 @@ _lock = threading.RLock()
 
 def keeper(store: Store) -> Keeper:
     """The keeper of that store."""
-    with _lock:
-        known = _keepers.get(store)
-        if known is None:
-            known = _keepers[store] = Keeper(store)
-        return known
+    known = _keepers.get(store)
+    if known is None:
+        with _lock:
+            known = _keepers.setdefault(store, Keeper(store))
+    return known

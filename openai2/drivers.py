@@ -71,12 +71,11 @@ def drive(
 
 
 def _record(conversation: Conversation, effect: Open | Close) -> None:
-    keeper = drafts.keeper(conversation.store)
     if isinstance(effect, Open):
         conversation.begin(effect)
         _watch(conversation, effect)
     else:
-        keeper.forget(conversation.id, effect.request)
+        drafts.keeper(conversation.store).forget(conversation.id, effect.request)
         conversation.end(effect.request, effect.decide)
 
 
@@ -142,7 +141,6 @@ async def adrive(
 
 
 async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
-    keeper = drafts.keeper(conversation.store)
     if isinstance(effect, Open):
         try:
             await settled(
@@ -154,7 +152,7 @@ async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
         finally:
             _watch(conversation, effect)
     else:
-        keeper.forget(conversation.id, effect.request)
+        drafts.keeper(conversation.store).forget(conversation.id, effect.request)
         job = conversation.ending(effect.request, effect.decide)
         await settled(conversation.store, job, short=conversation.at_hand)
 

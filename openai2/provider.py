@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache
 from importlib import import_module
@@ -151,10 +152,17 @@ def body(send: Send, options: Mapping[str, Any]) -> bytes:
     return b'{"messages":[' + b",".join(send.messages) + (b"]," if rest else b"]") + _encode(rest)[1:]
 
 
+_addresses: weakref.WeakKeyDictionary[openai.OpenAI | openai.AsyncOpenAI, str] = weakref.WeakKeyDictionary()
+
+
 def _address(api: openai.OpenAI | openai.AsyncOpenAI) -> str:
     # Whole, not relative as `create` gives it: the client then need not put it together out of parsed
-    # parts, and parse it again, which takes a tenth of the CPU of a request.
-    return f"{api.base_url}chat/completions"
+    # parts, and parse it again, which takes a tenth of the CPU of a request. Kept, since the client looks up
+    # its own and writes it anew each time.
+    known = _addresses.get(api)
+    if known is None:
+        known = _addresses[api] = f"{api.base_url}chat/completions"
+    return known
 
 
 def _post_options(api: openai.OpenAI | openai.AsyncOpenAI, options: Mapping[str, Any]) -> Any:
@@ -183,7 +191,6 @@ class _Exchange:
         self._client_options = client_options
         self._options = create_options
         self._through_create = through_create
-        self._secrets = faults.secrets_in(client_options, create_options)
         self._response: httpx2.Response | None = None
         self._answer: Any = None  # what `create` gave
         self.key: str | None = None
@@ -197,8 +204,8 @@ class _Exchange:
 
     def fault_of(self, error: BaseException) -> Fault:
         """The fault that says what went wrong, with the exception for the caller."""
-        keys = [*([self.key] if self.key else []), *self._secrets]
-        return faults.fault_of(error, keys, self.request)
+        secrets = faults.secrets_in(self._client_options, self._options)
+        return faults.fault_of(error, [self.key, *secrets] if self.key else secrets, self.request)
 
 
 class Exchange(_Exchange):

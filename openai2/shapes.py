@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether it has names and values, as a JSON object does."""
-    return isinstance(value, Mapping)
+    return isinstance(value, (dict, Mapping))  # dict first: to ask an ABC takes five times as long
 
 
 def is_dict(value: object) -> TypeGuard[dict[str, Any]]:
