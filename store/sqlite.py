@@ -278,11 +278,16 @@ class SqliteStore:
         self._connection.execute(statement)
 
     def _begin(self, wait: bool) -> bool:
-        self._transaction.dirty = False
-        self._transaction.forget()
+        transaction = self._transaction
+        transaction.dirty = False
         if wait:
             self._execute("BEGIN IMMEDIATE")
-            return True
+        elif not self._begin_at_once():
+            return False
+        transaction.look()
+        return True
+
+    def _begin_at_once(self) -> bool:
         self._execute("PRAGMA busy_timeout = 0")
         try:
             self._execute("BEGIN IMMEDIATE")
@@ -301,6 +306,7 @@ class SqliteStore:
 
     def _rollback(self) -> bool:
         self.epoch += self._transaction.dirty
+        self._transaction.forget()
         if not self._connection.in_transaction:
             return False
         self._connection.execute("ROLLBACK")

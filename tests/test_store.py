@@ -269,6 +269,61 @@ def test_many_share_and_let_go_at_once(tmp_path: Path) -> None:
 # -- Threads and processes ---------------------------------------------------------------------------
 
 
+def test_two_who_know_where_streams_end_learn_of_each_others_events(tmp_path: Path) -> None:
+    """Each as a process of its own would: what one remembers, the other makes untrue."""
+    with contextlib.ExitStack() as stack:
+        one, two = (stack.enter_context(contextlib.closing(open_store(tmp_path / "a.db"))) for _ in "ab")
+        for version in range(0, 20, 2):
+            for store, number in ((one, version), (two, version + 1)):
+                store.append("c", number, [added(f"c{number}")])
+                with pytest.raises(VersionConflict):  # it knows that without asking
+                    store.append("c", number, [added("late")])
+                with pytest.raises(Refused, match="append-only"):
+                    store.transact(_past_the_end)
+                store.append(f"d{number}", 0, [added("of its own")])
+            with pytest.raises(VersionConflict):
+                one.append("c", version + 1, [added("late")])
+            assert one.transact(lambda tx: tx.head("c")) == two.transact(lambda tx: tx.head("c"))
+        check_chain(one)
+        assert [record.version for record in stream(two)] == list(range(1, 21))
+        assert one.append("e", 0, [added("last")])[0].position == 41
+
+
+def test_what_was_undone_is_no_end_of_a_stream(store: SqliteStore) -> None:
+    store.append("c", 0, [added("0")])
+
+    def undone(tx: Transaction) -> None:
+        tx.append("c", 1, [added("1"), added("2")])
+        raise KeyError("no")
+
+    def refused(tx: Transaction) -> None:
+        with contextlib.suppress(sqlite3.IntegrityError):
+            _past_the_end(tx)
+        assert tx.head("c")[0] == 2 and tx.append("c", 2, [added("2")])[0].position == 3
+
+    with pytest.raises(KeyError):
+        store.transact(undone)
+    store.append("c", 1, [added("1")])
+    store.transact(refused)
+    check_chain(store)
+    assert [record.position for record in stream(store)] == [1, 2, 3]
+
+
+def test_more_streams_than_ends_are_remembered(file: SqliteStore) -> None:
+    names = [f"c{number}" for number in range(3000)]
+    for version in range(2):
+        file.transact(lambda tx: [tx.append(name, version, [added("x")]) for name in names])  # noqa: B023
+    assert len(file._transaction._heads) < 2000  # pyright: ignore[reportPrivateUsage]
+    check_chain(file, "c7")
+
+
+def _past_the_end(tx: Transaction) -> None:
+    """An event that the guards refuse, as codec would link it to an end that is none."""
+    version, link = tx.head("c")
+    records = codec.chain("c", (version + 5, link), tx.last_position(), [added("far")], codec.timestamp())
+    tx._insert(records)  # pyright: ignore[reportPrivateUsage]
+
+
 def test_threads_share_a_sync_of_the_disk(file: SqliteStore) -> None:
     commits: list[str] = []
     file.transact(lambda tx: tx.sql.set_trace_callback(commits.append))

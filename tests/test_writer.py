@@ -247,7 +247,7 @@ def test_tasks_of_a_round_share_a_transaction_and_hear_of_it_after_the_commit() 
     disk.ask("b")
     assert disk.log == []
     disk.loop.turn()
-    assert disk.log == ["begin", "mark", "a", "release", "mark", "b", "release"]
+    assert disk.log == ["begin", "a", "b"]
     disk.loop.turn()
     assert disk.told == [] and disk.open
     assert disk.awaken() == 1
@@ -263,7 +263,7 @@ def test_a_task_joins_the_transaction_that_is_open() -> None:
     disk.ask("b")
     disk.loop.turn()
     disk.finish()
-    assert disk.log == ["begin", "a", "mark", "b", "release", "commit"] and disk.told == ["a", "b"]
+    assert disk.log == ["begin", "a", "b", "commit"] and disk.told == ["a", "b"]
 
 
 def test_what_comes_during_a_commit_is_run_by_its_loop_right_after() -> None:
@@ -289,7 +289,7 @@ def test_what_comes_during_a_commit_is_run_by_its_loop_right_after() -> None:
     assert disk.awaken() == 1  # nobody woke it again: it is there
     assert disk.log == ["begin", "a", "commit"]
     disk.loop.turn()
-    assert disk.log[3:] == ["begin", "mark", "b", "release", "mark", "c", "release"]
+    assert disk.log[3:] == ["begin", "b", "c"]
     assert threads == [threading.get_ident()] and disk.told == ["a"]
     another.turn()
     disk.finish()
@@ -351,7 +351,44 @@ def test_a_job_that_fails_in_a_loop_fails_alone() -> None:
     disk.loop.turn()
     disk.finish()
     assert disk.told == ["a", fault, "c"]
-    assert disk.log[4:8] == ["mark", "b", "rewind", "release"]
+    undone, again = disk.log[:4], disk.log[4:]
+    assert undone == ["begin", "a", "b", "rollback"]
+    assert " ".join(again) == "begin mark a release mark b rewind release mark c release commit"
+
+
+def test_a_job_that_fails_undoes_none_of_an_earlier_round() -> None:
+    disk = Tasks()
+    faults = [KeyError("only once")]
+
+    def fail_once() -> str:
+        if faults:
+            raise faults.pop()
+        return "b"
+
+    disk.ask("a")
+    disk.loop.turn()
+    disk.ask("b", job=fail_once)
+    disk.loop.turn()
+    assert disk.log[-1] == "rollback" and not disk.open
+    disk.ask("c")
+    disk.finish()
+    assert disk.told == ["a", "b", "c"]
+    again = " ".join(disk.log[4:])
+    assert again == "begin mark a release mark b release mark c release commit"
+
+
+def test_a_job_of_a_thread_is_never_undone_for_anothers_fault() -> None:
+    disk = Tasks()
+
+    def fail() -> None:
+        raise KeyError("mine")
+
+    disk.ask("a")
+    disk.loop.turn()
+    disk.ask("b", job=fail)
+    assert disk.writer.run(partial(disk.log.append, "long")) is None
+    disk.finish()
+    assert disk.log.count("long") == 1 and "rollback" not in disk.log and disk.log.count("commit") == 1
 
 
 def test_a_commit_that_fails_is_told_to_all_tasks() -> None:
@@ -529,6 +566,28 @@ def test_wherever_ctrl_c_strikes_each_job_is_done_once_and_told(
     assert nth > 1
 
 
+def test_wherever_ctrl_c_strikes_one_who_is_alone_nothing_is_left_open() -> None:
+    nth = 0
+    for nth in count(1):
+        disk = Tasks()
+        strike = Strike(nth)
+        with contextlib.suppress(KeyboardInterrupt), strike:
+            _in_a_thread(disk)
+        with elsewhere(disk.writer._lock):  # nobody has it
+            pass
+        disk.writer.run(partial(disk.log.append, "next"))
+        at = (f"struck at {nth}", disk.log)
+        assert not disk.open, at
+        assert disk.log[-3:] == ["begin", "next", "commit"], at
+        before = disk.log[:-3]
+        assert before.count("mine") <= 1 and before.count("begin") <= 1, at
+        if strike.left > 0:
+            assert before == ["begin", "mine", "commit"]
+            break
+        assert not before or before[-1] in ("commit", "rollback"), at
+    assert nth > 1
+
+
 def test_a_loop_hears_that_it_can_run_what_came_during_anothers_commit() -> None:
     disk = Tasks()
     another = Loop()
@@ -576,7 +635,7 @@ def test_no_more_than_so_many_share_a_commit() -> None:
         disk.ask(str(number))
     disk.loop.turn()
     disk.loop.turn()
-    assert disk.log.count("mark") == Writer.MOST
+    assert len(disk.log) == 1 + Writer.MOST
     disk.finish()
     assert disk.told == [str(number) for number in range(2 * Writer.MOST + 1)]
     assert disk.log.count("commit") == 3
