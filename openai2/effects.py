@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from openai2 import events as ev
 from openai2 import scrub
 from openai2.keys import fingerprint
@@ -38,7 +40,7 @@ class Opened(NamedTuple):
     messages: list[bytes]
 
 
-class Send(NamedTuple):
+class Send(msgspec.Struct, frozen=True):
     """Send this to the API with *key* (None: the client's own); give up at *until*, on the policy's clock."""
 
     key: str | None
@@ -47,31 +49,31 @@ class Send(NamedTuple):
     until: float | None = None
 
 
-class Receive(NamedTuple):
+class Receive(msgspec.Struct, frozen=True):
     """Give the next piece of the answer; of one that is not streamed, all of it. None: that was all."""
 
     until: float | None = None
 
 
-class Emit(NamedTuple):
+class Emit(msgspec.Struct, frozen=True):
     """Hand this text to the caller."""
 
     text: str
 
 
-class Think(NamedTuple):
+class Think(msgspec.Struct, frozen=True):
     """Hand this piece of the model's reasoning to whoever wants it."""
 
     text: str
 
 
-class Pause(NamedTuple):
+class Pause(msgspec.Struct, frozen=True):
     """Let so many seconds pass."""
 
     seconds: float
 
 
-class Close(NamedTuple):
+class Close(msgspec.Struct, frozen=True):
     """Put on record how the request ended: the events that *decide* makes of the state as it is then."""
 
     request: int
@@ -111,7 +113,7 @@ class OneKey:
         return f"<key {fingerprint(self.key)}>"
 
 
-class Policy(NamedTuple):
+class Policy(msgspec.Struct, frozen=True):
     """How often and how long a request is tried; see the module's text.
 
     *clock* gives seconds, *wall* seconds since 1970, *random* 0 up to 1. *secrets* are sent along besides

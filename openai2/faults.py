@@ -45,7 +45,7 @@ def secrets_of(headers: object) -> list[str]:
 
 def secrets_in(client: Mapping[str, Any], create: Mapping[str, Any]) -> list[str]:
     """The secrets, besides the key, that these options send along."""
-    found = secrets_of(client.get("default_headers")) + secrets_of(create.get("extra_headers"))
+    found = secrets_of(client.get("default_headers", {})) + secrets_of(create.get("extra_headers", {}))
     for name in ("admin_api_key", "webhook_secret"):
         if isinstance(secret := client.get(name), str) and secret:
             found.append(scrub.Hidden(secret))

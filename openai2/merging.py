@@ -71,7 +71,7 @@ def usage_in_few(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     few: dict[str, Any] = {}
     for name, value in usage.items():
-        inner = usage_in_few(value) if is_mapping(value) else value
+        inner = usage_in_few(value) if is_dict(value) else value
         if inner:
             few[name] = inner
     return few or None
