@@ -163,6 +163,19 @@ def test_the_environment_names_key_and_address(
     assert Chat().request("自然数1的后面是几?") == "2"
 
 
+def test_each_request_goes_where_the_environment_then_says(
+    scripted: Callable[..., ScriptedServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = scripted(completion("one")), scripted(completion("two"))
+    monkeypatch.setenv("OPENAI_BASE_URL", first.base_url)
+    chat = Chat(KEY)
+    assert chat.request("a") == "one"
+    monkeypatch.setenv("OPENAI_BASE_URL", second.base_url)
+    assert chat.request("b") == "two"
+    monkeypatch.setattr(os, "environ", {**os.environ, "OPENAI_BASE_URL": first.base_url})
+    assert chat.request("c") == "one"
+
+
 def test_a_key_can_be_a_function(scripted: Callable[..., ScriptedServer]) -> None:
     server = scripted(completion("yes"))
     given = iter(["sk-fake-1111111111111111", "sk-fake-2222222222222222"])
