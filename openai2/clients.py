@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from openai2 import deadline, scrub
+from openai2 import scrub
 from openai2.errors import NoKey
 from openai2.shapes import is_mapping, is_sequence
 
@@ -73,6 +73,17 @@ class _Clients(OrderedDict[Any, Any]):
 _sync_clients = _Clients()
 _async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
+
+
+def _forget() -> None:
+    """In a process that was forked: its connections are the other's to speak on."""
+    global _lock  # noqa: PLW0603 - somebody else may have held it, who is not here
+    _lock = threading.Lock()
+    _sync_clients.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _frozen(value: Any) -> Any:
@@ -165,16 +176,20 @@ def _make(kind: Any, key: str | None, options: Mapping[str, Any]) -> Any:
             for name in _LOGGERS:
                 logging.getLogger(name).addFilter(_masking)
         _masking.keys.add(scrub.Hidden(key))
+    from openai2 import http
+
+    own = options.get("http_client") is None
+    chosen: dict[str, Any] = {**options, "max_retries": 0}
+    if own:
+        chosen["http_client"] = http.client() if kind is openai.OpenAI else http.async_client()
     try:
-        made = kind(api_key=key, **{**options, "max_retries": 0})
+        made = kind(api_key=key, **chosen)
     except openai.OpenAIError as error:
         if key is None:
             raise NoKey(
                 "no API key: pass api_key=…, or set OPENAI_API_KEY; openai2.offline answers without one"
             ) from error
         raise
-    if options.get("http_client") is None:
-        deadline.keep(made._client, blocking=kind is openai.OpenAI)
-    else:
+    if not own:
         _on_loan.add(made)
     return made

@@ -8,11 +8,11 @@ thing `create` hides: whether a stream said `[DONE]`. Here only a finish reason 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from types import FunctionType
 from typing import Any
 
 import msgspec
 
+from openai2 import patches
 from openai2.effects import Send
 from openai2.shapes import is_mapping
 
@@ -23,11 +23,7 @@ def is_patched(*, blocking: bool) -> bool:
     """Whether somebody has put a function of their own in the place of the SDK's `create`."""
     from openai.resources.chat.completions import AsyncCompletions, Completions
 
-    create: Any = Completions.create if blocking else AsyncCompletions.create
-    # functools.wraps gives a copy the name and module of the original, but not its globals.
-    return not (
-        isinstance(create, FunctionType) and str(create.__globals__["__name__"]).startswith("openai.")
-    )
+    return patches.is_patched(Completions.create if blocking else AsyncCompletions.create, "openai")
 
 
 def arguments(send: Send, options: Mapping[str, Any]) -> dict[str, Any]:

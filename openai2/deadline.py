@@ -1,10 +1,9 @@
 """Deadlines: however slowly a server dribbles, an exchange ends in time.
 
 A timeout of the SDK counts from one read to the next, so a byte now and then keeps a request alive for
-ever. Here the network under a client is wrapped: as long as `until` is in force in a thread or task, no
-read waits past it; where no `until` is in force, reads wait as long as they would. What else the wrapping
-does spares CPU: a request leaves in one piece, and an idle connection is asked whether it still is there by
-one `poll`.
+ever. Our transports ask here how long they may wait: as long as `until` is in force in a thread or task, no
+wait goes past it; where none is, waits last as long as they would. Under httpx2's own transports the network
+is wrapped to the same end.
 
 A client that a caller brought along (`http_client=`) is left alone; there the time is looked at between
 the pieces of an answer only.
@@ -12,12 +11,14 @@ the pieces of an answer only.
 
 from __future__ import annotations
 
-import select
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
+
+_OVER = "the time for this request is over"
 _end: ContextVar[float | None] = ContextVar("openai2_deadline", default=None)
 
 
@@ -41,25 +42,31 @@ def passed(when: float | None) -> bool:
     return when is not None and time.monotonic() >= when
 
 
-def _left(timeout: float | None, late: type[Exception]) -> float | None:
+def left(timeout: float | None, late: type[Exception]) -> float | None:
     """The seconds that may still be waited. Raises *late* where there are none."""
     end = _end.get()
     if end is None:
         return timeout
-    left = end - time.monotonic()
-    if left <= 0:
-        raise late("the time for this request is over")
-    return left if timeout is None else min(timeout, left)
+    remaining = end - time.monotonic()
+    if remaining <= 0:
+        raise late(_OVER)
+    return remaining if timeout is None else min(timeout, remaining)
+
+
+async def bounded(waiting: Callable[[], Awaitable[T]], late: type[Exception]) -> T:
+    """What *waiting* gives. Raises *late* where the time that is left runs out before."""
+    seconds = left(None, late)
+    if seconds is None:
+        return await waiting()
+    import anyio
+
+    with anyio.move_on_after(seconds):
+        return await waiting()
+    raise late(_OVER)
 
 
 class _Stream:
-    """A connection whose reads and writes keep to the deadline, and that sends a request whole.
-
-    The head of a request and its body are written apart, and their end is told by an empty write; sent
-    together, they take half the calls of the system, and a packet less.
-    """
-
-    _held = b""
+    """A connection whose reads and writes keep to the deadline."""
 
     def __init__(self, inner: Any) -> None:
         import httpcore2
@@ -72,55 +79,29 @@ class _Stream:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def _due(self, buffer: bytes) -> bytes:
-        """What is to be sent now that *buffer* is written: nothing before the end, then all."""
-        whole = self._held + buffer
-        self._held = whole if buffer else b""
-        return b"" if buffer else whole
-
 
 class _SyncStream(_Stream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._held:  # what talks like this is no request: a proxy's greeting, say
-            self.write(b"", timeout)
-        data: bytes = self._inner.read(max_bytes, timeout=_left(timeout, self._late_read))
+        data: bytes = self._inner.read(max_bytes, timeout=left(timeout, self._late_read))
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if due := self._due(buffer):
-            self._inner.write(due, timeout=_left(timeout, self._late_write))
+        self._inner.write(buffer, timeout=left(timeout, self._late_write))
 
     def start_tls(
         self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
     ) -> Any:
-        left = _left(timeout, self._late_connect)
-        return type(self)(self._inner.start_tls(ssl_context, server_hostname=server_hostname, timeout=left))
+        most = left(timeout, self._late_connect)
+        return type(self)(self._inner.start_tls(ssl_context, server_hostname=server_hostname, timeout=most))
 
 
 class _AsyncStream(_Stream):
-    _poll: Any = None
-    _socket: Any = None
-
-    def get_extra_info(self, info: str) -> Any:
-        # The pool asks every idle connection this, twice a request; by way of anyio, which looks up all
-        # that there is to know of a socket, that takes a seventh of the CPU of 50 requests at a time.
-        if info != "is_readable" or not hasattr(select, "poll"):
-            return self._inner.get_extra_info(info)
-        if self._poll is None:
-            self._socket = self._inner.get_extra_info("socket")
-            self._poll = select.poll()
-            self._poll.register(self._socket, select.POLLIN)
-        return self._socket.fileno() < 0 or bool(self._poll.poll(0))
-
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        if self._held:
-            await self.write(b"", timeout)
-        data: bytes = await self._inner.read(max_bytes, timeout=_left(timeout, self._late_read))
+        data: bytes = await self._inner.read(max_bytes, timeout=left(timeout, self._late_read))
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if due := self._due(buffer):
-            await self._inner.write(due, timeout=_left(timeout, self._late_write))
+        await self._inner.write(buffer, timeout=left(timeout, self._late_write))
 
     async def start_tls(
         self,
@@ -128,8 +109,8 @@ class _AsyncStream(_Stream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> Any:
-        left = _left(timeout, self._late_connect)
-        inner = await self._inner.start_tls(ssl_context, server_hostname=server_hostname, timeout=left)
+        most = left(timeout, self._late_connect)
+        inner = await self._inner.start_tls(ssl_context, server_hostname=server_hostname, timeout=most)
         return type(self)(inner)
 
 
@@ -148,8 +129,8 @@ class _Network:
 
 class _SyncNetwork(_Network):
     def connect_tcp(self, host: str, port: int, timeout: float | None = None, **options: Any) -> Any:
-        left = _left(timeout, self._late)
-        return _SyncStream(self._inner.connect_tcp(host, port, timeout=left, **options))
+        most = left(timeout, self._late)
+        return _SyncStream(self._inner.connect_tcp(host, port, timeout=most, **options))
 
 
 class _AsyncNetwork(_Network):
@@ -160,8 +141,8 @@ class _AsyncNetwork(_Network):
         timeout: float | None = None,
         **options: Any,
     ) -> Any:
-        left = _left(timeout, self._late)
-        return _AsyncStream(await self._inner.connect_tcp(host, port, timeout=left, **options))
+        most = left(timeout, self._late)
+        return _AsyncStream(await self._inner.connect_tcp(host, port, timeout=most, **options))
 
 
 def keep(http: Any, *, blocking: bool) -> None:

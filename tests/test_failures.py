@@ -151,7 +151,6 @@ GOOD_BODIES: dict[str, Script] = {
     "gzip": [zipped(completion())],
     "byte by byte": [*slices(whole(completion()), 1)],
     "chunked": [head("200 OK", "Transfer-Encoding: chunked"), chunked(*slices(completion(), 7))],
-    "more than its length": [whole(completion()) + b"garbage"],
     "reset after": [whole(completion()), Reset()],
 }
 
@@ -164,6 +163,14 @@ def test_a_good_body_however_it_comes(ask: Ask, kind: str, use_create: bool) -> 
         pytest.skip("create() gives the text of what is no application/json, which is put right: see below")
     answer = _answers(ask, GOOD_BODIES[kind], use_create, "an answer")
     assert answer.finish_reason == "stop" and answer.usage is not None
+
+
+@EITHER
+def test_what_follows_an_answer_is_not_part_of_it(use_create: bool) -> None:
+    more = [whole(completion()) + b"garbage"]
+    _answers(_asked, more, use_create, "an answer")
+    failure = _fails(_awaited, more, use_create)  # aiohttp takes it for two servers that speak as one
+    assert isinstance(failure.__cause__, httpx2.RemoteProtocolError)
 
 
 @EITHER
@@ -262,7 +269,9 @@ def test_a_page_is_called_a_page_and_not_asked_for_again(ask: Ask) -> None:
 
 @pytest.mark.parametrize("ask", STREAMS)
 def test_what_came_of_a_cut_stream_is_on_record(ask: Ask) -> None:
-    with Misbehaving([EVENTS, event(content="half an "), Sleep(0.05), Reset()]) as server:
+    chunks = head("200 OK", "Transfer-Encoding: chunked", kind="text/event-stream")
+    half = event(content="half an ")
+    with Misbehaving([chunks, chunked(half, end=False), Sleep(0.05), Reset()]) as server:
         chat = _chat(server)
         with pytest.raises(openai.APIConnectionError) as caught:
             ask(chat)
