@@ -30,7 +30,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -116,7 +116,7 @@ class Writer:
         self._leader: int | None = None
         self._waiting: deque[Ticket[Any]] = deque()
         self._open: list[Ticket[Any]] = []  # whose jobs are in the transaction
-        self._news: deque[Ticket[Any]] = deque()  # who is to be told
+        self._news: dict[Ticket[Any], None] = {}  # who is to be told, in order
         self._coming = False  # the writer's thread: it will see to what waits when it is done
         self._wake: queue.SimpleQueue[bool] | None = None
         self._thread: threading.Thread | None = None
@@ -217,7 +217,7 @@ class Writer:
             for ticket in tickets:
                 ticket.tell()
         except BaseException:
-            self._news.extend(tickets)
+            self._news.update(zip(tickets, repeat(None)))
             self._wake_thread()
             raise
         self._collect()
@@ -320,9 +320,7 @@ class Writer:
             if len(tickets) == 1 and not ran:  # nobody else: the transaction is the savepoint
                 tickets[0].result = tickets[0].job()
             else:
-                run = self._run_unmarked if short else self._run_apart
-                for ticket in tickets[ran:]:
-                    run(ticket)
+                self._run_others(tickets[ran:], short)
             if commit:
                 committing = True
                 self._commit()
@@ -339,9 +337,14 @@ class Writer:
             number += 1
         return number
 
-    def _run_unmarked(self, ticket: Ticket[Any]) -> None:
+    def _run_others(self, tickets: list[Ticket[Any]], short: bool) -> None:
+        if not short:
+            for ticket in tickets:
+                self._run_apart(ticket)
+            return
         try:
-            ticket.result = ticket.job()
+            for ticket in tickets:
+                ticket.result = ticket.job()
         except Exception as fault:
             raise _FailedAmongOthers from fault
 
@@ -371,11 +374,13 @@ class Writer:
         """The transaction is closed, and whose jobs were in it can be told."""
         for ticket in self._open:
             ticket.done = True
-        self._news.extend(map(self._open.pop, repeat(0, len(self._open))))
+        self._news.update(zip(map(self._open.pop, repeat(0, len(self._open))), repeat(None)))
 
     def _tell(self) -> Collection[Loop]:
         """Tell those who are not told yet; in which loops some are."""
         told = list(self._news)
+        if not told:
+            return ()
         there: dict[Loop, list[Ticket[Any]]] = {}
         for ticket in told:
             if ticket.loop is None:
@@ -385,8 +390,7 @@ class Writer:
         # A loop that was closed has nobody left to be told.
         loops = [loop for loop, tickets in there.items() if _call(loop, self._told, tickets)]
         for ticket in told:
-            with suppress(ValueError):  # another thread told them too
-                self._news.remove(ticket)
+            self._news.pop(ticket, None)  # another thread may have told them too
         return loops
 
 
