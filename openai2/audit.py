@@ -3,10 +3,12 @@
 Rules:
 - Nothing that is derived is believed, and nothing is repaired; only SELECTs are run, in one transaction, so
   that the log stands still while others go on.
-- One pass: the log is read in the order of its commit, and the chain recomputed through forks (`chaincheck`);
-  what fits is handed on to be folded from nothing (`recount`), and what is derived is compared in the end.
-  Memory holds a few hundred bytes a conversation, and the views of those that have begun at that point and
-  not ended. SQLite checks the file meanwhile (`filecheck`).
+- Two passes over the log in the order of its commit: the chain is recomputed through forks (`chaincheck`),
+  and the streams that fit are folded from nothing (`recount`); what is derived is compared in the end. Memory
+  holds a few hundred bytes a conversation, and the views of those that have begun at that point and not
+  ended. SQLite checks the file meanwhile (`filecheck`).
+- Of a long log, another process makes the first pass while this one makes the second (`beside`), as if all
+  were sound. If it is not, what came of that is dropped, and both are made here, one after the other.
 - One fault gives one problem, or few: where a whole stretch does not fit, its first event is named.
 
 A chain cannot notice by itself that the end of the last stream was cut off. Whoever keeps heads elsewhere
@@ -20,16 +22,21 @@ from typing import Any, cast
 
 import msgspec
 
-from openai2.chaincheck import ChainCheck
+from openai2.apart import Unsound
+from openai2.beforehand import Beforehand
+from openai2.beside import Beside
+from openai2.chaincheck import ChainCheck, Found
 from openai2.errors import BadInput, DamagedStore, NotAStore
 from openai2.filecheck import FileCheck, reason_of
-from openai2.recount import Recount, Stream
+from openai2.recount import Recount
 from openai2.sentence import Sentence, sentence
 from openai2.store import NO_HASH, Store, search
 from openai2.store.scan import Scan, text
 
 Progress = Callable[[int, int], None]
 Heads = Mapping[str, str] | Iterable[str]
+
+_STEP = 1024  # events between two reports of progress
 
 #: So many problems are told; what has more is beyond telling.
 MOST = 1000
@@ -67,11 +74,12 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
     """
     wanted = _wanted(heads)
     audit = _Audit(progress or _nobody)
-    with FileCheck(store) as file:
+    with Beside(store, {head for _, head in wanted}) as beside, FileCheck(store) as file:
         try:
             with store.reading(still=True) as reader:
+                helper = beside if beside.agrees(reader) else None
                 scan = Scan(reader)
-                audit.run(scan, wanted)
+                audit.run(scan, wanted, helper)
                 flaws = [] if scan.lacks("cursors") else search.flaws(reader, MOST)
             if flaws:
                 what = (
@@ -87,7 +95,7 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
             audit.tell(sentence("the file is damaged: {reason}", reason=reason))
     return Report(
         ok=not audit.problems,
-        conversations=len(audit.streams),
+        conversations=audit.conversations,
         events=audit.events,
         # What was done to events first: what else is not as it should be matters less.
         problems=sorted(audit.problems, key=lambda one: one.conversation is None and one.position is None),
@@ -122,10 +130,11 @@ def _wanted(heads: Heads | None) -> list[tuple[str | None, bytes]]:
 
 class _Audit:
     def __init__(self, progress: Progress) -> None:
-        self.progress = progress
         self.problems: list[Problem] = []
-        self.streams: dict[bytes, Stream] = {}
+        self.conversations = 0
         self.events = 0
+        self._progress = progress
+        self._done = 0
 
     def tell(
         self,
@@ -151,7 +160,8 @@ class _Audit:
             )
         )
 
-    def run(self, scan: Scan, heads: list[tuple[str | None, bytes]]) -> None:
+    def run(self, scan: Scan, heads: list[tuple[str | None, bytes]], beside: Beside | None) -> None:
+        """Both passes. *beside* has begun with the first, if it is there."""
         for what in (*scan.strange_schema(), *scan.strange_derived()):
             self.tell(what)
         self.events, last = scan.size()
@@ -162,22 +172,60 @@ class _Audit:
                 )
             )
             return
-        chain, recount = ChainCheck(scan, self.tell), Recount(scan, self.tell)
-        self.streams = chain.streams
-        noted = list(scan.noted())
-        for note in noted:
-            chain.note(note)
-        recount.begin(noted, chain.forks(), last)
-        found = chain.read(
-            *(scan.rows(), scan.ends(), {head for _, head in heads}),
-            begun=recount.stream,
-            progress=lambda done: self.progress(done, self.events),
-        )
+        before = Beforehand(scan.noted())
+        if beside is None or not self._run_beside(beside, scan, heads, before, last):
+            self._run_alone(scan, heads, before, last)
+        self._progress(self.events, self.events)
+
+    def _run_beside(
+        self,
+        beside: Beside,
+        scan: Scan,
+        heads: list[tuple[str | None, bytes]],
+        before: Beforehand,
+        last: int,
+    ) -> bool:
+        """The second pass, while the first is made elsewhere; False, and nothing told, where that one finds
+        anything, or does not come to its end."""
+
+        def progress(done: int) -> None:
+            self._step(done)
+            beside.watch()
+
+        told = len(self.problems)
+        recount = Recount(scan, self.tell, before)
+        recount.begin(last)
+        try:
+            recount.fold(scan.meant(of_any_type=True), (), progress)
+            found = beside.found(self.events)
+        except (Unsound, TypeError):  # as where a column is of another type, which is found there
+            del self.problems[told:]
+            return False
+        self.conversations = recount.streams
+        self._tell_heads(heads, found)
+        recount.finish(())
+        return True
+
+    def _run_alone(
+        self, scan: Scan, heads: list[tuple[str | None, bytes]], before: Beforehand, last: int
+    ) -> None:
+        """Both passes, one after the other."""
+        chain, recount = ChainCheck(scan, self.tell, before), Recount(scan, self.tell, before)
+        recount.begin(last)
+        found = chain.read(scan.rows(), {head for _, head in heads}, lambda done: self._step(done // 2))
+        self.conversations = len(chain.streams)
         odd = self._tell_odd(scan) if chain.count < self.events else set[int]()
         self._tell_holes(chain, odd)
         self._tell_heads(heads, found)
-        recount.finish({text(name): stream for name, stream in self.streams.items()})
-        self.progress(self.events, self.events)
+        unsound = {name for name, stream in chain.streams.items() if not stream.sound}
+        recount.fold(scan.meant(), unsound, lambda done: self._step((self.events + done) // 2))
+        recount.finish(unsound)
+
+    def _step(self, done: int) -> None:
+        """Tell of progress now and then."""
+        if done >= self._done + _STEP:
+            self._done = done
+            self._progress(done, self.events)
 
     # -- what lies between events
 
@@ -208,9 +256,7 @@ class _Audit:
                 )
                 self.tell(what, position=start)
 
-    def _tell_heads(
-        self, heads: list[tuple[str | None, bytes]], found: dict[bytes, list[tuple[bytes, int]]]
-    ) -> None:
+    def _tell_heads(self, heads: list[tuple[str | None, bytes]], found: Found) -> None:
         for conversation, head in heads:
             places = [text(name) for name, _ in found[head]]
             if conversation is None and not places:

@@ -120,14 +120,15 @@ class View:
         if gone is None:
             gone = []
             for first, last in reversed(wanted):
-                if self.ids and self.ids[0] == first:  # what a truncation takes stands in front
-                    start, stop = 0, _first_index(self.ids, last)
+                ids = self.ids
+                if ids and ids[0] == first:  # what a truncation takes stands in front
+                    start, stop = 0, _first_index(ids, last) + 1
                 else:
-                    stop = _last_index(self.ids, last)
-                    start = _last_index(self.ids, first)
-                gone[:0] = self.ids[start : stop + 1]
-                del self.ids[start : stop + 1]
-                del self.kinds[start : stop + 1]
+                    stop = _last_index(ids, last) + 1
+                    start = _last_index(ids, first)
+                gone = ids[start:stop] + gone
+                del ids[start:stop]
+                del self.kinds[start:stop]
         if self.pins:
             self.pins.difference_update(gone)
         return gone

@@ -16,6 +16,7 @@ from openai2.projection import View, pack, unpack
 from openai2.sentence import Sentence, sentence
 
 _NOTHING, _REQUEST = 0, ord("R")
+_REMOVAL = (ev.RolledBack, ev.Truncated)
 
 
 class Family:
@@ -63,48 +64,55 @@ class Ledger:
         self._marks = bytearray(1)
         self._highest = self.base  # no id in the view is higher
 
-    def enter(self, event: ev.Event, emptied: bool) -> Sentence | None:
+    def enter(self, event: ev.Event, emptied: bool = False) -> Sentence | None:
         """Fold the next event; what is wrong with it, None where nothing is. *emptied*: it is redacted."""
-        version = len(self._marks)
-        mark = _NOTHING
-        kind = ""
+        marks = self._marks
+        version = len(marks)
         if isinstance(event, ev.MessageAdded):
-            try:
-                kind = msg.kind_of(event.message)
-            except (msgspec.DecodeError, RecursionError) as fault:
-                return sentence("it cannot be read: {reason}", reason=str(fault))
-            mark = ord(kind)
-            wrong = self._judge_message(event)
+            wrong = self._enter_message(event, version)
         elif isinstance(event, ev.RequestStarted):
-            mark = _REQUEST
             wrong = self._judge_request(event, version)
+            marks.append(_REQUEST)
         else:
-            wrong = self._judge(event, version)
-        self._marks.append(mark)
+            wrong = self._judge(event, version) or self._apply(event, version)
+            marks.append(_NOTHING)
         if emptied:
             self._emptied.add(version)
-        if wrong is not None:
-            return wrong
-        if kind:
-            assert isinstance(event, ev.MessageAdded)
-            self.view.add(event, self.base + version, kind)
-            if event.request is None or event.answer is not None:  # it has joined
-                self._highest = self.base + version
-        elif mark != _REQUEST:
-            wrong = self._apply(event, version)
         if version in self._wanted:
             self._kept[version] = pack(self.view)
         return wrong
 
-    def _apply(self, event: ev.Event, version: int) -> Sentence | None:
-        before = len(self.view)
+    def _enter_message(self, event: ev.MessageAdded, version: int) -> Sentence | None:
         try:
-            self.view.apply(event, self.base + version, lambda at: self._earlier(event, at))
+            kind = msg.kind_of(event.message)
+        except (msgspec.DecodeError, RecursionError) as fault:
+            return sentence("it cannot be read: {reason}", reason=str(fault))
+        request = event.request
+        if request is not None and self._mark_of(request) != _REQUEST:
+            return sentence("request {request} is not on record", request=request)
+        wrong = self._judge_question(event) if event.question or event.kinds is not None else None
+        if wrong is not None:
+            return wrong
+        if event.remarks and (gone := _absent(event.remarks, self.view.remarks)) is not None:
+            return sentence("remark {message} is not waiting", message=gone)
+        self._marks.append(ord(kind))
+        if request is None or event.answer is not None:  # else it joins with its answer
+            self._highest = self.base + version
+            self.view.add(event, self._highest, kind)
+        return None
+
+    def _apply(self, event: ev.Event, version: int) -> Sentence | None:
+        taken = said = 0
+        try:
+            if isinstance(event, _REMOVAL):
+                taken, said = len(self.view.remove(event.spans)), event.messages
+            else:
+                self.view.apply(event, self.base + version, lambda at: self._earlier(event, at))
         except (ValueError, KeyError, IndexError) as fault:
             return sentence("it cannot be applied: {reason}", reason=str(fault))
-        if isinstance(event, (ev.RolledBack, ev.Truncated)) and before - len(self.view) != event.messages:
+        if taken != said:
             what = "it took {taken} messages out of the view, and says {said}"
-            return sentence(what, taken=before - len(self.view), said=event.messages)
+            return sentence(what, taken=taken, said=said)
         return None
 
     def _earlier(self, event: ev.Event, at: int) -> View:
@@ -113,7 +121,7 @@ class Ledger:
         return unpack(source._kept[at])
 
     def _judge(self, event: ev.Event, version: int) -> Sentence | None:
-        if isinstance(event, (ev.RolledBack, ev.Truncated)):
+        if isinstance(event, _REMOVAL):
             return None  # whose spans are looked for where they are taken out
         if isinstance(event, (ev.Pinned, ev.Unpinned)):
             held = self.view.ids if isinstance(event, ev.Pinned) else self.view.pins
@@ -142,22 +150,11 @@ class Ledger:
             return sentence("{type} is the first event of a stream, and of nothing else", type=event.type)
         return None
 
-    def _judge_message(self, event: ev.MessageAdded) -> Sentence | None:
-        if event.request is not None and self._mark_of(event.request) != _REQUEST:
-            return sentence("request {request} is not on record", request=event.request)
-        if event.kinds is not None and len(event.kinds) != len(event.question):
+    def _judge_question(self, event: ev.MessageAdded) -> Sentence | None:
+        question, kinds = event.question, event.kinds
+        if kinds is not None and len(kinds) != len(question):
             return sentence("it has not as many kinds as messages in its question")
-        if event.question:
-            wrong = self._judge_question(event.question, event.kinds or msg.USER * len(event.question))
-            if wrong is not None:
-                return wrong
-        if not event.remarks:
-            return None
-        gone = _absent(event.remarks, self.view.remarks)
-        return None if gone is None else sentence("remark {message} is not waiting", message=gone)
-
-    def _judge_question(self, question: Sequence[int], kinds: str) -> Sentence | None:
-        for number, kind in zip(question, kinds, strict=True):
+        for number, kind in zip(question, kinds or msg.USER * len(question), strict=True):
             if self._mark_of(number) != ord(kind):
                 what = "its question {message} is no message on record, or of another kind"
                 return sentence(what, message=number)

@@ -6,16 +6,14 @@ places is data, a word that catalogues know, or a sentence again. Programs read 
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
+from typing import Any, NamedTuple
 
 
-class Sentence(msgspec.Struct, frozen=True):
+class Sentence(NamedTuple):
     """A *template* with `{named}` places, and the *facts* that fill them; made by `sentence`."""
 
     template: str
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any]
 
     def __str__(self) -> str:
         return self.template.format(**self.facts) if self.facts else self.template

@@ -20,8 +20,7 @@ from hashlib import sha256
 from time import time_ns
 
 from openai2 import events as ev
-
-TAG = b"openai2 event 1\0"
+from openai2.store.reader import TAG
 
 
 def link(

@@ -19,6 +19,8 @@ Head = tuple[int, bytes]
 
 #: What a stream begins with that no event comes before (see `codec`).
 NO_HASH = bytes(32)
+#: What every link of the chain begins with, before it is hashed: the same.
+TAG = b"openai2 event 1\0"
 #: The cursor of the list of conversations.
 LIST = "conversations"
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from openai2 import BadInput, Conversation, Engine, StoreError, assistant_msg, drafts, turn, user_msg
+from openai2 import BadInput, Conversation, Engine, StoreError, assistant_msg, beside, drafts, turn, user_msg
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.audit import Problem
@@ -23,6 +23,14 @@ from tests.stores import asked, busy, long, plain
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "store.db"
+
+
+@pytest.fixture(params=["here", "beside"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The chain is read in this process, or in one beside it: what is found is the same."""
+    if request.param == "beside":
+        monkeypatch.setattr(beside, "WORTH", -1)
+    return str(request.param)
 
 
 @pytest.fixture

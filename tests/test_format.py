@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from openai2 import Engine
-from openai2.store import codec, schema
+from openai2.store import reader, schema
 from tests.stores import busy, plain
 
 _PAGE = (Path(__file__).parent.parent / "docs" / "format.md").read_text("utf-8")
@@ -72,7 +72,7 @@ def test_the_page_shows_the_table_as_it_is() -> None:
 def test_the_page_and_the_code_agree_on_numbers() -> None:
     assert f"0x{schema.APPLICATION_ID:X}" in _PAGE
     assert f"the version of the format, {schema.SCHEMA_VERSION} today" in _PAGE
-    tag = codec.TAG.decode()[:-1]
-    assert f"`{tag}` NUL" in _PAGE and len(codec.TAG) == 16
+    tag = reader.TAG.decode()[:-1]
+    assert f"`{tag}` NUL" in _PAGE and len(reader.TAG) == 16
     for table in schema.DERIVED:
         assert f"| `{table}`" in _PAGE, table
