@@ -7,8 +7,10 @@ a state costs a bounded number of events, wherever it lies.
 
 from __future__ import annotations
 
+import gc
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -261,16 +263,31 @@ def said(reader: Reader, lineage: Lineage, numbers: Iterable[int]) -> dict[int, 
     array: for a long view that takes half of what `texts` takes and a decoder called for each message.
     """
     found: dict[int, Message] = {}
-    for part, versions in lineage.places(numbers):
-        versions.sort()
-        for start in range(0, len(versions), _PAGE):
-            page = versions[start : start + _PAGE]
-            together = _together(reader, part, page)
-            if together is None:
-                ids = [part.after + version for version in page]
-                together = {number: msg.decode(raw) for number, raw in texts(reader, lineage, ids).items()}
-            found.update(together)
+    with _no_collections():
+        for part, versions in lineage.places(numbers):
+            versions.sort()
+            for start in range(0, len(versions), _PAGE):
+                page = versions[start : start + _PAGE]
+                together = _together(reader, part, page)
+                if together is None:
+                    ids = [part.after + version for version in page]
+                    raws = texts(reader, lineage, ids)
+                    together = {number: msg.decode(raw) for number, raw in raws.items()}
+                found.update(together)
     return found
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Thousands of dicts are made here, none of them garbage: for these, the collector would look through all
+    objects of the program, which took longer than to decode them."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _together(reader: Reader, part: Part, versions: list[int]) -> dict[int, Message] | None:

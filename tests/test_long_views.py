@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,33 @@ def test_a_long_view_is_what_its_events_say(engine: Engine) -> None:
         assert held.messages(last=800) == expected[-800:]
         held.add([user_msg("kept in memory")])
         assert held.messages() == [*expected, user_msg("kept in memory")]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_rests_meanwhile_and_is_as_it_was(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    conversation = long(engine, size=1500)
+    rested: list[bool] = []
+    joined = Reader.added_joined
+
+    def looked(self: Reader, *values: Any) -> tuple[str, bytes] | None:
+        rested.append(not gc.isenabled())
+        if len(rested) > 4:
+            raise RuntimeError("the disk is gone")
+        return joined(self, *values)
+
+    monkeypatch.setattr(Reader, "added_joined", looked)
+    (gc.enable if enabled else gc.disable)()
+    try:
+        assert len(engine.open(conversation.id).messages()) > 1024
+        assert gc.isenabled() == enabled
+        with pytest.raises(RuntimeError):
+            engine.open(conversation.id).messages()
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+    assert len(rested) == 5 and all(rested)
 
 
 def test_what_was_redacted_is_empty_and_the_rest_is_there(engine: Engine) -> None:
