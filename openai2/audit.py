@@ -24,7 +24,7 @@ import msgspec
 
 from openai2.apart import Unsound
 from openai2.beforehand import Beforehand
-from openai2.beside import Beside
+from openai2.beside import Beside, Moved, begin_anew
 from openai2.chaincheck import ChainCheck, Found
 from openai2.errors import BadInput, DamagedStore, NotAStore
 from openai2.filecheck import FileCheck, reason_of
@@ -77,9 +77,12 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
     with Beside(store, {head for _, head in wanted}) as beside, FileCheck(store) as file:
         try:
             with store.reading(still=True) as reader:
-                helper = beside if beside.agrees(reader) else None
                 scan = Scan(reader)
-                audit.run(scan, wanted, helper)
+                try:
+                    audit.run(scan, wanted, beside)
+                except Moved:  # it has started now, and can begin when we do
+                    begin_anew(reader)
+                    audit.run(scan, wanted, beside)
                 flaws = [] if scan.lacks("cursors") else search.flaws(reader, MOST)
             if flaws:
                 what = (
@@ -160,8 +163,10 @@ class _Audit:
             )
         )
 
-    def run(self, scan: Scan, heads: list[tuple[str | None, bytes]], beside: Beside | None) -> None:
-        """Both passes. *beside* has begun with the first, if it is there."""
+    def run(self, scan: Scan, heads: list[tuple[str | None, bytes]], beside: Beside) -> None:
+        """Both passes, the first *beside* where that goes. Raises Moved where it is to be run again."""
+        self.problems.clear()
+        together = beside.hold(scan.reader)
         for what in (*scan.strange_schema(), *scan.strange_derived()):
             self.tell(what)
         self.events, last = scan.size()
@@ -173,7 +178,7 @@ class _Audit:
             )
             return
         before = Beforehand(scan.noted())
-        if beside is None or not self._run_beside(beside, scan, heads, before, last):
+        if not together or not self._run_beside(beside, scan, heads, before, last):
             self._run_alone(scan, heads, before, last)
         self._progress(self.events, self.events)
 

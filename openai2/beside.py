@@ -43,10 +43,15 @@ _TRIES = 5
 _START = "import sys; sys.path += sys.argv[1:]; from openai2.apart import main; main()"
 
 
+class Moved(Exception):
+    """Somebody has committed between the moments at which the two began to read."""
+
+
 class Beside:
     """Begins with the `with` block, where a *store* is long enough to repay it, and has ended after it.
 
-    Once `agrees` has said that both see the same, `found` gives what came of it.
+    `hold` says what it is to agree with; it begins as soon as it has started, and is heard of by `watch`
+    meanwhile, and by `found` in the end.
     """
 
     def __init__(self, store: Store, heads: set[bytes]) -> None:
@@ -55,13 +60,20 @@ class Beside:
         #: The other process, once it was started.
         self.process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
+        #: Whether it reads the chain now, or has read it.
+        self.agreed = False
         self._words: SimpleQueue[bytes] = SimpleQueue()  # an empty one: it speaks no more
         self._last = ALIVE  # what it said last, which can be its verdict
+        self._up = False  # whether it has said anything
+        self._stack = contextlib.ExitStack()
+        self._witness: Reader | None = None
+        self._commits = 0  # when we began
 
     def __enter__(self) -> Self:
         store = self._store
         if isinstance(store, SqliteStore) and store.path is not None and _is_python() and self._pays():
             with contextlib.suppress(OSError, RuntimeError):  # then there is none
+                self._witness = self._stack.enter_context(store.reading())
                 self.begin(store.path)
         return self
 
@@ -71,6 +83,7 @@ class Beside:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stack.close()
         process = self.process
         if process is None:
             return
@@ -83,42 +96,62 @@ class Beside:
             with contextlib.suppress(OSError):  # what it has not read cannot be flushed
                 pipe.close()
 
-    def agrees(self, reader: Reader) -> bool:
-        """Whether the other process sees the very events that *reader* sees, whose transaction has begun
-        and read nothing yet; it may be begun anew."""
-        if self._thread is None or self.word() != ALIVE:
-            return False
-        assert isinstance(self._store, SqliteStore)
-        if self._store.is_orphan():  # what it has opened is another file
-            return False
-        with self._store.reading() as witness:
-            for _ in range(_TRIES):
-                before = _commits(witness)
-                reader.last_position()  # from here on the log stands still for us
-                if not self._tell(BEGIN) or self.word() != ALIVE:
-                    return False
-                if _commits(witness) == before:  # nobody has committed from before both began until after
-                    return self._tell(GO)
-                reader.sql.execute("ROLLBACK")
-                reader.sql.execute("BEGIN")
+    def hold(self, reader: Reader) -> bool:
+        """*reader*, whose transaction has begun and read nothing yet, is what the other process is to agree
+        with; it may be begun anew. False where there is no other, or they cannot agree."""
+        for _ in range(_TRIES if self._thread is not None else 0):
+            self._commits = self._committed()
+            reader.last_position()  # from here on the log stands still for us
+            try:
+                if not self._up or self._agrees():
+                    return True
+            except Unsound:
+                return False
+            begin_anew(reader)
         return False
 
     def watch(self) -> None:
-        """Raises Unsound once the other process has said so, or has ended without a word."""
+        """Look whether the other process has said something. Raises Unsound once it has found something, or
+        has ended without a word; Moved where it began to read after somebody else had committed."""
         while self._last == ALIVE and not self._words.empty():
-            self._last = self._words.get()
+            self._hear()
         if self._last != ALIVE and read_verdict(self._last, self._heads) is None:
             raise Unsound
+
+    def _hear(self) -> None:
+        self._last = self.word()
+        if self._last == ALIVE and not self._up:
+            self._up = True
+            if not self._agrees():
+                raise Moved
+
+    def _agrees(self) -> bool:
+        """Have it begin to read, at this moment; whether it sees the very events that are held here."""
+        assert isinstance(self._store, SqliteStore)
+        if self._store.is_orphan():  # what it has opened is another file
+            raise Unsound
+        if not self._tell(BEGIN) or self.word() != ALIVE:
+            raise Unsound
+        if self._committed() != self._commits:
+            return False
+        self.agreed = self._tell(GO)
+        return self.agreed
 
     def found(self, events: int) -> Found:
         """Where the heads stand, in a chain of so many *events* that all fit. Raises Unsound where nobody
         says so."""
         while self._last == ALIVE:
-            self._last = self.word()
+            self._hear()
         verdict = read_verdict(self._last, self._heads)
         if verdict is None or verdict[0] != events:
             raise Unsound
         return verdict[1]
+
+    def _committed(self) -> int:
+        """A number that is another one after each commit of somebody else's."""
+        assert self._witness is not None
+        (number,) = self._witness.sql.execute("PRAGMA data_version").fetchone()
+        return int(number)
 
     def _pays(self) -> bool:
         try:
@@ -177,7 +210,7 @@ def _is_python() -> bool:
     return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
 
 
-def _commits(witness: Reader) -> int:
-    """A number that is another one after each commit of somebody else's."""
-    (number,) = witness.sql.execute("PRAGMA data_version").fetchone()
-    return int(number)
+def begin_anew(reader: Reader) -> None:
+    """End the transaction of a reader and begin another one, which sees what was committed meanwhile."""
+    reader.sql.execute("ROLLBACK")
+    reader.sql.execute("BEGIN")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -278,7 +278,7 @@ def said(reader: Reader, lineage: Lineage, numbers: Iterable[int]) -> dict[int, 
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
+def _no_collections() -> Generator[None, None, None]:
     """Thousands of dicts are made here, none of them garbage: for these, the collector would look through all
     objects of the program, which took longer than to decode them."""
     collects = gc.isenabled()

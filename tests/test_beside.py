@@ -84,6 +84,10 @@ def _at(monkeypatch: pytest.MonkeyPatch, name: str, do: Callable[[Beside], None]
     monkeypatch.setattr(Beside, name, doing)
 
 
+def _nothing(self: Beside) -> None:
+    pass
+
+
 def _changed(path: Path) -> None:
     with plain(path, unguarded=True) as sql:
         sql.execute("UPDATE events SET data = replace(data, 'one', 'uno') WHERE version = 3")
@@ -133,7 +137,7 @@ def test_progress_only_grows_where_the_store_is_unsound(engine: Engine, path: Pa
     assert told == sorted(told) and len(told) > 3
 
 
-@pytest.mark.parametrize("moment", ["agrees", "watch", "found"])
+@pytest.mark.parametrize("moment", ["hold", "watch", "found"])
 @pytest.mark.parametrize("sound", [True, False])
 def test_one_that_is_killed_is_done_without(
     engine: Engine,
@@ -155,7 +159,7 @@ def test_one_that_is_killed_is_done_without(
     if not sound:
         _changed(path)
     if moment == "found":  # nobody has heard of it before
-        monkeypatch.setattr(Beside, "watch", lambda self: None)
+        monkeypatch.setattr(Beside, "watch", _nothing)
     _at(monkeypatch, moment, kill)
     assert engine.verify().ok == sound
     assert True not in verdicts
@@ -167,7 +171,7 @@ def test_one_that_says_nothing_is_done_without(
 ) -> None:
     busy(engine)
     monkeypatch.setattr(beside, "PATIENCE", 0.2)
-    _at(monkeypatch, "agrees", lambda self: started[-1].send_signal(signal.SIGSTOP))
+    _at(monkeypatch, "hold", lambda _: started[-1].send_signal(signal.SIGSTOP))
     assert engine.verify().ok
     assert [process.poll() is not None for process in started] == [True]
 
@@ -210,6 +214,9 @@ def test_what_is_appended_meanwhile_is_not_looked_at(
     with Engine(path, synchronous="NORMAL") as other:
 
         def append(self: Beside) -> None:
+            while not self.agreed:
+                self.watch()
+                time.sleep(0.01)
             other.open("main").add([user_msg("meanwhile")])
 
         _at(monkeypatch, "found", append)
@@ -255,7 +262,7 @@ def test_another_file_at_the_same_path_is_not_taken_for_this_one(
     for more in ("-wal", "-shm"):
         path.with_name(f"store.db{more}").unlink(missing_ok=True)
     engine.verify()
-    assert not verdicts
+    assert True not in verdicts
 
 
 def test_a_folder_that_is_read_only(
