@@ -190,7 +190,8 @@ class Beside:
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            self._words.put(line.strip())
+            if line.endswith(b"\n"):  # else it ended in the middle of a word
+                self._words.put(line.strip())
         self._words.put(b"")
 
     def word(self) -> bytes:

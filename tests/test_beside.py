@@ -176,6 +176,33 @@ def test_one_that_says_nothing_is_done_without(
     assert [process.poll() is not None for process in started] == [True]
 
 
+_BREAKS_OFF = """
+import sys
+ask = iter(sys.stdin)
+next(ask), next(ask)
+print("alive", flush=True)
+for word in ask:
+    if word == "go\\n":
+        break
+    print("alive", flush=True)
+print({last!r}, end="", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "whole"), [("sound {n}", False), ("sound {n}\n", True), ("sound 7\n", False)]
+)
+def test_half_a_word_is_none(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, verdicts: list[bool], last: str, whole: bool
+) -> None:
+    busy(engine)
+    with engine.store.reading() as reader:
+        said = last.format(n=reader.last_position())
+    monkeypatch.setattr(beside, "_START", _BREAKS_OFF.format(last=said))
+    assert engine.verify().ok
+    assert (True in verdicts) == whole
+
+
 def test_where_none_can_be_started_it_is_done_here(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
