@@ -60,10 +60,11 @@ class _Body(httpx2.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         content: Any = self._answer.content
         try:
-            while piece := content.read_nowait() or await deadline.bounded(
-                content.readany, httpx2.ReadTimeout
-            ):
-                yield piece
+            while not content.at_eof():
+                if piece := content.read_nowait() or await deadline.bounded(
+                    content.readany, httpx2.ReadTimeout
+                ):
+                    yield piece
         except (aiohttp.ClientError, OSError) as error:
             fault = _said(error)
         else:

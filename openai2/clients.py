@@ -34,6 +34,8 @@ _ENVIRONMENT = (
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
 
+_ENCODED = tuple(map(getattr(os.environ, "encodekey", str), _ENVIRONMENT))
+
 #: Where records about requests come from. A filter holds for the very logger that it hangs on.
 _LOGGERS = (
     *("openai", "openai._base_client", "openai._legacy_response", "openai._response", "httpx2", "httpx"),
@@ -98,8 +100,13 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-def _surroundings() -> tuple[str | None, ...]:
-    return tuple(map(os.environ.get, _ENVIRONMENT))
+def _surroundings() -> tuple[Any, ...]:
+    # Asked of what os.environ keeps: it encodes each name itself, and raises within itself for each that is
+    # missing, which takes twenty times as long.
+    kept: Any = getattr(os.environ, "_data", None)
+    if kept is None:
+        return tuple(map(os.environ.get, _ENVIRONMENT))
+    return tuple(map(kept.get, _ENCODED))
 
 
 def _name(key: str | None, options: Mapping[str, Any]) -> bytes | tuple[Any, ...]:
