@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2 import decisions, drafts, history, turn
+from openai2 import decisions, drafts, history, projection, turn
 from openai2 import events as ev
 from openai2 import messages as msg
 from openai2.errors import BadInput, Openai2Error, Refused, UnknownConversation, UnknownVersion
@@ -503,6 +503,7 @@ class Conversation:
         elif version > self._version:
             for record in reader.events(self.id, after=self._version, upto=version):
                 self._fold(record, record.event)
+                self._forget_texts()
         if self._deleted:
             what = "there is no conversation {reference}: it was deleted"
             raise UnknownConversation(what, reference=self.id)
@@ -546,7 +547,10 @@ class Conversation:
             self._view.apply(event, number)
         self._version, self._head = record.version, record.hash
         self._tail_bytes += len(record.json) + ROW_OVERHEAD
-        if self._view is not None and len(self._texts) > 2 * len(self._view) + 64:
+
+    def _forget_texts(self) -> None:
+        """Let go of the texts that are not in view, once they are more than those that are."""
+        if self._view is not None and len(self._texts) > 2 * len(self._view.ids) + 64:
             held = set(self._view.ids)
             self._texts = {number: raw for number, raw in self._texts.items() if number in held}
 
@@ -572,6 +576,7 @@ class Conversation:
         records = tx.append(self.id, self._version, events)
         for record, event in zip(records, events, strict=True):
             self._fold(record, event)
+        self._forget_texts()
         self._save_snapshot(tx)
         return records
 
@@ -580,7 +585,7 @@ class Conversation:
         # than twice what the last view known would have been worth.
         if self._view is None and self._tail_bytes > 2 * self._worth:
             self._standing(tx)
-        if self._view is None:
+        if self._view is None or self._tail_bytes < projection.LEAST_TAIL:
             return
         self._worth = least_tail(self._view)
         if self._tail_bytes < self._worth:

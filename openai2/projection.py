@@ -255,7 +255,8 @@ def free_name(name: str, taken: Callable[[str], bool]) -> str:
 SNAPSHOT_SHARE = 1 / 16
 #: Bytes of a row besides its data: what a short event weighs.
 ROW_OVERHEAD = 120
-_LEAST_TAIL = 24_000  # bytes of events that are read faster than a snapshot is worth
+#: Bytes of events that are read faster than any snapshot is worth.
+LEAST_TAIL = 24_000
 
 
 def worth_saving(view: View, tail: int) -> bool:
@@ -270,7 +271,7 @@ def least_tail(view: View) -> int:
     """
     names = 12 * len(view.roles) + 6 * len("".join(view.roles))
     guess = 4 * len(view.ids) + 8 * (len(view.pins) + len(view.remarks)) + names + ROW_OVERHEAD
-    return max(_LEAST_TAIL, int(guess / SNAPSHOT_SHARE))
+    return max(LEAST_TAIL, int(guess / SNAPSHOT_SHARE))
 
 
 class _Packed(msgspec.Struct, array_like=True, frozen=True):

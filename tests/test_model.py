@@ -120,7 +120,7 @@ class Histories(RuleBasedStateMachine):
     @initialize(eager=st.booleans())
     def begin(self, eager: bool) -> None:
         if eager:  # a snapshot at almost every chance
-            self.patch.setattr(projection, "_LEAST_TAIL", 200)
+            self.patch.setattr(projection, "LEAST_TAIL", 200)
             self.patch.setattr(projection, "SNAPSHOT_SHARE", 1.0)
         self.know(self.engine.create(), Model([], 1))
 
