@@ -131,6 +131,9 @@ class AsyncDirect(httpx2.AsyncHTTPTransport):
             )
         raise fault
 
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._opened is not None:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.client import HTTPException, HTTPResponse
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import httpx2
@@ -100,10 +101,8 @@ class _Connection:
         del mode
         return self._reader
 
-    def is_usable(self, oldest: float) -> bool:
-        """Whether it is idle since *oldest* at most, and the server has neither closed it nor said more."""
-        if self.idle_since < oldest:
-            return False
+    def is_usable(self) -> bool:
+        """Whether the server has neither closed it nor said more."""
         if hasattr(select, "poll"):
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
@@ -192,8 +191,9 @@ class Direct(httpx2.HTTPTransport):
         self._tls.set_alpn_protocols(["http/1.1"])
         self._most_idle = limits.max_keepalive_connections or 0
         self._rest = limits.keepalive_expiry or 0.0
-        self._idle: dict[Origin, list[_Connection]] = {}
-        self._lock = threading.Lock()
+        self._idle: dict[Origin, list[_Connection]] = {}  # those that are idle longest in front
+        # Reentrant: the garbage collector may close a dropped answer in the middle of our lines.
+        self._lock = threading.RLock()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request, and return the answer, of which only the head was read."""
@@ -215,6 +215,9 @@ class Direct(httpx2.HTTPTransport):
             return _response(answer, _Body(answer, partial(self._done, origin, connection)))
         raise fault
 
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Close what is idle; what still carries an answer is closed at its end."""
         with self._lock:
@@ -229,18 +232,20 @@ class Direct(httpx2.HTTPTransport):
         oldest = time.monotonic() - self._rest
         while True:
             with self._lock:
-                held = self._idle.get(origin)
-                if not held:
-                    return None
-                connection = held.pop()
-            if connection.is_usable(oldest):
+                held = self._idle.get(origin, [])
+                connection = held.pop() if held and held[-1].idle_since >= oldest else None
+                expired = list(takewhile(lambda one: one.idle_since < oldest, held))
+                del held[: len(expired)]
+            for one in expired:
+                one.close()
+            if connection is None or connection.is_usable():
                 return connection
             connection.close()
 
     def _done(self, origin: Origin, connection: _Connection, again: bool) -> None:
         connection.idle_since = time.monotonic()
         with self._lock:
-            if again and sum(map(len, self._idle.values())) < self._most_idle:
+            if again and sum(map(len, list(self._idle.values()))) < self._most_idle:
                 self._idle.setdefault(origin, []).append(connection)
                 return
         connection.close()

@@ -163,6 +163,12 @@ class ScriptedServer:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        with self._lock:
+            return len(self._open)
+
     def _next(self, asked: Asked) -> Reply:
         with self._lock:
             self.asked.append(asked)

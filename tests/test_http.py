@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -21,8 +21,9 @@ import openai
 import pytest
 
 from openai2 import Chat
+from openai2.direct import Direct
 from tests.misbehaving import EVENTS, Misbehaving, Sleep, chunked, completion, event, head, whole
-from tests.servers import ScriptedServer
+from tests.servers import Asked, Reply, ScriptedServer
 from tests.servers import completion as reply
 
 KEY = "sk-made-up-0123456789abcdef"
@@ -114,6 +115,46 @@ def test_a_connection_that_the_server_closed_is_not_used_again(ask: Ask) -> None
         chat = Chat(KEY, "m", base_url=server.base_url, max_retries=0)
         assert (patient if ask is _asked else apatient)(chat, "one", "two", "three") == ["yes"] * 3
     assert server.asked == 3
+
+
+def test_connections_that_nobody_needs_any_more_are_closed() -> None:
+    all_there = threading.Barrier(5, timeout=30)
+
+    def answer(asked: Asked) -> Reply:
+        if asked.body["messages"][-1]["content"] == "together":
+            all_there.wait()
+        return reply("yes")
+
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=4, keepalive_expiry=0.5)
+    with ScriptedServer(answer) as server, closing(Direct(limits)) as way:
+
+        def ask(content: str) -> None:
+            asked = {"messages": [{"content": content}]}
+            answer = way.handle_request(httpx2.Request("POST", server.base_url, json=asked))
+            assert answer.status_code == 200
+            answer.read()
+            answer.close()
+
+        threads = [threading.Thread(target=ask, args=("together",)) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        _until(lambda: server.open == 4)  # one is more than are to be kept
+        ask("one")
+        assert server.connections == 5
+        time.sleep(0.6)
+        ask("one more")
+        assert server.connections == 6
+        _until(lambda: server.open == 1)
+    _until(lambda: server.open == 0)
+
+
+def _until(there: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @ASK
@@ -344,6 +385,7 @@ def test_a_loop_ends_without_a_word(run: str) -> None:
     program = f"""
 import asyncio, gc, sys
 from openai2 import Chat
+from openai2.direct import Direct
 
 async def main():
     chat = Chat({KEY!r}, "m", base_url=sys.argv[1])
@@ -368,6 +410,7 @@ def test_a_forked_process_has_connections_of_its_own() -> None:
     program = f"""
 import os, sys
 from openai2 import Chat
+from openai2.direct import Direct
 
 with Chat({KEY!r}, "m", base_url=sys.argv[1]) as chat:
     chat.request("before")
