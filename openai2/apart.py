@@ -38,7 +38,7 @@ def main() -> None:
         while (word := ask.readline().strip()) == BEGIN:
             reader.sql.execute("ROLLBACK")
             reader.sql.execute("BEGIN")
-            reader.last_position()
+            reader.reaches_past(0)
             _say(ALIVE)
         if word == GO:
             threading.Thread(target=_end_with_the_other, daemon=True).start()

@@ -26,7 +26,7 @@ import msgspec
 
 from openai2.apart import ALIVE, BEGIN, GO, Unsound, read_verdict
 from openai2.chaincheck import Found
-from openai2.errors import DamagedStore, NotAStore
+from openai2.errors import Openai2Error
 from openai2.store import SqliteStore, Store
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Beside:
         with; it may be begun anew. False where there is no other, or they cannot agree."""
         for _ in range(_TRIES if self._thread is not None else 0):
             self._commits = self._committed()
-            reader.last_position()  # from here on the log stands still for us
+            reader.reaches_past(WORTH)  # from here on the log stands still for us
             try:
                 if not self._up or self._agrees():
                     return True
@@ -156,8 +156,8 @@ class Beside:
     def _pays(self) -> bool:
         try:
             with self._store.reading() as reader:
-                return reader.last_position() > WORTH
-        except (NotAStore, DamagedStore):
+                return reader.reaches_past(WORTH)
+        except Openai2Error:
             return False  # whoever reads on will say so
 
     def begin(self, path: str) -> None:
