@@ -10,11 +10,15 @@ exception of aiohttp leaves here, since they hold the request's headers.
 
 from __future__ import annotations
 
+import asyncio
 import io
+import weakref
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
+import httpcore2
 import httpx2
 import yarl
 
@@ -44,7 +48,10 @@ _MEANING: Sequence[tuple[type[Exception], type[httpx2.TransportError]]] = (
 
 def _said(error: Exception) -> httpx2.TransportError:
     kind = next(meant for raised, meant in _MEANING if isinstance(error, raised))
-    said = kind(str(error) or type(error).__name__)
+    text = str(error) or type(error).__name__
+    if kind is httpx2.RemoteProtocolError:  # it quotes what the server has sent
+        text = f"the server's answer broke off, or is not HTTP ({type(error).__name__})"
+    said = kind(text)
     below = getattr(error, "os_error", error)
     if not isinstance(below, aiohttp.ClientError):
         said.__cause__ = below
@@ -74,9 +81,46 @@ class _Body(httpx2.AsyncByteStream):
             yield rest
         raise fault
 
+    def cut(self) -> None:
+        """The connection is closed: whoever waits for more is told."""
+        self._answer.content.set_exception(aiohttp.ClientConnectionError("the client was closed"))
+
     async def aclose(self) -> None:
         """Let the connection go, to be used again where the answer was read to its end."""
         self._answer.close()
+
+
+def _drop(session: aiohttp.ClientSession, loop: asyncio.AbstractEventLoop) -> None:
+    """Close the connections without waiting, perhaps in another thread, or after the loop has ended."""
+    connector = session.connector
+    if connector is None:  # they are closed
+        return
+    session.detach()
+    if loop.is_closed():
+        closing = connector.close().__await__()
+        with suppress(StopIteration):  # there is nothing to wait for
+            next(closing)
+    elif _running_loop() is loop:
+        _shut(connector)
+    else:
+        loop.call_soon_threadsafe(_shut, connector)
+
+
+#: Tasks that close connections: a loop alone keeps none alive.
+_closing: set[asyncio.Future[None]] = set()
+
+
+def _shut(connector: aiohttp.BaseConnector) -> None:
+    task = asyncio.ensure_future(connector.close())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 class AsyncDirect(httpx2.AsyncHTTPTransport):
@@ -89,11 +133,16 @@ class AsyncDirect(httpx2.AsyncHTTPTransport):
         self._tls = tls
         self._limits = limits
         self._opened: aiohttp.ClientSession | None = None
+        self._bodies: weakref.WeakSet[_Body] = weakref.WeakSet()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request, and return the answer, of which only the head was read."""
         body = body_of(request)
-        if body is None or is_patched(httpx2.AsyncHTTPTransport.handle_async_request, "httpx2"):
+        if (
+            body is None
+            or is_patched(httpx2.AsyncHTTPTransport.handle_async_request, "httpx2")
+            or is_patched(httpcore2.AsyncConnectionPool.handle_async_request, "httpcore2")
+        ):
             return await super().handle_async_request(request)
         head_of(request)  # who sees to it that headers are headers
         try:
@@ -126,16 +175,18 @@ class AsyncDirect(httpx2.AsyncHTTPTransport):
             fault = _said(error)
         else:
             about = {"http_version": b"HTTP/1.1", "reason_phrase": (answer.reason or "").encode()}
-            return httpx2.Response(
-                answer.status, headers=answer.raw_headers, stream=_Body(answer), extensions=about
-            )
+            stream = _Body(answer)
+            self._bodies.add(stream)
+            return httpx2.Response(answer.status, headers=answer.raw_headers, stream=stream, extensions=about)
         raise fault
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections."""
+        """Close the connections; who reads from one of them is told."""
+        for body in list(self._bodies):
+            body.cut()
         if self._opened is not None:
             await self._opened.close()
         await super().aclose()
@@ -153,4 +204,6 @@ class AsyncDirect(httpx2.AsyncHTTPTransport):
                 max_line_size=_LONGEST,
                 max_field_size=_LONGEST,
             )
+            # Held by this alone, so that who collects garbage comes to us before he comes to them.
+            weakref.finalize(self, _drop, self._opened, asyncio.get_running_loop()).atexit = False
         return self._opened

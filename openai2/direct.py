@@ -10,18 +10,22 @@ was read to its end; what goes wrong is the httpx2 exception that the other tran
 
 from __future__ import annotations
 
+import email.errors
 import io
 import re
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from http.client import HTTPException, HTTPResponse
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+import httpcore2
 import httpx2
 
 from openai2 import deadline
@@ -30,6 +34,12 @@ from openai2.patches import is_patched
 #: A head: its first line, then names that are tokens and values on one line (RFC 9112, RFC 9110 5.1, 5.5).
 _HEAD = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.1\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [^\x00\r\n]*\r\n)*\r\n")
 _BUFFER = 65536
+#: What the standard library makes of a line that is no header: it takes it, and all behind it, for the body.
+_NO_HEAD = (
+    email.errors.MissingHeaderBodySeparatorDefect,
+    email.errors.FirstHeaderLineIsContinuationDefect,
+    email.errors.MisplacedEnvelopeHeaderDefect,
+)
 
 
 class Origin(NamedTuple):
@@ -71,13 +81,26 @@ class _Incoming(io.RawIOBase):
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self.patience: float | None = None
+        self.asleep = False  # reads nothing, so that a look into a buffer does not wait
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any, /) -> int:
+    def readinto(self, buffer: Any, /) -> int | None:
+        if self.asleep:
+            return None
         self._socket.settimeout(deadline.left(self.patience, httpx2.ReadTimeout))
         return self._socket.recv_into(buffer)
+
+    def is_silent(self) -> bool:
+        """Whether nothing has come, nor the end."""
+        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+            return False
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            return not poll.poll(0)
+        return not select.select([self._socket], [], [], 0)[0]
 
 
 class _Reader(io.BufferedReader):
@@ -102,12 +125,11 @@ class _Connection:
         return self._reader
 
     def is_usable(self) -> bool:
-        """Whether the server has neither closed it nor said more."""
-        if hasattr(select, "poll"):
-            poll = select.poll()
-            poll.register(self._socket, select.POLLIN)
-            return not poll.poll(0)
-        return not select.select([self._socket], [], [], 0)[0]
+        """Whether the server has neither closed it nor said more than the answer that was read."""
+        self._incoming.asleep = True
+        said_more = bool(self._reader.peek(1))
+        self._incoming.asleep = False
+        return not said_more and self._incoming.is_silent()
 
     def ask(self, request: httpx2.Request, head: bytes, body: bytes) -> HTTPResponse:
         """Send, and read the head of the answer. Raises OSError, HTTPException, httpx2's timeouts."""
@@ -125,7 +147,9 @@ class _Connection:
             while True:
                 answer = HTTPResponse(self, method=request.method)  # type: ignore[arg-type]  # it asks for makefile only
                 answer.begin()
-                if answer.status >= 200 or answer.status == 101:
+                if answer.status == 101 or any(isinstance(one, _NO_HEAD) for one in answer.headers.defects):
+                    raise HTTPException
+                if answer.status >= 200:
                     return answer
         except (OSError, HTTPException):
             if unsent is not None:
@@ -137,10 +161,31 @@ class _Connection:
         self._socket.close()
 
 
+def _reached(origin: Origin, patience: float | None) -> socket.socket:
+    """A connection to the first of the server's addresses that answers. Raises OSError, ConnectTimeout."""
+    fault: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(*origin[1:], type=socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(deadline.left(patience, httpx2.ConnectTimeout))
+            sock.connect(address)
+        except OSError as error:
+            fault = error
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise fault or OSError(f"{origin.host} has no address")
+
+
 def _said(error: OSError | HTTPException, kind: type[httpx2.TransportError]) -> httpx2.TransportError:
     """The httpx2 exception that says what went wrong; *kind* where the network did."""
     if isinstance(error, HTTPException):  # some are OSErrors as well; they quote what the server sent
-        return httpx2.RemoteProtocolError(f"the server's answer is not HTTP ({type(error).__name__})")
+        return httpx2.RemoteProtocolError(
+            f"the server's answer broke off, or is not HTTP ({type(error).__name__})"
+        )
     if isinstance(error, TimeoutError):
         kind = httpx2.ConnectTimeout if kind is httpx2.ConnectError else httpx2.ReadTimeout
     said = kind(str(error))
@@ -159,7 +204,7 @@ class _Body(httpx2.SyncByteStream):
 
     def __init__(self, answer: HTTPResponse, done: Callable[[bool], None]) -> None:
         self._answer = answer
-        self._done: Callable[[bool], None] | None = done
+        self._done = [done]
         self._whole = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -177,9 +222,9 @@ class _Body(httpx2.SyncByteStream):
         raise fault
 
     def close(self) -> None:
-        done, self._done = self._done, None
-        if done is not None:
-            done(self._whole and not self._answer.will_close)
+        if self._done:
+            with suppress(IndexError):  # somebody else closes it at the same time
+                self._done.pop()(self._whole and not self._answer.will_close)
 
 
 class Direct(httpx2.HTTPTransport):
@@ -198,7 +243,11 @@ class Direct(httpx2.HTTPTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request, and return the answer, of which only the head was read."""
         body = body_of(request)
-        if body is None or is_patched(httpx2.HTTPTransport.handle_request, "httpx2"):
+        if (
+            body is None
+            or is_patched(httpx2.HTTPTransport.handle_request, "httpx2")
+            or is_patched(httpcore2.ConnectionPool.handle_request, "httpcore2")
+        ):
             return super().handle_request(request)
         origin = _origin_of(request.url)
         head = head_of(request)
@@ -252,10 +301,9 @@ class Direct(httpx2.HTTPTransport):
 
     def _connected(self, origin: Origin, request: httpx2.Request) -> _Connection:
         timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
-        most = deadline.left(timeouts.get("connect"), httpx2.ConnectTimeout)
         sock: socket.socket | None = None
         try:
-            sock = socket.create_connection((origin.host, origin.port), most)
+            sock = _reached(origin, timeouts.get("connect"))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if origin.scheme == "https":
                 sock.settimeout(deadline.left(timeouts.get("connect"), httpx2.ConnectTimeout))

@@ -282,8 +282,8 @@ def _no_collections() -> Generator[None, None, None]:
     """Thousands of dicts are made here, none of them garbage: for these, the collector would look through all
     objects of the program, which took longer than to decode them."""
     collects = gc.isenabled()
-    gc.disable()
     try:
+        gc.disable()
         yield
     finally:
         if collects:

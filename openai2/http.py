@@ -7,7 +7,7 @@ where one is, by httpx2's own transports, which then keep to deadlines too.
 
 from __future__ import annotations
 
-import asyncio
+import os
 import urllib.request
 from typing import Any
 
@@ -59,22 +59,22 @@ def _like(known: httpx2.Request, content: bytes) -> httpx2.Request:
 
 
 class _Client(_SameHead, openai.DefaultHttpxClient):
+    """Closes its connections with its end, as the SDK's own does, but not those of a process that forked."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._process = os.getpid()
+
     def __del__(self) -> None:
         try:
-            self.close()
-        except Exception:  # noqa: BLE001, S110 - as the SDK's own: nobody is left to hear of it
+            if self._process == os.getpid():
+                self.close()
+        except Exception:  # noqa: BLE001, S110 - nobody is left to hear of it
             pass
 
 
 class _AsyncClient(_SameHead, openai.DefaultAsyncHttpxClient):
-    _closing: asyncio.Task[None]  # a loop alone keeps no task alive
-
-    def __del__(self) -> None:
-        try:
-            if not self.is_closed:
-                self._closing = asyncio.get_running_loop().create_task(self.aclose())
-        except Exception:  # noqa: BLE001, S110
-            pass
+    pass
 
 
 def client() -> httpx2.Client:

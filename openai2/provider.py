@@ -268,6 +268,7 @@ class AsyncExchange(_Exchange):
     """One try of one request over an async client."""
 
     _pieces: AsyncIterator[bytes] | None = None
+    _api: openai.AsyncOpenAI | None = None  # held meanwhile: with its end, its connections end
 
     async def send(self, send: Send) -> None:
         """Send, and wait for the head of the answer. Raises Fault."""
@@ -275,7 +276,7 @@ class AsyncExchange(_Exchange):
 
         await self.close()
         self.key = send.key
-        api = await clients.async_client(send.key, self._client_options)
+        api = self._api = await clients.async_client(send.key, self._client_options)
         try:
             with deadline.until(send.until):
                 if self._through_create or created.is_patched(blocking=False):
@@ -316,7 +317,7 @@ class AsyncExchange(_Exchange):
         """Let the connection go; one that was left in mid-answer is dropped."""
         response: httpx2.Response | None = self._response
         answer: Any = self._answer
-        self._response = self._answer = self._pieces = None
+        self._response = self._answer = self._pieces = self._api = None
         if response is not None:
             await response.aclose()
         elif (close := getattr(answer, "close", None)) is not None:

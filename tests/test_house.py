@@ -76,7 +76,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "openai": ("provider", "clients", "created", "faults", "http"),
     # What openai speaks HTTP with, and shows in its own interface.
     "httpx2": ("direct", "adirect", "http", "provider", "faults", "stand_in"),
-    "httpcore2": ("deadline", "faults"),
+    "httpcore2": ("deadline", "direct", "adirect", "faults"),
     "anyio": ("faults", "deadline"),
     "aiohttp": ("adirect",),
     "yarl": ("adirect",),
