@@ -26,7 +26,7 @@ def create_short() -> Work:
 
 
 def post_short() -> Work:
-    """The same by the client's own `post`, bytes in and bytes out, nothing stored: what a Chat stands on."""
+    """The same by the client's own `post`, bytes in and bytes out, nothing stored."""
     import httpx2
     import openai
 
