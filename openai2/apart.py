@@ -14,7 +14,7 @@ from time import monotonic
 from openai2.beforehand import Beforehand
 from openai2.chaincheck import ChainCheck, Found
 from openai2.sentence import Sentence
-from openai2.store import SqliteStore
+from openai2.store import Reader, SqliteStore
 from openai2.store.scan import Scan
 
 #: What is said: it goes on; something does not fit; so many events fit, and where the heads stand.
@@ -36,13 +36,18 @@ def main() -> None:
     with SqliteStore(path).reading(still=True) as reader:
         _say(ALIVE)
         while (word := ask.readline().strip()) == BEGIN:
-            reader.sql.execute("ROLLBACK")
-            reader.sql.execute("BEGIN")
+            begin_anew(reader)
             reader.reaches_past(0)
             _say(ALIVE)
         if word == GO:
             threading.Thread(target=_end_with_the_other, daemon=True).start()
             _say(verdict(Scan(reader), {bytes.fromhex(head.decode()) for head in heads}))
+
+
+def begin_anew(reader: Reader) -> None:
+    """End the transaction of a reader and begin another one, which sees what was committed meanwhile."""
+    reader.sql.execute("ROLLBACK")
+    reader.sql.execute("BEGIN")
 
 
 def verdict(scan: Scan, heads: set[bytes]) -> bytes:

@@ -22,9 +22,9 @@ from typing import Any, cast
 
 import msgspec
 
-from openai2.apart import Unsound
+from openai2.apart import Unsound, begin_anew
 from openai2.beforehand import Beforehand
-from openai2.beside import Beside, Moved, begin_anew
+from openai2.beside import Beside, Moved
 from openai2.chaincheck import ChainCheck, Found
 from openai2.errors import BadInput, DamagedStore, NotAStore
 from openai2.filecheck import FileCheck, reason_of

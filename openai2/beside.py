@@ -19,12 +19,11 @@ import subprocess
 import sys
 import threading
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from openai2.apart import ALIVE, BEGIN, GO, Unsound, read_verdict
+from openai2.apart import ALIVE, BEGIN, GO, Unsound, begin_anew, read_verdict
 from openai2.chaincheck import Found
 from openai2.errors import Openai2Error
 from openai2.store import SqliteStore, Store
@@ -77,12 +76,7 @@ class Beside:
                 self.begin(store.path)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._stack.close()
         process = self.process
         if process is None:
@@ -209,9 +203,3 @@ def _is_python() -> bool:
     """Whether the interpreter runs by itself: a program that has it inside would begin anew."""
     name = os.path.basename(sys.executable or "").lower()
     return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
-
-
-def begin_anew(reader: Reader) -> None:
-    """End the transaction of a reader and begin another one, which sees what was committed meanwhile."""
-    reader.sql.execute("ROLLBACK")
-    reader.sql.execute("BEGIN")
