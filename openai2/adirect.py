@@ -48,11 +48,11 @@ _MEANING: Sequence[tuple[type[Exception], type[httpx2.TransportError]]] = (
 
 def _said(error: Exception) -> httpx2.TransportError:
     kind = next(meant for raised, meant in _MEANING if isinstance(error, raised))
-    text = str(error) or type(error).__name__
+    below = getattr(error, "os_error", error)  # in the words of the system, as `direct` has them
+    text = str(below) or type(error).__name__
     if kind is httpx2.RemoteProtocolError:  # it quotes what the server has sent
         text = f"the server's answer broke off, or is not HTTP ({type(error).__name__})"
     said = kind(text)
-    below = getattr(error, "os_error", error)
     if not isinstance(below, aiohttp.ClientError):
         said.__cause__ = below
     return said

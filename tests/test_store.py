@@ -312,7 +312,7 @@ def test_what_was_undone_is_no_end_of_a_stream(store: SqliteStore) -> None:
 def test_more_streams_than_ends_are_remembered(file: SqliteStore) -> None:
     names = [f"c{number}" for number in range(3000)]
     for version in range(2):
-        file.transact(lambda tx: [tx.append(name, version, [added("x")]) for name in names])  # noqa: B023
+        file.transact(lambda tx: [tx.append(name, version, [added("x")]) for name in names])  # noqa: B023 - it is run here
     assert len(file._transaction._heads) < 2000  # pyright: ignore[reportPrivateUsage]
     check_chain(file, "c7")
 
