@@ -58,7 +58,7 @@ def store(synchronous: str) -> Work:
     import msgspec
 
     from openai2 import Engine
-    from openai2.events import MessageAdded
+    from openai2.core.events import MessageAdded
 
     place = Engine(fresh("append"), synchronous=synchronous).store
     place.append("0123456789abcdef", 0, [])

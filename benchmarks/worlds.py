@@ -78,9 +78,9 @@ _TIME, _HASH = "2026-11-22T10:05:00.000000Z", bytes(range(32))
 
 def turns(count: int, view: int = 20) -> Path:
     """A conversation of so many events, whose view a limit kept to *view* messages."""
-    from openai2 import events as ev
-    from openai2 import turn
-    from openai2.turn import Ask, State
+    from openai2.core import events as ev
+    from openai2.core import request_events
+    from openai2.core.request_events import Ask, State
 
     question = [msgspec.json.encode(message(0))]
     answer = msgspec.json.encode(message(1))
@@ -90,16 +90,16 @@ def turns(count: int, view: int = 20) -> Path:
     def make(path: Path) -> None:
         with _engine(path) as engine:
             conversation = engine.create(NAME)
-            begun: list[turn.Begun] = []
+            begun: list[request_events.Begun] = []
             version = conversation.version
 
             def begin(state: State) -> list[ev.Event]:
-                events, request = turn.begin(ask, state)
+                events, request = request_events.begin(ask, state)
                 begun.append(request)
                 return events
 
             def end(state: State) -> list[ev.Event]:
-                return turn.answered(begun.pop(), state, answer, meta)
+                return request_events.answered(begun.pop(), state, answer, meta)
 
             def some(tx: Transaction) -> int:
                 last = version
@@ -119,7 +119,7 @@ def turns(count: int, view: int = 20) -> Path:
 
 def many(count: int = MILLION) -> Path:
     """A store of so many conversations, each with a name."""
-    from openai2 import events as ev
+    from openai2.core import events as ev
 
     def make(path: Path) -> None:
         def some(numbers: range, tx: Transaction) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 from openai2.cli.render import clip, one_line
 from openai2.cli.words import _
+from openai2.core.messages import Multimodal_Part
+from openai2.core.typeguards import is_mapping
 from openai2.errors import BadInput
-from openai2.messages import Multimodal_Part
-from openai2.shapes import is_mapping
 
 #: Bytes that a file may have at most: the API takes no larger one, and no model's view holds a larger text.
 MOST, MOST_TEXT = 20_000_000, 2_000_000

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 
-from openai2 import events as ev
 from openai2.cli.render import one_line
+from openai2.core import events as ev
 from openai2.engine import Engine
 
 _FRESH = 10.0  # seconds

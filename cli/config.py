@@ -20,9 +20,9 @@ from openai2.cli import files, home
 from openai2.cli.options import json_option
 from openai2.cli.render import note, one_line, out, out_json, paint, table
 from openai2.cli.words import _
+from openai2.core.typeguards import is_dict, is_list
 from openai2.errors import BadInput
 from openai2.profiles import PROFILES, Profile, profile_from
-from openai2.shapes import is_dict, is_list
 
 _PARTS = ("client", "create")  # fields that hold options
 

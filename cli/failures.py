@@ -17,8 +17,8 @@ import click
 from openai2.cli import home
 from openai2.cli.render import note, one_line, paint
 from openai2.cli.words import _, known, told
+from openai2.core.typeguards import is_dict
 from openai2.errors import Openai2Error
-from openai2.shapes import is_dict
 
 FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 

@@ -84,8 +84,8 @@ def head(ref: str | None, every: bool, conversation: str | None, db: str | None)
 def _under(messages: list[Held], limit: int) -> list[Held]:
     """The messages that a limit would leave."""
     from openai2 import family
-    from openai2 import messages as msg
-    from openai2.projection import View
+    from openai2.core import messages as msg
+    from openai2.core.projection import View
 
     view = View()
     view.ids.extend(held.id for held in messages)
@@ -97,7 +97,7 @@ def _under(messages: list[Held], limit: int) -> list[Held]:
 
 def message_lines(messages: Iterable[Held]) -> Iterator[str]:
     """Messages for a person: a line of index, role and pin each, then the text."""
-    from openai2 import messages as msg
+    from openai2.core import messages as msg
 
     columns = screen() if is_terminal(sys.stdout) else 1_000_000
     for index, held in enumerate(messages):

@@ -106,8 +106,8 @@ def _title(store: Store, line: Listed) -> str:
 
 
 def _first_words(store: Store, conversation: str) -> str:
-    from openai2 import events as ev
-    from openai2 import messages as msg
+    from openai2.core import events as ev
+    from openai2.core import messages as msg
 
     with store.reading() as reader:
         first = list(reader.events(conversation, types=("message_added",), limit=1))

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import click
 
-from openai2 import messages as msg
 from openai2.cli import refs
 from openai2.cli.names import conversations
 from openai2.cli.options import conversation_option, db_option, json_option
@@ -19,6 +18,7 @@ from openai2.cli.stores import engine_to_look
 from openai2.cli.story import Layout, Story
 from openai2.cli.words import _
 from openai2.conversation import Conversation
+from openai2.core import messages as msg
 from openai2.engine import Engine
 from openai2.errors import BadInput
 from openai2.family import Cause, Why

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from openai2 import events as ev
 from openai2.cli.answering import Answers, screen
 from openai2.cli.elsewhere import Watch
 from openai2.cli.failures import INTERRUPTED, warn
 from openai2.cli.render import answer_text, note, out
 from openai2.cli.words import _
 from openai2.conversation import Conversation
+from openai2.core import events as ev
 from openai2.errors import Refused
 
 if TYPE_CHECKING:

@@ -15,19 +15,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from openai2 import events as ev
-from openai2 import messages as msg
 from openai2.chat import Chat
 from openai2.cli import config, home, keychain, refs
 from openai2.cli.render import is_terminal, note
 from openai2.cli.stores import engine
 from openai2.cli.words import _
 from openai2.conversation import Conversation
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.request_events import State
 from openai2.dialogue import DEFAULT_MODEL
 from openai2.engine import Engine
 from openai2.errors import AmbiguousReference, BadInput, Refused, UnknownConversation
 from openai2.keys import AKPool
-from openai2.turn import State
 
 #: Seconds between the characters of an offline answer on a terminal: about as fast as people read.
 PACE = 0.03

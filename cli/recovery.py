@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from openai2 import history
-from openai2 import messages as msg
 from openai2.cli.prompt import Lines
 from openai2.cli.render import note, one_line, out, visible
 from openai2.cli.session import Session
 from openai2.cli.words import _
+from openai2.core import messages as msg
 from openai2.history import Lineage
 from openai2.store import Draft
 

@@ -10,8 +10,6 @@ import sys
 
 import click
 
-from openai2 import events as ev
-from openai2 import messages as msg
 from openai2 import redaction
 from openai2.cli import refs
 from openai2.cli.names import conversations
@@ -20,6 +18,8 @@ from openai2.cli.render import clip, is_terminal, note, one_line, out, screen
 from openai2.cli.stores import engine_to_look
 from openai2.cli.words import _, counted, known
 from openai2.conversation import Conversation
+from openai2.core import events as ev
+from openai2.core import messages as msg
 from openai2.engine import Engine
 from openai2.errors import BadInput, NoIndex, Refused
 from openai2.history import Lineage

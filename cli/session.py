@@ -12,7 +12,6 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from openai2 import messages as msg
 from openai2 import provider
 from openai2.chat import Chat
 from openai2.cli.answering import Answers, Screen
@@ -22,6 +21,7 @@ from openai2.cli.render import clip, note, one_line, screen
 from openai2.cli.status import Status
 from openai2.cli.words import _, counted
 from openai2.conversation import Conversation
+from openai2.core import messages as msg
 
 
 class Session:

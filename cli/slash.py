@@ -14,16 +14,16 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from openai2 import events as ev
-from openai2 import messages as msg
 from openai2.cli import opening
 from openai2.cli.history import message_lines
 from openai2.cli.render import fold, note, one_line, out, pad, paint, screen, visible
 from openai2.cli.session import Session
 from openai2.cli.words import _, counted
 from openai2.conversation import Conversation
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.typeguards import is_list
 from openai2.errors import BadInput, Refused
-from openai2.shapes import is_list
 
 #: Is given what stands behind the command's name.
 Run = Callable[[Session, str], None]

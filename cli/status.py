@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from openai2 import events as ev
 from openai2.chat import Chat
 from openai2.cli.elsewhere import Watch
 from openai2.cli.render import clip, one_line, width
 from openai2.cli.words import _, counted
 from openai2.conversation import Conversation
-from openai2.shapes import is_mapping, is_whole
+from openai2.core import events as ev
+from openai2.core.typeguards import is_mapping, is_whole
 
 _FRESH = 1.0  # seconds
 _BETWEEN = " · "

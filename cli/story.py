@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import msgspec
 
-from openai2 import events as ev
 from openai2 import history
-from openai2 import messages as msg
 from openai2.cli.render import clip, is_terminal, json_safe, local, one_line, paint, screen
 from openai2.cli.words import _, counted
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.projection import replay
 from openai2.history import Lineage
-from openai2.projection import replay
 from openai2.store import Reader
 
 T = TypeVar("T")

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from openai2.chat import Chat
     from openai2.conversation import Conversation
+    from openai2.core.messages import Multimodal_Part, assistant_msg, system_msg, user_msg
     from openai2.engine import Engine
     from openai2.errors import (
         AmbiguousReference,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     )
     from openai2.group import GroupChat
     from openai2.keys import AKPool
-    from openai2.messages import Multimodal_Part, assistant_msg, system_msg, user_msg
 
 _HOMES = {
     "AKPool": "keys",
@@ -53,7 +53,7 @@ _HOMES = {
     "DamagedStore": "errors",
     "Engine": "engine",
     "GroupChat": "group",
-    "Multimodal_Part": "messages",
+    "Multimodal_Part": "core.messages",
     "NameTaken": "errors",
     "NewerStore": "errors",
     "NoIndex": "errors",
@@ -70,9 +70,9 @@ _HOMES = {
     "UnknownConversation": "errors",
     "UnknownVersion": "errors",
     "VersionConflict": "errors",
-    "assistant_msg": "messages",
-    "system_msg": "messages",
-    "user_msg": "messages",
+    "assistant_msg": "core.messages",
+    "system_msg": "core.messages",
+    "user_msg": "core.messages",
 }
 
 __all__ = [

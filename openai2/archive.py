@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from openai2 import events as ev
+from openai2.core import events as ev
 from openai2.store import NO_HASH
 from openai2.store.codec import digest, link
 

@@ -11,8 +11,8 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from openai2 import events as ev
 from openai2.archive import FORMAT, End, Header, Line
+from openai2.core import events as ev
 from openai2.errors import ArchiveError
 
 _NO_ARCHIVE = "this is no archive of openai2"

@@ -8,8 +8,8 @@ from typing import IO
 
 import msgspec
 
-from openai2 import events as ev
 from openai2.archive import FORMAT, Chains, End, Exported, Header, Line, Progress
+from openai2.core import events as ev
 from openai2.errors import DamagedStore, UnknownConversation
 from openai2.outfile import File, written
 from openai2.store import Reader, Store

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from openai2 import events as ev
+    from openai2.core import events as ev
     from openai2.store.scan import Noted
 
 
@@ -43,14 +43,14 @@ class Beforehand:
 
 
 def _redacted(data: bytes) -> ev.Redacted | None:
-    from openai2 import events as ev
+    from openai2.core import events as ev
 
     event = _decoded("redacted", data)
     return event if isinstance(event, ev.Redacted) else None
 
 
 def _forked(data: bytes) -> ev.Forked | None:
-    from openai2 import events as ev
+    from openai2.core import events as ev
 
     event = _decoded("forked", data)
     return event if isinstance(event, ev.Forked) else None
@@ -59,7 +59,7 @@ def _forked(data: bytes) -> ev.Forked | None:
 def _decoded(tag: str, data: bytes) -> ev.Event | None:
     import msgspec
 
-    from openai2 import events as ev
+    from openai2.core import events as ev
 
     try:
         return ev.decode(tag, data)

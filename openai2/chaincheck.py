@@ -18,7 +18,7 @@ from openai2.store.reader import NO_HASH, TAG
 from openai2.store.scan import Row, Scan, text
 
 if TYPE_CHECKING:
-    from openai2 import events as ev
+    from openai2.core import events as ev
 
 _EMPTY = sha256(b"").digest()
 # What is hashed, in one go: the tag, the hash before, the data's digest, and the fields (see `codec`).

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openai2 import clients, faults, running
-from openai2 import messages as msg
+from openai2.core import messages as msg
+from openai2.core.request_events import Ask
 from openai2.dialogue import RETRIES
 from openai2.keys import AKPool
 from openai2.replayer import Replayer
-from openai2.turn import Ask
 
 if TYPE_CHECKING:
     from openai.types import ImagesResponse

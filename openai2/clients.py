@@ -17,8 +17,8 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from openai2 import scrub
+from openai2.core.typeguards import is_mapping, is_sequence
 from openai2.errors import NoKey
-from openai2.shapes import is_mapping, is_sequence
 
 if TYPE_CHECKING:
     import openai

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2 import decisions, drafts, history, projection, turn
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2 import drafts, history
+from openai2.core import decisions, projection, request_events
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.messages import Message, Round
+from openai2.core.projection import ROW_OVERHEAD, View, least_tail, pack
+from openai2.core.request_events import Ask, State
+from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput, Openai2Error, Refused, UnknownConversation, UnknownVersion
 from openai2.history import Lineage
-from openai2.messages import Message, Round
-from openai2.projection import ROW_OVERHEAD, View, least_tail, pack
-from openai2.shapes import is_whole
 from openai2.store import NO_HASH, Draft, Reader, Store
-from openai2.turn import Ask, State
 
 if TYPE_CHECKING:
     from openai2.effects import Open
@@ -141,9 +142,9 @@ class Conversation:
         A text that names a day, a minute or a second means its end, and local time unless it says otherwise.
         Raises UnknownVersion where the conversation did not exist yet, BadInput where the text is no time.
         """
-        from openai2 import moments
+        from openai2.core import times
 
-        when = moments.stamp(time) if isinstance(time, datetime) else moments.moment(time)
+        when = times.stamp(time) if isinstance(time, datetime) else times.moment(time)
         with self.store.reading() as reader:
             version = reader.version_at(self.id, when)
         if version < 1:
@@ -390,12 +391,12 @@ class Conversation:
 
         def job(tx: Transaction) -> None:
             with self._lock:
-                begun: turn.Begun | None = None
+                begun: request_events.Begun | None = None
 
                 def decide(state: State) -> list[ev.Event]:
                     nonlocal begun
                     ask = self._ask_again(tx, state, opening.ask) if opening.ask.retry else opening.ask
-                    events, begun = turn.begin(ask, state)
+                    events, begun = request_events.begin(ask, state)
                     return events
 
                 self._commit(tx, decide)
@@ -450,11 +451,13 @@ class Conversation:
             def decide(state: State) -> list[ev.Event]:
                 started, question = history.started(tx, self.id, self._lineage.base, draft.request)
                 asked_on = history.view_at(tx, self._lineage, started.view)
-                begun = turn.recovered(draft.request, started, question, asked_on)
+                begun = request_events.recovered(draft.request, started, question, asked_on)
                 if keep:
-                    return turn.stopped(begun, state, draft.partial, ev.Answer(), reason="recovered")
-                fault = turn.Fault("Interrupted", "the program ended before the answer did")
-                return turn.failed(begun, draft.partial, ev.Answer(), fault)
+                    return request_events.stopped(
+                        begun, state, draft.partial, ev.Answer(), reason="recovered"
+                    )
+                fault = request_events.Fault("Interrupted", "the program ended before the answer did")
+                return request_events.failed(begun, draft.partial, ev.Answer(), fault)
 
             self._commit(tx, decide)
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from openai2 import patches
+from openai2.core.typeguards import is_mapping
 from openai2.effects import Send
-from openai2.shapes import is_mapping
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 

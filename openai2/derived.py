@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from openai2 import events as ev
 from openai2 import history
+from openai2.core import events as ev
+from openai2.core.projection import ROW_OVERHEAD, View, free_name, pack, unpack, worth_saving
 from openai2.history import Lineage
-from openai2.projection import ROW_OVERHEAD, View, free_name, pack, unpack, worth_saving
 from openai2.store import Reader, Store, Transaction, erase
 from openai2.store.reader import LIST
 from openai2.store.transaction import LISTED_TYPES

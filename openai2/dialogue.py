@@ -15,18 +15,19 @@ from collections.abc import AsyncGenerator, Callable, Collection, Generator, Ite
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from openai2 import decisions, drivers, faults, provider
-from openai2 import events as ev
+from openai2 import drivers, faults, provider
 from openai2.conversation import Conversation
+from openai2.core import decisions
+from openai2.core import events as ev
+from openai2.core.messages import Message, Round
+from openai2.core.request_events import Ask
+from openai2.core.typeguards import is_whole
 from openai2.effects import Keys, OneKey, Policy
 from openai2.engine import Engine
 from openai2.errors import NoKey
 from openai2.flow import converse
 from openai2.keys import AKPool, check_key
-from openai2.messages import Message, Round
-from openai2.shapes import is_whole
 from openai2.store import Draft, Store
-from openai2.turn import Ask
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2 import events as ev
 from openai2 import history
-from openai2 import messages as msg
 from openai2.conversation import Conversation
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.textdiff import Words, align
+from openai2.core.textdiff import compare as compare_words
+from openai2.core.typeguards import is_whole
 from openai2.errors import Refused
-from openai2.shapes import is_whole
-from openai2.words import Words, align
-from openai2.words import compare as compare_words
 
 if TYPE_CHECKING:
     from openai2.engine import Engine
@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 class Side(msgspec.Struct, frozen=True, kw_only=True):
     """One branch's answer to a question: what was said, and what it took.
 
-    *id* is that of the question (see `openai2.events`), *messages* those of the answer, *text* what a
+    *id* is that of the question (see `openai2.core.events`), *messages* those of the answer, *text* what a
     person reads of them. *model* and *finish_reason* are those of the last answer in the round, the
     numbers are sums over all; None where nothing on record says so.
     """

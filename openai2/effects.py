@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from openai2 import events as ev
 from openai2 import scrub
+from openai2.core import events as ev
+from openai2.core.request_events import Ask, Begun, State
 from openai2.keys import fingerprint
-from openai2.turn import Ask, Begun, State
 from openai2.verdicts import Outcome
 
 

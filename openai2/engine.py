@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
-from openai2 import events as ev
 from openai2 import history, listing
 from openai2.conversation import Conversation
+from openai2.core import events as ev
+from openai2.core.request_events import State
 from openai2.errors import AmbiguousReference, NameTaken, UnknownConversation
 from openai2.history import Lineage
 from openai2.store import Listed, SqliteStore, Store, open_store, share
-from openai2.turn import State
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -13,11 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from openai2 import decisions, history
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2 import history
+from openai2.core import decisions
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.projection import View, pack, unpack
 from openai2.history import Lineage
-from openai2.projection import View, pack, unpack
 from openai2.store import Listed, Reader
 
 

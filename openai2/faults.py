@@ -16,8 +16,8 @@ from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
 from openai2 import scrub
-from openai2.shapes import is_mapping
-from openai2.turn import Fault
+from openai2.core.request_events import Fault
+from openai2.core.typeguards import is_mapping
 
 if TYPE_CHECKING:
     import httpx2

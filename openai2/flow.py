@@ -25,8 +25,11 @@ from typing import Any
 
 import msgspec
 
-from openai2 import events as ev
-from openai2 import scrub, turn
+from openai2 import scrub
+from openai2.core import events as ev
+from openai2.core import request_events
+from openai2.core.request_events import REASONING, Ask, Begun, Fault, State, Stopped
+from openai2.core.typeguards import is_whole
 from openai2.effects import (
     Close,
     Effect,
@@ -42,10 +45,8 @@ from openai2.effects import (
     Think,
 )
 from openai2.keys import AKPool, fingerprint
-from openai2.shapes import is_whole
 from openai2.sse import Events
 from openai2.tries import Tries
-from openai2.turn import REASONING, Ask, Begun, Fault, State, Stopped
 from openai2.verdicts import Outcome, Verdict, backoff_seconds, judge
 from openai2.wire import broken
 
@@ -268,7 +269,7 @@ def _close_answered(begun: Begun, tries: Tries, said: list[bytes] | None) -> Clo
     if message is None:
         raise broken("the server's answer is empty")
     encoded = tries.scrubbed(_encode(message))
-    told, reasoning = turn.told_apart(encoded)
+    told, reasoning = request_events.told_apart(encoded)
     assert told is not None
     if reasoning is not None and not begun.asked.send_reasoning:
         encoded, answer = told, msgspec.structs.replace(answer, reasoning=reasoning)
@@ -276,7 +277,7 @@ def _close_answered(begun: Begun, tries: Tries, said: list[bytes] | None) -> Clo
         said.append(encoded)
 
     def decide(state: State) -> list[ev.Event]:
-        return turn.answered(begun, state, encoded, answer)
+        return request_events.answered(begun, state, encoded, answer)
 
     return Close(begun.request, decide)
 
@@ -285,7 +286,7 @@ def _close_stopped(begun: Begun, tries: Tries) -> Close:
     partial, answer = tries.partial(), tries.answer()
 
     def decide(state: State) -> list[ev.Event]:
-        return turn.stopped(begun, state, partial, answer)
+        return request_events.stopped(begun, state, partial, answer)
 
     return Close(begun.request, decide)
 
@@ -298,6 +299,6 @@ def _close_failed(begun: Begun, tries: Tries, error: Exception) -> Close:
     told = Fault(fault.kind, said, status=fault.status, code=code)
 
     def decide(state: State) -> list[ev.Event]:
-        return turn.failed(begun, partial, answer, told)
+        return request_events.failed(begun, partial, answer, told)
 
     return Close(begun.request, decide)

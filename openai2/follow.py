@@ -16,10 +16,10 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from openai2 import events as ev
 from openai2.conversation import Conversation
+from openai2.core import events as ev
+from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput
-from openai2.shapes import is_whole
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,13 +15,13 @@ from typing import Any, cast
 
 import msgspec
 
-from openai2 import events as ev
-from openai2 import messages as msg
 from openai2.conversation import Conversation
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.request_events import Ask
+from openai2.core.typeguards import is_dict, is_list, is_sequence
 from openai2.errors import BadInput, NotARemark
 from openai2.replayer import Replayer
-from openai2.shapes import is_dict, is_list, is_sequence
-from openai2.turn import Ask
 
 Turn = tuple[str, Sequence[str]]
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.messages import Message
+from openai2.core.projection import CHANGES, View, unpack
 from openai2.errors import BadInput, DamagedStore
-from openai2.messages import Message
-from openai2.projection import CHANGES, View, unpack
 from openai2.store import Reader
 from openai2.store.reader import left_of
 

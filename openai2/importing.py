@@ -16,10 +16,11 @@ from typing import IO, Any
 
 import msgspec
 
-from openai2 import archive_reader, decisions, derived, intake, transcript
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2 import archive_reader, derived, intake, transcript
 from openai2.archive import Progress
+from openai2.core import decisions
+from openai2.core import events as ev
+from openai2.core import messages as msg
 from openai2.errors import ArchiveError, BadInput, NotAMessage
 from openai2.history import new_id
 from openai2.intake import Arrived, Imported

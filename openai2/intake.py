@@ -23,9 +23,9 @@ from typing import IO, NamedTuple
 import msgspec
 
 from openai2 import derived
-from openai2 import events as ev
 from openai2.archive import Chains, digest_of
 from openai2.archive_reader import Outline, event_of, outline, records
+from openai2.core import events as ev
 from openai2.errors import ArchiveError
 from openai2.references import Family
 from openai2.retelling import Fork, counted_on, goes_back_to, id_from, retold

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from openai2.shapes import is_dict, is_list, is_mapping
+from openai2.core.typeguards import is_dict, is_list, is_mapping
 
 
 def plain(message: dict[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from openai2 import events as ev
-from openai2 import history, turn
+from openai2 import history
 from openai2.conversation import Conversation, Decide
+from openai2.core import events as ev
+from openai2.core import request_events
+from openai2.core.projection import View
+from openai2.core.request_events import State
 from openai2.effects import Open
 from openai2.history import Lineage
-from openai2.projection import View
 from openai2.store import Store, Transaction
-from openai2.turn import State
 
 
 class Newborn(Conversation):
@@ -42,7 +43,7 @@ class Newborn(Conversation):
 
         def job(tx: Transaction) -> None:
             before = [event for batch in self._batches for event in batch]
-            events, begun = turn.begin(opening.ask, self._state(1 + len(before)))
+            events, begun = request_events.begin(opening.ask, self._state(1 + len(before)))
             texts = {
                 self._lineage.base + version: bytes(event.message)
                 for version, event in enumerate([*before, *events], 2)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2.core import events as ev
+from openai2.core import messages as msg
 from openai2.errors import NotAMessage
 from openai2.sentence import Sentence, sentence
 from openai2.store.scan import Drafted

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from openai2 import clients, created, deadline, faults
+from openai2.core.request_events import Fault
+from openai2.core.typeguards import is_mapping
 from openai2.effects import Send
 from openai2.errors import BadInput
-from openai2.shapes import is_mapping
-from openai2.turn import Fault
 
 if TYPE_CHECKING:
     import httpx2

@@ -21,13 +21,14 @@ from typing import Any
 
 import msgspec
 
-from openai2 import decisions, history
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2 import history
 from openai2.conversation import Conversation
+from openai2.core import decisions
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.textdiff import words
+from openai2.core.typeguards import is_dict
 from openai2.errors import RecordingError
-from openai2.shapes import is_dict
-from openai2.words import words
 
 VERSION = 1
 _HEAD = "openai2 recording"

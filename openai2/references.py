@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from openai2 import events as ev
-from openai2 import messages as msg
-from openai2.projection import View, pack, unpack
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.projection import View, pack, unpack
 from openai2.sentence import Sentence, sentence
 
 _NOTHING, _REQUEST = 0, ord("R")

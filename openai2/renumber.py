@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from openai2 import events as ev
-from openai2.shapes import is_sequence
+from openai2.core import events as ev
+from openai2.core.typeguards import is_sequence
 
 Number = Callable[[int], int]
 E = TypeVar("E", bound=msgspec.Struct)

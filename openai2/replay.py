@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from openai2 import drafts, history
-from openai2 import events as ev
 from openai2.conversation import Conversation
+from openai2.core import events as ev
+from openai2.core.request_events import Ask, State
+from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput, NameTaken, Refused
 from openai2.history import Lineage
 from openai2.newborn import Newborn
 from openai2.replay_plan import Branch
 from openai2.replay_source import Source, Told
-from openai2.shapes import is_whole
 from openai2.store import Reader
-from openai2.turn import Ask, State
 
 if TYPE_CHECKING:
     from openai2.engine import Engine

@@ -25,11 +25,11 @@ from typing import Any
 
 import msgspec
 
-from openai2 import events as ev
-from openai2 import messages as msg
-from openai2.projection import View
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.projection import View
+from openai2.core.request_events import Ask
 from openai2.replay_source import Source, Step, Told
-from openai2.turn import Ask
 
 
 class Branch:

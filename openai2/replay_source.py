@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from openai2 import events as ev
-from openai2 import messages as msg
-from openai2.projection import View
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.projection import View
 
 
 class Told(NamedTuple):

@@ -14,8 +14,8 @@ import msgspec
 
 from openai2 import provider
 from openai2.conversation import Conversation
+from openai2.core.request_events import Ask
 from openai2.dialogue import Dialogue
-from openai2.turn import Ask
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -18,14 +18,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from openai2 import decisions, tools
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2 import tools
 from openai2.conversation import Conversation
+from openai2.core import decisions
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.request_events import State
+from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput, Refused
-from openai2.shapes import is_whole
 from openai2.tools import Call, Tool
-from openai2.turn import State
 
 #: Calls of one answer that run at the same time.
 AT_ONCE = 8

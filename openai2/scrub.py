@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from openai2.core.typeguards import is_list, is_mapping
 from openai2.keys import mask
-from openai2.shapes import is_list, is_mapping
 
 _SHORTEST = 8
 

@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from openai2 import events as ev
 from openai2 import history, terms
-from openai2 import messages as msg
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput, StoreUnavailable, UnknownConversation
 from openai2.history import Lineage
-from openai2.shapes import is_whole
 from openai2.store import Listed, Reader, Store
 from openai2.store import search as index
 from openai2.store.aside import Aside, marker

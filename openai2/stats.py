@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from openai2 import events as ev
+from openai2.core import events as ev
+from openai2.core.typeguards import is_mapping, is_whole
 from openai2.errors import BadInput
-from openai2.shapes import is_mapping, is_whole
 
 By = Literal["key", "model", "day"]
 

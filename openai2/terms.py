@@ -18,8 +18,8 @@ from bisect import bisect_right
 from functools import cache, lru_cache
 from itertools import accumulate
 
+from openai2.core.typeguards import is_text
 from openai2.errors import BadInput
-from openai2.shapes import is_text
 
 Spans = list[tuple[int, int]]
 

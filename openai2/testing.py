@@ -26,11 +26,11 @@ import msgspec
 
 from openai2 import recordings, stand_in
 from openai2.conversation import Conversation
+from openai2.core.textdiff import compare, marked
+from openai2.core.typeguards import is_dict, is_list
 from openai2.engine import Engine
 from openai2.errors import BadInput, RecordingError
 from openai2.recordings import Answered, Asked, Exchange
-from openai2.shapes import is_dict, is_list
-from openai2.words import compare, marked
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -19,8 +19,8 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hi
 
 import msgspec
 
+from openai2.core.typeguards import is_list, is_mapping
 from openai2.errors import BadInput
-from openai2.shapes import is_list, is_mapping
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 #: `name: what it is` below `Args:`, with or without a type in brackets; and Sphinx's `:param name: …`.

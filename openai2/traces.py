@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from openai2.shapes import is_list, is_mapping
+from openai2.core.typeguards import is_list, is_mapping
 
 #: Bytes; a shorter text stands elsewhere by chance.
 LEAST = 8

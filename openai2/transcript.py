@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from openai2 import messages as msg
+from openai2.core import messages as msg
 from openai2.errors import ArchiveError, BadInput, NotAMessage
 
 HEADER = "<!-- openai2 transcript 1 -->"

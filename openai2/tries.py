@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from openai2 import events as ev
 from openai2 import scrub
+from openai2.core import events as ev
 from openai2.effects import Policy
 from openai2.keys import fingerprint
 from openai2.merging import usage_in_few

@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
+from openai2.core.request_events import REASONING, Fault
+from openai2.core.typeguards import is_dict, is_list, is_mapping
 from openai2.merging import merge, plain
-from openai2.shapes import is_dict, is_list, is_mapping
 from openai2.sse import Events
-from openai2.turn import REASONING, Fault
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

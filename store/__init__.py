@@ -16,7 +16,7 @@ from openai2.store.reader import NO_HASH, Draft, Listed, Reader
 from openai2.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from openai2 import events as ev
+    from openai2.core import events as ev
     from openai2.store.transaction import Transaction
     from openai2.store.writer import Loop
 

@@ -19,7 +19,7 @@ from functools import lru_cache
 from hashlib import sha256
 from time import time_ns
 
-from openai2 import events as ev
+from openai2.core import events as ev
 from openai2.store.reader import TAG
 
 

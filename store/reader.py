@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from openai2.errors import DamagedStore
 
 if TYPE_CHECKING:
-    from openai2 import events as ev
+    from openai2.core import events as ev
 
 Head = tuple[int, bytes]
 
@@ -147,7 +147,7 @@ class Reader:
 
     def _recorded(self, rows: sqlite3.Cursor) -> Iterator[ev.Recorded]:
         """The events of these rows; those whose data was redacted with what is left of it."""
-        from openai2 import events as ev
+        from openai2.core import events as ev
 
         left: dict[str, dict[int, ev.Redacted]] = {}
         for conversation, version, position, batch, tag, time, data, link in rows:
@@ -220,7 +220,7 @@ class Reader:
 
     def redactions(self, conversation: str) -> dict[int, ev.Redacted]:
         """The stream's redactions, by the version whose data they took."""
-        from openai2 import events as ev
+        from openai2.core import events as ev
 
         found: dict[int, ev.Redacted] = {}
         rows = self.sql.execute(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from openai2 import messages
+from openai2.core import messages
 from openai2.errors import DamagedStore, StoreUnavailable
 from openai2.store import schema
 from openai2.store.reader import Reader

@@ -30,7 +30,7 @@ from openai2.store.reader import Reader
 from openai2.store.writer import Ticket, Writer
 
 if TYPE_CHECKING:
-    from openai2 import events as ev
+    from openai2.core import events as ev
     from openai2.store.transaction import Transaction
     from openai2.store.writer import Loop
 

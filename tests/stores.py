@@ -7,9 +7,10 @@ from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from openai2 import Conversation, Engine, assistant_msg, system_msg, turn, user_msg
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2 import Conversation, Engine, assistant_msg, system_msg, user_msg
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core import request_events
 
 
 def asked(
@@ -21,21 +22,25 @@ def asked(
     retry: bool = False,
 ) -> None:
     """One request on record: answered, or failed where *answer* is None."""
-    begun: list[turn.Begun] = []
+    begun: list[request_events.Begun] = []
     question = [] if retry else [msg.encode(user_msg(text), "the prompt")]
 
-    def begin(state: turn.State) -> list[ev.Event]:
-        ask = turn.Ask(question=question, model="gpt-test", limit=limit, retry=retry)
-        events, one = turn.begin(ask, state)
+    def begin(state: request_events.State) -> list[ev.Event]:
+        ask = request_events.Ask(question=question, model="gpt-test", limit=limit, retry=retry)
+        events, one = request_events.begin(ask, state)
         begun.append(one)
         return events
 
-    def end(state: turn.State) -> list[ev.Event]:
+    def end(state: request_events.State) -> list[ev.Event]:
         if answer is None:
             partial = msg.encode(assistant_msg("half an"), "the answer")
-            return turn.failed(begun[0], partial, ev.Answer(), turn.Fault("APIError", "no luck"))
+            return request_events.failed(
+                begun[0], partial, ev.Answer(), request_events.Fault("APIError", "no luck")
+            )
         given = ev.Answer(model="gpt-test", finish_reason="stop", key="sk-…abcd", seconds=0.5)
-        return turn.answered(begun[0], state, msg.encode(assistant_msg(answer), "the answer"), given)
+        return request_events.answered(
+            begun[0], state, msg.encode(assistant_msg(answer), "the answer"), given
+        )
 
     conversation.commit(begin)
     conversation.commit(end)

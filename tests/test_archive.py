@@ -26,7 +26,7 @@ from openai2 import (
     transcript,
     user_msg,
 )
-from openai2 import events as ev
+from openai2.core import events as ev
 from tests.stores import asked, busy, long
 
 

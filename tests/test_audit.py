@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from openai2 import BadInput, Conversation, Engine, StoreError, assistant_msg, beside, drafts, turn, user_msg
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2 import BadInput, Conversation, Engine, StoreError, assistant_msg, beside, drafts, user_msg
 from openai2.audit import Problem
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core import request_events
 from openai2.store.scan import Scan
 from tests.stores import asked, busy, long, plain
 
@@ -582,11 +583,11 @@ _MESSAGE = '{"role":"assistant","content":"half"}'
 
 def _begin(conversation: Conversation, text: str) -> int:
     """A request that stays open; its id."""
-    begun: list[turn.Begun] = []
+    begun: list[request_events.Begun] = []
 
-    def begin(state: turn.State) -> list[ev.Event]:
+    def begin(state: request_events.State) -> list[ev.Event]:
         question = [msg.encode(user_msg(text), "the prompt")]
-        events, one = turn.begin(turn.Ask(question=question, model="m"), state)
+        events, one = request_events.begin(request_events.Ask(question=question, model="m"), state)
         begun.append(one)
         return events
 

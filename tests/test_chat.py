@@ -42,14 +42,14 @@ from openai2 import (
     StoreUnavailable,
     UnknownConversation,
     UnknownVersion,
-    decisions,
     provider,
     system_msg,
     user_msg,
 )
+from openai2.core import decisions
+from openai2.core.request_events import Ask
 from openai2.effects import Open
 from openai2.offline import OfflineServer
-from openai2.turn import Ask
 from tests import servers
 from tests.servers import Reply, ScriptedServer, completion, delta, error, spoken, sse, streamed
 

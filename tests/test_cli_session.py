@@ -18,8 +18,8 @@ from openai2.cli.answering import Answers
 from openai2.cli.complete import Known, Words
 from openai2.cli.render import width
 from openai2.cli.session import Session
+from openai2.core.messages import Multimodal_Part
 from openai2.errors import BadInput, Refused
-from openai2.messages import Multimodal_Part
 from openai2.offline import OfflineServer
 from openai2.store import Draft
 

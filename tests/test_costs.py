@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from openai2 import Chat, Engine, clients, history
-from openai2 import events as ev
 from openai2.conversation import Conversation
-from openai2.messages import assistant_msg, user_msg
+from openai2.core import events as ev
+from openai2.core.messages import assistant_msg, user_msg
 from openai2.offline import OfflineServer
 
 KEY = "sk-counting-000000000"
@@ -155,7 +155,7 @@ def rows_read(engine: Engine, work: Callable[[], object]) -> int:
 
 def gone_on(conversation: Conversation, turns: int, limit: int = 20) -> None:
     """So many turns under a limit, as requests put them on record."""
-    from openai2 import decisions
+    from openai2.core import decisions
 
     def turn(state: Any) -> list[ev.Event]:
         view = state.view.copy()

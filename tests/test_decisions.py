@@ -6,9 +6,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import assume, given
 
-from openai2 import NoRoom, decisions
-from openai2 import events as ev
-from openai2.projection import View
+from openai2 import NoRoom
+from openai2.core import decisions
+from openai2.core import events as ev
+from openai2.core.projection import View
 
 
 @st.composite

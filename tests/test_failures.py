@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from openai2 import Chat
-from openai2 import events as ev
+from openai2.core import events as ev
 from tests.misbehaving import (
     DONE,
     EVENTS,

@@ -176,7 +176,7 @@ def test_a_full_disk_fails_those_who_wait_together(full: Any) -> None:
             outcomes.extend(await asyncio.gather(*jobs, return_exceptions=True))
 
         def decide(name: str) -> list[Any]:
-            from openai2 import decisions, messages
+            from openai2.core import decisions, messages
 
             return decisions.add(messages.encode_all([user_msg(name * 30_000)]))
 

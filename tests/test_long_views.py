@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from openai2 import Conversation, DamagedStore, Engine, Openai2Error, history, user_msg
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2.core import events as ev
+from openai2.core import messages as msg
 from openai2.store import Reader
 from tests.stores import asked, long, plain
 

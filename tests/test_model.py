@@ -14,13 +14,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from openai2 import Engine, NoIndex, NoRoom, Refused, assistant_msg, projection, turn, user_msg
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2 import Engine, NoIndex, NoRoom, Refused, assistant_msg, user_msg
 from openai2.conversation import Conversation
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core import projection, request_events
+from openai2.core.request_events import Ask, Begun, Fault
 from openai2.effects import Open
 from openai2.errors import BadInput
-from openai2.turn import Ask, Begun, Fault
 
 #: A message and whether it is pinned. Messages are told apart by a number in their text.
 Item = tuple[str, str]  # kind, text
@@ -305,14 +306,14 @@ class Histories(RuleBasedStateMachine):
         answer = self.item(data.draw(st.sampled_from("aac"), "answer"))
         raw = msgspec.json.encode(message(answer))
         if end == "answered":
-            conversation.end(request, lambda state: turn.answered(begun, state, raw, ev.Answer()))
+            conversation.end(request, lambda state: request_events.answered(begun, state, raw, ev.Answer()))
         elif end == "stopped":
-            conversation.end(request, lambda state: turn.stopped(begun, state, raw, ev.Answer()))
+            conversation.end(request, lambda state: request_events.stopped(begun, state, raw, ev.Answer()))
         elif end == "nothing":
-            conversation.end(request, lambda state: turn.stopped(begun, state, None, ev.Answer()))
+            conversation.end(request, lambda state: request_events.stopped(begun, state, None, ev.Answer()))
         elif end == "failed":
             fault = Fault("Broken", "it broke")
-            conversation.end(request, lambda state: turn.failed(begun, raw, ev.Answer(), fault))
+            conversation.end(request, lambda state: request_events.failed(begun, raw, ev.Answer(), fault))
         else:  # the program ended; another one finds the draft
             self.recover(conversation, request, raw, keep=end == "kept")
         if end in ("answered", "stopped", "kept"):

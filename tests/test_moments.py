@@ -6,13 +6,14 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from openai2 import BadInput, Chat, UnknownVersion, moments, user_msg
+from openai2 import BadInput, Chat, UnknownVersion, user_msg
+from openai2.core import times
 
 
 def test_a_moment_is_the_end_of_what_was_named() -> None:
-    assert moments.moment("2026-11-22T10:05Z") == "2026-11-22T10:05:59.999999Z"
-    assert moments.moment("2026-11-22T10:05:07+02:00") == "2026-11-22T08:05:07.999999Z"
-    assert moments.moment("2026-11-22T10:05:07.25Z") == "2026-11-22T10:05:07.250000Z"
+    assert times.moment("2026-11-22T10:05Z") == "2026-11-22T10:05:59.999999Z"
+    assert times.moment("2026-11-22T10:05:07+02:00") == "2026-11-22T08:05:07.999999Z"
+    assert times.moment("2026-11-22T10:05:07.25Z") == "2026-11-22T10:05:07.250000Z"
 
 
 def test_the_view_at_a_time() -> None:

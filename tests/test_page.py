@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai2 import Chat, Conversation, Engine, UnknownConversation, assistant_msg, page, user_msg
-from openai2 import events as ev
+from openai2.core import events as ev
 from openai2.errors import BadInput
 from openai2.offline import OfflineServer
 from tests.stores import busy, long

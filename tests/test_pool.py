@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from openai2 import AKPool, BadInput, Chat, Engine
-from openai2 import events as ev
+from openai2.core import events as ev
 from openai2.keys import fingerprint
 from tests.misbehaving import EVENTS, Misbehaving, Reset, Script, completion, error, event, stream, whole
 

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from openai2 import events as ev
-from openai2.projection import View, pack, replay, unpack, worth_saving
+from openai2.core import events as ev
+from openai2.core.projection import View, pack, replay, unpack, worth_saving
 
 
 @st.composite

@@ -14,7 +14,7 @@ from openai.resources.chat.completions import AsyncCompletions, Completions
 from openai.types.chat import ChatCompletion
 
 from openai2 import Chat
-from openai2 import events as ev
+from openai2.core import events as ev
 from tests.misbehaving import DONE, EVENTS, Misbehaving, Script, completion, event, stream, whole
 
 KEY = "sk-made-up-0123456789abcdef"

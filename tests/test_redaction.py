@@ -20,11 +20,11 @@ from openai2 import (
     assistant_msg,
     drafts,
     traces,
-    turn,
     user_msg,
 )
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core import request_events
 from openai2.redaction import left_of
 from openai2.store import Draft
 from openai2.store.erase import empty
@@ -165,12 +165,14 @@ def test_no_more_is_looked_for_than_said() -> None:
 # -- answers under way
 
 
-def _asking(conversation: Conversation, text: str, partial: str, alive: bool) -> turn.Begun:
+def _asking(conversation: Conversation, text: str, partial: str, alive: bool) -> request_events.Begun:
     """A request on record, with what has come of its answer; whether its writer is there still."""
-    begun: list[turn.Begun] = []
+    begun: list[request_events.Begun] = []
 
-    def begin(state: turn.State) -> list[ev.Event]:
-        events, one = turn.begin(turn.Ask(question=[msg.encode(user_msg(text), "it")], model="m"), state)
+    def begin(state: request_events.State) -> list[ev.Event]:
+        events, one = request_events.begin(
+            request_events.Ask(question=[msg.encode(user_msg(text), "it")], model="m"), state
+        )
         begun.append(one)
         return events
 
@@ -192,7 +194,7 @@ def test_a_question_under_way_is_redacted_and_its_answer_joins_the_view(engine: 
     assert report.under_way == [(a.id, begun.request)]
     assert report.clean and not _traces(path)
     message = msg.encode(assistant_msg(f"It is {SECRET}?"), "it")
-    a.end(begun.request, lambda state: turn.answered(begun, state, message, ev.Answer(model="m")))
+    a.end(begun.request, lambda state: request_events.answered(begun, state, message, ev.Answer(model="m")))
     assert a.messages() == [user_msg("[redacted]"), assistant_msg(f"It is {SECRET}?")]
     report = engine.redact("a", a.held()[-1].id)
     assert not report.under_way and not report.also_in and not _traces(path)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from openai2 import BadInput, Chat, GroupChat, NameTaken, Refused, UnknownVersion
 
 from openai2 import assistant_msg, system_msg, user_msg  # isort: skip
-from openai2 import events as ev
+from openai2.core import events as ev
 from openai2.offline import OfflineServer, answer
 from openai2.replay import Progress
 

@@ -24,11 +24,11 @@ from openai2 import (
     UnknownConversation,
     assistant_msg,
     terms,
-    turn,
     user_msg,
 )
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core import request_events
 from openai2.search import Found
 from openai2.store import schema
 from openai2.store import search as index
@@ -219,17 +219,17 @@ def test_it_leads_to_a_view_that_holds_the_message(engine: Engine) -> None:
 
 def asked_again(chat: Conversation, question: int, answer: str) -> None:
     """A question whose request failed, asked again and answered."""
-    ask = turn.Ask(question=[], model=None, again=[(question, msg.USER)])
-    begun: list[turn.Begun] = []
+    ask = request_events.Ask(question=[], model=None, again=[(question, msg.USER)])
+    begun: list[request_events.Begun] = []
 
-    def begin(state: turn.State) -> list[ev.Event]:
-        events, one = turn.begin(ask, state)
+    def begin(state: request_events.State) -> list[ev.Event]:
+        events, one = request_events.begin(ask, state)
         begun.append(one)
         return events
 
     chat.commit(begin)
     raw = msg.encode(assistant_msg(answer), "the answer")
-    chat.commit(lambda state: turn.answered(begun[0], state, raw, ev.Answer()))
+    chat.commit(lambda state: request_events.answered(begun[0], state, raw, ev.Answer()))
 
 
 def test_a_question_joins_with_its_answer(engine: Engine) -> None:

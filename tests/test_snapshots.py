@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai2 import Engine, assistant_msg, user_msg
-from openai2 import events as ev
-from openai2.projection import ROW_OVERHEAD, SNAPSHOT_SHARE, View, pack, unpack
+from openai2.core import events as ev
+from openai2.core.projection import ROW_OVERHEAD, SNAPSHOT_SHARE, View, pack, unpack
 from openai2.store import Reader
 from tests.stores import busy, long, plain
 

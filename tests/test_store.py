@@ -18,8 +18,8 @@ import msgspec
 import pytest
 
 from openai2 import Engine, NameTaken, StoreError, VersionConflict, user_msg
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2.core import events as ev
+from openai2.core import messages as msg
 from openai2.errors import Refused
 from openai2.store import NO_HASH, SqliteStore, Transaction, codec, open_store, schema, share
 

@@ -140,9 +140,9 @@ class Entry(NamedTuple):
 def collected() -> list[Text]:
     """The texts in the source, in the order of the files, and in each as they come."""
     trees = {
-        f"{folder}/{path.name}": ast.parse(path.read_text("utf-8"))
+        path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8"))
         for folder in ("cli", "openai2", "store")
-        for path in sorted((ROOT / folder).glob("*.py"))
+        for path in sorted((ROOT / folder).rglob("*.py"))
     }
     errors = _errors(trees.values())
     found: dict[str, Text] = {}
@@ -162,12 +162,12 @@ def collected() -> list[Text]:
 def unknown() -> list[str]:
     """The places where it cannot be told which text is meant: `_(variable)` and the like."""
     wrong: list[str] = []
-    for path in sorted((ROOT / "cli").glob("*.py")):
+    for path in sorted((ROOT / "cli").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("_", "counted"):
                 places = node.args[: 2 if ast.unparse(node.func) == "counted" else 1]
                 if any(not [*_strings(place, {})] for place in places):
-                    wrong.append(f"cli/{path.name}:{node.lineno}: {ast.unparse(node)}")
+                    wrong.append(f"{path.relative_to(ROOT).as_posix()}:{node.lineno}: {ast.unparse(node)}")
     return wrong
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from openai2 import Chat, Engine, Multimodal_Part, assistant_msg, system_msg, user_msg
-from openai2 import messages as msg
+from openai2.core import messages as msg
 from openai2.offline import OfflineServer
 from openai2.offline_wire import png
 from tests.browser.chromium import Chromium, found

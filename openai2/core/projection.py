@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2.core import events as ev
+from openai2.core import messages as msg
 
 Earlier = Callable[[int], "View"]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 
+from openai2.core.typeguards import is_list, is_mapping, is_sequence, is_text
 from openai2.errors import BadInput, NotAMessage
-from openai2.shapes import is_list, is_mapping, is_sequence, is_text
 
 if TYPE_CHECKING:
     from openai2.sentence import Sentence

@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
-from openai2 import decisions
-from openai2 import events as ev
-from openai2 import messages as msg
+from openai2.core import decisions
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.core.projection import View
 from openai2.errors import BadInput, Refused
-from openai2.projection import View
 
 #: Where servers put what a model thinks before it answers.
 REASONING = ("reasoning_content", "reasoning")

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from openai2 import events as ev
+from openai2.core import events as ev
+from openai2.core.projection import View
+from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput, NoIndex, NoRoom
-from openai2.projection import View
-from openai2.shapes import is_whole
 
 
 def index_in(view: View, index: int) -> int:
