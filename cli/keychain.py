@@ -15,7 +15,7 @@ from openai2.cli.config import Chosen
 from openai2.cli.keyfile import Entry, KeyFile, UnsafeKeyFile
 from openai2.cli.keyring import key_of
 from openai2.errors import BadInput, NoKey
-from openai2.keys import AKPool, check_key
+from openai2.keys.pool import AKPool, check_key
 
 _USUAL = "OPENAI_API_KEY"
 

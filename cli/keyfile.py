@@ -20,7 +20,7 @@ import msgspec
 
 from openai2.cli import files
 from openai2.errors import BadInput, Openai2Error
-from openai2.keys import check_key, fingerprint
+from openai2.keys.pool import check_key, fingerprint
 
 _HEAD = "# API keys of openai2, one a line. Nobody but you may read this file.\n"
 _MOST_BYTES = 1_000_000

@@ -13,7 +13,7 @@ from typing import Any
 
 from openai2.cli.keyfile import Entry
 from openai2.errors import BadInput, Refused
-from openai2.keys import check_key
+from openai2.keys.pool import check_key
 
 _SERVICE = "openai2"
 _PATIENCE = 120.0  # seconds; a person may have to unlock something

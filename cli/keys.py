@@ -18,7 +18,7 @@ from openai2.cli.render import is_terminal, note, one_line, out, out_json
 from openai2.cli.stores import engine_to_look, is_there
 from openai2.cli.words import _, counted, told
 from openai2.errors import BadInput, Openai2Error
-from openai2.keys import check_key, fingerprint, mask
+from openai2.keys.pool import check_key, fingerprint, mask
 from openai2.stats import Line
 
 

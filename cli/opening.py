@@ -27,7 +27,7 @@ from openai2.core.request_events import State
 from openai2.dialogue import DEFAULT_MODEL
 from openai2.engine import Engine
 from openai2.errors import AmbiguousReference, BadInput, Refused, UnknownConversation
-from openai2.keys import AKPool
+from openai2.keys.pool import AKPool
 
 #: Seconds between the characters of an offline answer on a terminal: about as fast as people read.
 PACE = 0.03

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
         VersionConflict,
     )
     from openai2.group import GroupChat
-    from openai2.keys import AKPool
+    from openai2.keys.pool import AKPool
 
 _HOMES = {
-    "AKPool": "keys",
+    "AKPool": "keys.pool",
     "AmbiguousReference": "errors",
     "ArchiveError": "errors",
     "BadInput": "errors",

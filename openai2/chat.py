@@ -12,7 +12,7 @@ from openai2 import clients, faults, running
 from openai2.core import messages as msg
 from openai2.core.request_events import Ask
 from openai2.dialogue import RETRIES
-from openai2.keys import AKPool
+from openai2.keys.pool import AKPool
 from openai2.replayer import Replayer
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from openai2 import scrub
 from openai2.core.typeguards import is_mapping, is_sequence
 from openai2.errors import NoKey
+from openai2.keys import masking
 
 if TYPE_CHECKING:
     import openai
@@ -56,7 +56,7 @@ class _Masking(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         said = record.getMessage()
-        shown = scrub.text(said, tuple(self.keys))
+        shown = masking.text(said, tuple(self.keys))
         if shown != said:
             record.msg, record.args = shown, ()
         return True
@@ -182,7 +182,7 @@ def _make(kind: Any, key: str | None, options: Mapping[str, Any]) -> Any:
         if not _masking.keys:
             for name in _LOGGERS:
                 logging.getLogger(name).addFilter(_masking)
-        _masking.keys.add(scrub.Hidden(key))
+        _masking.keys.add(masking.Hidden(key))
     from openai2 import http
 
     own = options.get("http_client") is None

@@ -26,7 +26,7 @@ from openai2.effects import Keys, OneKey, Policy
 from openai2.engine import Engine
 from openai2.errors import NoKey
 from openai2.flow import converse
-from openai2.keys import AKPool, check_key
+from openai2.keys.pool import AKPool, check_key
 from openai2.store import Draft, Store
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from openai2 import scrub
 from openai2.core import events as ev
 from openai2.core.request_events import Ask, Begun, State
-from openai2.keys import fingerprint
-from openai2.verdicts import Outcome
+from openai2.keys import masking
+from openai2.keys.classify import Outcome
+from openai2.keys.pool import fingerprint
 
 
 class Open:
@@ -98,7 +98,7 @@ class OneKey:
     __slots__ = ("key",)
 
     def __init__(self, key: str) -> None:
-        self.key = scrub.Hidden(key)
+        self.key = masking.Hidden(key)
 
     def checkout(self, tried: Collection[str] = ()) -> str | None:
         return None if tried else self.key

@@ -15,9 +15,9 @@ from functools import cache
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
-from openai2 import scrub
 from openai2.core.request_events import Fault
 from openai2.core.typeguards import is_mapping
+from openai2.keys import masking
 
 if TYPE_CHECKING:
     import httpx2
@@ -39,8 +39,8 @@ def secrets_of(headers: object) -> list[str]:
     if is_mapping(headers):
         for name, text in headers.items():
             if _is_secret(str(name).lower()) and isinstance(text, str):
-                found.append(scrub.Hidden(text.rpartition(" ")[2]))
-    return [secret for secret in found if scrub.is_secret(secret)]
+                found.append(masking.Hidden(text.rpartition(" ")[2]))
+    return [secret for secret in found if masking.is_secret(secret)]
 
 
 def secrets_in(client: Mapping[str, Any], create: Mapping[str, Any]) -> list[str]:
@@ -48,7 +48,7 @@ def secrets_in(client: Mapping[str, Any], create: Mapping[str, Any]) -> list[str
     found = secrets_of(client.get("default_headers", {})) + secrets_of(create.get("extra_headers", {}))
     for name in ("admin_api_key", "webhook_secret"):
         if isinstance(secret := client.get(name), str) and secret:
-            found.append(scrub.Hidden(secret))
+            found.append(masking.Hidden(secret))
     return found
 
 
@@ -139,7 +139,7 @@ def _dressed(fault: Fault, keys: Collection[str], request: httpx2.Request | None
         error.__cause__ = fault.__cause__
         clean(error, keys)
         fault.error = error
-    fault.message = scrub.text(fault.message, keys)
+    fault.message = masking.text(fault.message, keys)
     return fault
 
 
@@ -158,26 +158,26 @@ def clean(error: BaseException, keys: Collection[str]) -> None:
         seen.add(id(current))
         current.__traceback__ = None  # its frames hold headers, requests and clients
         current.args = tuple(
-            scrub.value(str(arg) if isinstance(arg, BaseException) else arg, keys) for arg in current.args
+            masking.value(str(arg) if isinstance(arg, BaseException) else arg, keys) for arg in current.args
         )
         if isinstance(current, openai.APIError):
-            current.message = scrub.text(current.message, keys)
-            current.body = scrub.value(current.body, keys)
+            current.message = masking.text(current.message, keys)
+            current.body = masking.value(current.body, keys)
             current.code, current.param, current.type = (
-                scrub.value(part, keys) for part in (current.code, current.param, current.type)
+                masking.value(part, keys) for part in (current.code, current.param, current.type)
             )
             current.request = _clean_request(current.request, keys)
         if isinstance(current, openai.APIStatusError):
             current.response = _clean_response(current.response, keys)
-            current.request_id = scrub.value(current.request_id, keys)
+            current.request_id = masking.value(current.request_id, keys)
         elif isinstance(current, (httpx2.RequestError, httpx2.HTTPStatusError)):
             if isinstance(current, httpx2.HTTPStatusError):
                 current.response = _clean_response(current.response, keys)
             current.request = _clean_request(getattr(current, "_request", None), keys)
         elif isinstance(current, UnicodeDecodeError):
-            current.object = scrub.value(bytes(current.object), keys)
+            current.object = masking.value(bytes(current.object), keys)
         elif isinstance(current, JSONDecodeError):
-            current.doc = scrub.value(current.doc, keys)
+            current.doc = masking.value(current.doc, keys)
         if current.__suppress_context__:  # nobody is shown it
             current.__context__ = None
         left += [current.__cause__, current.__context__]
@@ -196,11 +196,13 @@ def _clean_request(request: httpx2.Request | None, keys: Collection[str]) -> htt
     if request is None:
         return httpx2.Request("POST", "http://unknown.invalid/")
     headers = [
-        (name, scrub.text(text, keys)) for name, text in request.headers.multi_items() if not _is_secret(name)
+        (name, masking.text(text, keys))
+        for name, text in request.headers.multi_items()
+        if not _is_secret(name)
     ]
     url = request.url.copy_with(userinfo=b"") if request.url.userinfo else request.url
     told = httpx2.Headers(headers, encoding="utf-8")
-    return httpx2.Request(request.method, scrub.text(str(url), keys), headers=told)
+    return httpx2.Request(request.method, masking.text(str(url), keys), headers=told)
 
 
 def _clean_response(response: httpx2.Response, keys: Collection[str]) -> httpx2.Response:
@@ -211,13 +213,13 @@ def _clean_response(response: httpx2.Response, keys: Collection[str]) -> httpx2.
     except (httpx2.StreamError, httpx2.HTTPError):  # it was cut while it was read
         content = b""
     headers = [
-        (name, scrub.text(text, keys))
+        (name, masking.text(text, keys))
         for name, text in response.headers.multi_items()
         if name not in _DROPPED
     ]
     return httpx2.Response(
         response.status_code,
         headers=httpx2.Headers(headers, encoding="utf-8"),  # a mask is not ASCII
-        content=scrub.value(content, keys),
+        content=masking.value(content, keys),
         request=_clean_request(response.request, keys),
     )

@@ -25,7 +25,6 @@ from typing import Any
 
 import msgspec
 
-from openai2 import scrub
 from openai2.core import events as ev
 from openai2.core import request_events
 from openai2.core.request_events import REASONING, Ask, Begun, Fault, State, Stopped
@@ -44,10 +43,11 @@ from openai2.effects import (
     Send,
     Think,
 )
-from openai2.keys import AKPool, fingerprint
+from openai2.keys import masking
+from openai2.keys.classify import Outcome, Verdict, backoff_seconds, judge
+from openai2.keys.pool import AKPool, fingerprint
 from openai2.sse import Events
 from openai2.tries import Tries
-from openai2.verdicts import Outcome, Verdict, backoff_seconds, judge
 from openai2.wire import broken
 
 #: Seconds that a stream is listened to once its answer is whole.
@@ -83,7 +83,7 @@ def converse(ask: Ask, keys: Keys, policy: Policy, said: list[bytes] | None = No
             yield _close_failed(opening.opened.begun, tries, error)
         raise
     yield closing
-    return scrub.text(text, tries.secrets)
+    return masking.text(text, tries.secrets)
 
 
 def _exchange(tries: Tries, opened: Opened, keys: Keys) -> Generator[Effect, Any, str]:
@@ -97,12 +97,12 @@ def _exchange(tries: Tries, opened: Opened, keys: Keys) -> Generator[Effect, Any
         if key is None:
             yield from _wait_for_a_key(tries, keys, tried, last)
             continue
-        key = scrub.Hidden(key)
+        key = masking.Hidden(key)
         tries.use(key)
         try:
             text = yield from _try(tries, opened, key)
         except Fault as fault:
-            fault.message = scrub.text(fault.message, tries.secrets)
+            fault.message = masking.text(fault.message, tries.secrets)
             verdict = _verdict(fault, tries)
             keys.report(key, verdict)
             last = fault
@@ -168,7 +168,7 @@ def _attempt(key: str, fault: Fault, reason: str, secrets: Collection[str]) -> d
     if fault.status is not None:
         attempt["status"] = fault.status
     if fault.code is not None:
-        attempt["code"] = scrub.text(fault.code, secrets)[:100]
+        attempt["code"] = masking.text(fault.code, secrets)[:100]
     return attempt
 
 
@@ -197,9 +197,9 @@ def _whole(tries: Tries, body: bytes, *, emit: bool) -> Generator[Effect, Any, s
     text = tries.reply.feed_body(body)
     message = tries.reply.message() or {}
     for thought in [message[name] for name in REASONING if isinstance(message.get(name), str)][:1]:
-        yield Think(scrub.text(thought, tries.secrets))
+        yield Think(masking.text(thought, tries.secrets))
     if emit and text:
-        yield from _hand_out(tries, Emit(scrub.text(text, tries.secrets)))
+        yield from _hand_out(tries, Emit(masking.text(text, tries.secrets)))
     return text
 
 
@@ -229,9 +229,9 @@ def _stream(tries: Tries, ask: Ask) -> Generator[Effect, Any, str]:
             if text := reply.feed_chunk(data):
                 shown.append(text)
             if reply.thought:
-                yield from _hand_out(tries, Think(scrub.text(reply.thought, tries.secrets)))
+                yield from _hand_out(tries, Think(masking.text(reply.thought, tries.secrets)))
             if text:
-                yield from _hand_out(tries, Emit(scrub.text(text, tries.secrets)))
+                yield from _hand_out(tries, Emit(masking.text(text, tries.secrets)))
             if reply.moved:
                 tries.moved = tries.policy.clock()
             if reply.done:
@@ -294,8 +294,8 @@ def _close_stopped(begun: Begun, tries: Tries) -> Close:
 def _close_failed(begun: Begun, tries: Tries, error: Exception) -> Close:
     partial, answer = tries.partial(), tries.bill()
     fault = error if isinstance(error, Fault) else Fault(type(error).__name__, str(error))
-    code = None if fault.code is None else scrub.text(fault.code, tries.secrets)[:100]
-    said = scrub.text(fault.message, tries.secrets)[:MOST_SAID]
+    code = None if fault.code is None else masking.text(fault.code, tries.secrets)[:100]
+    said = masking.text(fault.message, tries.secrets)[:MOST_SAID]
     told = Fault(fault.kind, said, status=fault.status, code=code)
 
     def decide(state: State) -> list[ev.Event]:

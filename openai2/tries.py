@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from openai2 import scrub
 from openai2.core import events as ev
 from openai2.effects import Policy
-from openai2.keys import fingerprint
+from openai2.keys import masking
+from openai2.keys.pool import fingerprint
 from openai2.merging import usage_in_few
 from openai2.wire import Reply
 
@@ -42,7 +42,7 @@ class Tries:
         return None if partial is None else self.scrubbed(partial)
 
     def scrubbed(self, encoded: bytes) -> bytes:
-        return scrub.encoded(encoded, self.secrets)
+        return masking.encoded(encoded, self.secrets)
 
     def spent(self) -> float:
         return self.policy.clock() - self.started

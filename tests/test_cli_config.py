@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from openai2.keys import fingerprint, mask
+from openai2.keys.pool import fingerprint, mask
 from openai2.offline import OfflineServer
 from tests.cli_support import invoke, ok, refused
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from openai2.cli.keyfile import KeyFile
-from openai2.keys import fingerprint
+from openai2.keys.pool import fingerprint
 from tests.cli_support import COMMAND, PATIENCE, Terminal, environment, invoke, ok, refused, run
 
 KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"

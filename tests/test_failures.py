@@ -441,7 +441,7 @@ def test_an_answer_that_is_whole_is_not_waited_on(ask: Ask, monkeypatch: pytest.
 def test_a_fault_of_the_server_is_tried_again(
     ask: Ask, use_create: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("openai2.verdicts.FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("openai2.keys.classify.FIRST_BACKOFF", 0.01)
 
     def good(head: bytes, body: bytes) -> Script:
         return (

@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "sentence", "core.typeguards", "core.textdiff"),
     ("core.events",),
     ("core.messages", "core.projection", "core.decisions", "terms"),
-    ("verdicts", "keys", "scrub", "tools", "traces", "stats", "profiles"),
+    ("keys.classify", "keys.pool", "keys.masking", "tools", "traces", "stats", "profiles"),
     (
         "core.request_events",
         "renumber",
@@ -80,8 +80,8 @@ SEES_ONLY = {
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
 CORE = (
     "errors sentence core.typeguards core.textdiff core.events core.messages core.projection "
-    "core.decisions terms verdicts keys scrub traces stats profiles core.request_events sse merging wire "
-    "effects tries flow replay_source replay_plan "
+    "core.decisions terms keys.classify keys.pool keys.masking traces stats profiles core.request_events "
+    "sse merging wire effects tries flow replay_source replay_plan "
 ).split()
 
 # What the core may import of the standard library; nothing here reaches outside the process.
@@ -90,7 +90,7 @@ PURE = frozenset(
     " heapq itertools json math operator re string textwrap types typing unicodedata".split()
 )
 # Threads share a pool of keys; the clock and the chance that it goes by can be handed in.
-PURE_TOO = {"keys": frozenset({"random", "threading", "time"})}
+PURE_TOO = {"keys.pool": frozenset({"random", "threading", "time"})}
 
 # Calls that would be I/O, a clock or chance even with nothing but those modules.
 IMPURE_CALLS = frozenset({"open", "print", "input", "now", "utcnow", "today", "breakpoint", "__import__"})

@@ -24,8 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai2.errors import BadInput, NoKey
-from openai2.keys import AKPool, KeyStatus, check_key, fingerprint, mask
-from openai2.verdicts import MAX_REST, Outcome, Verdict, backoff_seconds, judge
+from openai2.keys.classify import MAX_REST, Outcome, Verdict, backoff_seconds, judge
+from openai2.keys.pool import AKPool, KeyStatus, check_key, fingerprint, mask
 
 NOW = 1_700_000_000.0  # a Tuesday in November 2023
 A, B, C = "sk-test-0001-aaaaaaaa", "sk-test-0002-bbbbbbbb", "sk-test-0003-cccccccc"

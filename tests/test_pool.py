@@ -14,7 +14,7 @@ import pytest
 
 from openai2 import AKPool, BadInput, Chat, Engine
 from openai2.core import events as ev
-from openai2.keys import fingerprint
+from openai2.keys.pool import fingerprint
 from tests.misbehaving import EVENTS, Misbehaving, Reset, Script, completion, error, event, stream, whole
 
 GOOD = [f"sk-made-up-good-{number:04}" for number in range(3)]

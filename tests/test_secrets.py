@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from openai2 import AKPool, Chat, clients
+from openai2.keys.masking import Hidden
 from openai2.offline import OfflineServer
-from openai2.scrub import Hidden
 from tests.misbehaving import (
     EVENTS,
     Misbehaving,

@@ -5,7 +5,7 @@ Rules:
 - A key leaves this module only by `fetch_key` and `checkout`. Everything else, every repr, status and
   error, names it by its fingerprint or mask.
 - No I/O; the clock and the randomness are handed in. Policy (what a failure means) is in
-  `openai2.verdicts`; the pool only keeps the book.
+  `openai2.keys.classify`; the pool only keeps the book.
 - A key is *ready*, *resting* (it comes back by itself) or *out* (it comes back when it succeeds, or is
   added again). Nothing here waits: the caller is told how long to.
 - One lock, held for microseconds (a thousand keys: one millisecond); nothing foreign but the clock and
@@ -41,7 +41,7 @@ from typing import Literal, NoReturn
 import msgspec
 
 from openai2.errors import BadInput, NoKey
-from openai2.verdicts import MAX_REST, Outcome, Reason, Verdict, backoff_seconds, judge
+from openai2.keys.classify import MAX_REST, Outcome, Reason, Verdict, backoff_seconds, judge
 
 __all__ = ["AKPool", "KeyStatus", "Outcome", "Verdict", "check_key", "fingerprint", "judge", "mask"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from openai2.core.typeguards import is_list, is_mapping
-from openai2.keys import mask
+from openai2.keys.pool import mask
 
 _SHORTEST = 8
 

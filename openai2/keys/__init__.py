@@ -1,0 +1,1 @@
+"""API keys: the pool, the classification of failures, and masking."""
