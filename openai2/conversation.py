@@ -27,8 +27,8 @@ from openai2.history import Lineage
 from openai2.store import NO_HASH, Draft, Reader, Store
 
 if TYPE_CHECKING:
-    from openai2.effects import Open
     from openai2.family import Why
+    from openai2.request.effects import Open
     from openai2.store import Transaction
 
 Decide = Callable[[State], list[ev.Event]]

@@ -14,7 +14,7 @@ import msgspec
 
 from openai2 import patches
 from openai2.core.typeguards import is_mapping
-from openai2.effects import Send
+from openai2.request.effects import Send
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 

@@ -22,11 +22,11 @@ from openai2.core import events as ev
 from openai2.core.messages import Message, Round
 from openai2.core.request_events import Ask
 from openai2.core.typeguards import is_whole
-from openai2.effects import Keys, OneKey, Policy
 from openai2.engine import Engine
 from openai2.errors import NoKey
-from openai2.flow import converse
 from openai2.keys.pool import AKPool, check_key
+from openai2.request.effects import Keys, OneKey, Policy
+from openai2.request.flow import converse
 from openai2.store import Draft, Store
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from openai2 import drafts, provider
 from openai2.conversation import Conversation
 from openai2.core.request_events import Fault, Stopped
-from openai2.effects import Close, Effect, Emit, Flow, Open, Pause, Receive, Send, Think
+from openai2.request.effects import Close, Effect, Emit, Flow, Open, Pause, Receive, Send, Think
 from openai2.store import Store, Transaction
 
 T = TypeVar("T")

@@ -17,8 +17,8 @@ from openai2.core import events as ev
 from openai2.core import request_events
 from openai2.core.projection import View
 from openai2.core.request_events import State
-from openai2.effects import Open
 from openai2.history import Lineage
+from openai2.request.effects import Open
 from openai2.store import Store, Transaction
 
 

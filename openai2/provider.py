@@ -22,8 +22,8 @@ import msgspec
 from openai2 import clients, created, deadline, faults
 from openai2.core.request_events import Fault
 from openai2.core.typeguards import is_mapping
-from openai2.effects import Send
 from openai2.errors import BadInput
+from openai2.request.effects import Send
 
 if TYPE_CHECKING:
     import httpx2

@@ -48,8 +48,8 @@ from openai2 import (
 )
 from openai2.core import decisions
 from openai2.core.request_events import Ask
-from openai2.effects import Open
 from openai2.offline import OfflineServer
+from openai2.request.effects import Open
 from tests import servers
 from tests.servers import Reply, ScriptedServer, completion, delta, error, spoken, sse, streamed
 

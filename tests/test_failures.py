@@ -427,7 +427,7 @@ def test_a_slow_reader_is_not_a_slow_server() -> None:
 
 @pytest.mark.parametrize("ask", STREAMS)
 def test_an_answer_that_is_whole_is_not_waited_on(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai2.flow.TAIL", 0.3)
+    monkeypatch.setattr("openai2.request.flow.TAIL", 0.3)
     began = time.monotonic()
     _answers(ask, [EVENTS, stream("an answer", done=False), Dribble(b": ping\n\n")], False, "an answer")
     assert time.monotonic() - began < 10.0

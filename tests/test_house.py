@@ -34,12 +34,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "core.request_events",
         "renumber",
-        "sse",
-        "merging",
-        "wire",
-        "effects",
-        "tries",
-        "flow",
+        "request.sse",
+        "request.deltas",
+        "request.response",
+        "request.effects",
+        "request.attempts",
+        "request.flow",
         "replay_source",
         "replay_plan",
     ),
@@ -81,7 +81,8 @@ SEES_ONLY = {
 CORE = (
     "errors sentence core.typeguards core.textdiff core.events core.messages core.projection "
     "core.decisions terms keys.classify keys.pool keys.masking traces stats profiles core.request_events "
-    "sse merging wire effects tries flow replay_source replay_plan "
+    "request.sse request.deltas request.response request.effects request.attempts request.flow "
+    "replay_source replay_plan "
 ).split()
 
 # What the core may import of the standard library; nothing here reaches outside the process.

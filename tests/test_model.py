@@ -20,8 +20,8 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import projection, request_events
 from openai2.core.request_events import Ask, Begun, Fault
-from openai2.effects import Open
 from openai2.errors import BadInput
+from openai2.request.effects import Open
 
 #: A message and whether it is pinned. Messages are told apart by a number in their text.
 Item = tuple[str, str]  # kind, text

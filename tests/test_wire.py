@@ -14,9 +14,9 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
 from openai2.core.request_events import Fault
-from openai2.merging import merge, usage_in_few
-from openai2.sse import Events
-from openai2.wire import Reply
+from openai2.request.deltas import merge, usage_in_few
+from openai2.request.response import Reply
+from openai2.request.sse import Events
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 

@@ -14,8 +14,8 @@ import msgspec
 
 from openai2.core.request_events import REASONING, Fault
 from openai2.core.typeguards import is_dict, is_list, is_mapping
-from openai2.merging import merge, plain
-from openai2.sse import Events
+from openai2.request.deltas import merge, plain
+from openai2.request.sse import Events
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode

@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 
 from openai2.core import events as ev
-from openai2.effects import Policy
 from openai2.keys import masking
 from openai2.keys.pool import fingerprint
-from openai2.merging import usage_in_few
-from openai2.wire import Reply
+from openai2.request.deltas import usage_in_few
+from openai2.request.effects import Policy
+from openai2.request.response import Reply
 
 _encode = msgspec.json.Encoder().encode
 

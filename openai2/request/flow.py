@@ -29,7 +29,11 @@ from openai2.core import events as ev
 from openai2.core import request_events
 from openai2.core.request_events import REASONING, Ask, Begun, Fault, State, Stopped
 from openai2.core.typeguards import is_whole
-from openai2.effects import (
+from openai2.keys import masking
+from openai2.keys.classify import Outcome, Verdict, backoff_seconds, judge
+from openai2.keys.pool import AKPool, fingerprint
+from openai2.request.attempts import Tries
+from openai2.request.effects import (
     Close,
     Effect,
     Emit,
@@ -43,12 +47,8 @@ from openai2.effects import (
     Send,
     Think,
 )
-from openai2.keys import masking
-from openai2.keys.classify import Outcome, Verdict, backoff_seconds, judge
-from openai2.keys.pool import AKPool, fingerprint
-from openai2.sse import Events
-from openai2.tries import Tries
-from openai2.wire import broken
+from openai2.request.response import broken
+from openai2.request.sse import Events
 
 #: Seconds that a stream is listened to once its answer is whole.
 TAIL = 5.0
