@@ -100,11 +100,11 @@ def replay(
 async def _asked(
     engine: Engine, chosen: list[Conversation] | None, wish: _Wish, server: Server, line: Line
 ) -> list[Replayed]:
-    from openai2 import provider
+    from openai2.api import exchange
     from openai2.chat import Chat
     from openai2.replay import Replayed
 
-    travel, create = provider.split(server.options)
+    travel, create = exchange.split(server.options)
     travel["send_reasoning"] = create.pop("send_reasoning", False)
     usual = server.model or server.usual or DEFAULT_MODEL
     source = chosen[0] if chosen and (wish.version is not None or wish.name is not None) else None

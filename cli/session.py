@@ -12,7 +12,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from openai2 import provider
+from openai2.api import exchange
 from openai2.chat import Chat
 from openai2.cli.answering import Answers, Screen
 from openai2.cli.answering import screen as best_screen
@@ -133,4 +133,4 @@ class Session:
 def _load() -> None:
     with suppress(Exception):  # the first question meets it too, and says so in its place
         import_module("openai2.cli.markdown")
-        provider.load()
+        exchange.load()

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openai2 import clients, faults, running
+from openai2 import running
+from openai2.api import clients
+from openai2.api import errors as api_errors
 from openai2.core import messages as msg
 from openai2.core.request_events import Ask
 from openai2.dialogue import RETRIES
@@ -209,6 +211,6 @@ class Chat(Replayer):
 
 
 def _cleaned(error: Exception, key: str | None) -> BaseException:
-    if not isinstance(error, faults.expected()):
+    if not isinstance(error, api_errors.expected()):
         return error  # a mistake in the call, which was not sent
-    return faults.fault_of(error, [key] if key else []).error or error
+    return api_errors.fault_of(error, [key] if key else []).error or error

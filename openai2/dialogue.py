@@ -15,7 +15,9 @@ from collections.abc import AsyncGenerator, Callable, Collection, Generator, Ite
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from openai2 import drivers, faults, provider
+from openai2 import drivers
+from openai2.api import errors as api_errors
+from openai2.api import exchange as provider
 from openai2.conversation import Conversation
 from openai2.core import decisions
 from openai2.core import events as ev
@@ -230,7 +232,7 @@ class Dialogue:
             random=random.random,
             retries=retries if is_whole(retries, 0) else RETRIES,
             patience=_patience(create.get("timeout", client.get("timeout", _PATIENCE))),
-            secrets=tuple(faults.secrets_in(client, create)),
+            secrets=tuple(api_errors.secrets_in(client, create)),
         )
         return keys, policy, client, create
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2 import provider
+from openai2.api import exchange
 from openai2.conversation import Conversation
 from openai2.core.request_events import Ask
 from openai2.dialogue import Dialogue
@@ -131,11 +131,11 @@ class Replayer(Dialogue):
         """The replay, and this dialogue's twin that asks for it."""
         from openai2 import replay
 
-        provider.check_create_options(provider.split(wish.options, call=True)[1])
-        work = replay.Replaying(self.engine, self.conversation, wish, provider.on_record(wish.options))
+        exchange.check_create_options(exchange.split(wish.options, call=True)[1])
+        work = replay.Replaying(self.engine, self.conversation, wish, exchange.on_record(wish.options))
         player = self._with(work.conversation)
         player.model = wish.model or self.model
-        travel = set(provider.TRAVEL_OPTIONS) - {"extra_body"}
+        travel = set(exchange.TRAVEL_OPTIONS) - {"extra_body"}
         player._create_options = {k: v for k, v in self._create_options.items() if k in travel}
         return work, player
 
@@ -170,4 +170,4 @@ def _wish(
 ) -> Wish:
     from openai2 import replay
 
-    return replay.Wish(model, system, at, name, provider.given(options))
+    return replay.Wish(model, system, at, name, exchange.given(options))

@@ -42,10 +42,10 @@ from openai2 import (
     StoreUnavailable,
     UnknownConversation,
     UnknownVersion,
-    provider,
     system_msg,
     user_msg,
 )
+from openai2.api import exchange
 from openai2.core import decisions
 from openai2.core.request_events import Ask
 from openai2.offline import OfflineServer
@@ -232,8 +232,8 @@ def test_an_empty_name_names_no_conversation(name: str) -> None:
 
 
 def test_what_is_taken_for_an_option_unasked_is_one() -> None:
-    taken = provider._EVERYDAY  # pyright: ignore[reportPrivateUsage]
-    assert not taken - provider._create_names()  # pyright: ignore[reportPrivateUsage]
+    taken = exchange._EVERYDAY  # pyright: ignore[reportPrivateUsage]
+    assert not taken - exchange._create_names()  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_chat_with_options_is_made_without_the_package() -> None:

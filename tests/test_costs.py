@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from openai2 import Chat, Engine, clients, history
+from openai2 import Chat, Engine, history
+from openai2.api import clients
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core.messages import assistant_msg, user_msg

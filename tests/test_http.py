@@ -22,9 +22,10 @@ import httpx2
 import openai
 import pytest
 
-from openai2 import Chat, clients
-from openai2.adirect import AsyncDirect
-from openai2.direct import Direct
+from openai2 import Chat
+from openai2.api import clients
+from openai2.api.async_transport import AsyncDirect
+from openai2.api.transport import Direct
 from tests.misbehaving import EVENTS, Misbehaving, Sleep, chunked, completion, event, head, whole
 from tests.servers import Asked, Reply, ScriptedServer, streamed
 from tests.servers import completion as reply

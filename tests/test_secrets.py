@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from openai2 import AKPool, Chat, clients
+from openai2 import AKPool, Chat
+from openai2.api import clients
 from openai2.keys.masking import Hidden
 from openai2.offline import OfflineServer
 from tests.misbehaving import (

@@ -14,9 +14,9 @@ from typing import Any
 import httpx2
 import openai
 
-from openai2 import deadline
-from openai2.adirect import AsyncDirect
-from openai2.direct import Direct
+from openai2.api import deadline
+from openai2.api.async_transport import AsyncDirect
+from openai2.api.transport import Direct
 
 #: What the SDK gives a client of its own.
 _LIMITS = openai.DEFAULT_CONNECTION_LIMITS

@@ -3,7 +3,7 @@
 Rules:
 - The request goes through the client's own `post`: its auth, headers, timeouts and exceptions, without the
   detour through typed objects that would be thrown away. Where a program asks for it, or has patched
-  `create` as tracing tools do, it goes through `create` (openai2/created.py), and the same comes of it.
+  `create` as tracing tools do, it goes through `create` (openai2/api/via_create.py), and the same comes of it.
 - What goes wrong becomes a `Fault` that carries the `openai` exception the caller will see, with every
   trace of the key masked.
 - The package `openai` is imported once a request is made.
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2 import clients, created, deadline, faults
+from openai2.api import clients, deadline, via_create
+from openai2.api import errors as api_errors
 from openai2.core.request_events import Fault
 from openai2.core.typeguards import is_mapping
 from openai2.errors import BadInput
@@ -204,8 +205,8 @@ class _Exchange:
 
     def fault_of(self, error: BaseException) -> Fault:
         """The fault that says what went wrong, with the exception for the caller."""
-        secrets = faults.secrets_in(self._client_options, self._options)
-        return faults.fault_of(error, [self.key, *secrets] if self.key else secrets, self.request)
+        secrets = api_errors.secrets_in(self._client_options, self._options)
+        return api_errors.fault_of(error, [self.key, *secrets] if self.key else secrets, self.request)
 
 
 class Exchange(_Exchange):
@@ -222,12 +223,12 @@ class Exchange(_Exchange):
         api = clients.client(send.key, self._client_options)
         try:
             with deadline.until(send.until):
-                if self._through_create or created.is_patched(blocking=True):
-                    arguments = created.arguments(send, self._options)
+                if self._through_create or via_create.is_patched(blocking=True):
+                    arguments = via_create.arguments(send, self._options)
                     create: Any = api.chat.completions.create
                     answer: Any = create(**arguments)
                     self._answer = answer
-                    self._pieces = created.pieces(answer, stream=send.ask.stream)
+                    self._pieces = via_create.pieces(answer, stream=send.ask.stream)
                     return
                 response: Any = api.post(
                     _address(api),
@@ -236,7 +237,7 @@ class Exchange(_Exchange):
                     options=_post_options(api, self._options),
                     stream=send.ask.stream,
                 )
-        except faults.expected() as error:
+        except api_errors.expected() as error:
             fault = self.fault_of(error)
         else:
             self._response = response
@@ -249,10 +250,10 @@ class Exchange(_Exchange):
         assert self._pieces is not None
         try:
             if deadline.passed(until):
-                raise faults.too_late(self.request)
+                raise api_errors.too_late(self.request)
             with deadline.until(until):
                 return next(self._pieces, None)
-        except faults.expected() as error:
+        except api_errors.expected() as error:
             fault = self.fault_of(error)
         raise fault
 
@@ -279,12 +280,12 @@ class AsyncExchange(_Exchange):
         api = self._api = await clients.async_client(send.key, self._client_options)
         try:
             with deadline.until(send.until):
-                if self._through_create or created.is_patched(blocking=False):
-                    arguments = created.arguments(send, self._options)
+                if self._through_create or via_create.is_patched(blocking=False):
+                    arguments = via_create.arguments(send, self._options)
                     create: Any = api.chat.completions.create
                     answer: Any = await create(**arguments)
                     self._answer = answer
-                    self._pieces = created.apieces(answer, stream=send.ask.stream)
+                    self._pieces = via_create.apieces(answer, stream=send.ask.stream)
                     return
                 response: Any = await api.post(
                     _address(api),
@@ -293,7 +294,7 @@ class AsyncExchange(_Exchange):
                     options=_post_options(api, self._options),
                     stream=send.ask.stream,
                 )
-        except faults.expected() as error:
+        except api_errors.expected() as error:
             fault = self.fault_of(error)
         else:
             self._response = response
@@ -306,10 +307,10 @@ class AsyncExchange(_Exchange):
         assert self._pieces is not None
         try:
             if deadline.passed(until):
-                raise faults.too_late(self.request)
+                raise api_errors.too_late(self.request)
             with deadline.until(until):
                 return await anext(self._pieces, None)
-        except faults.expected() as error:
+        except api_errors.expected() as error:
             fault = self.fault_of(error)
         raise fault
 

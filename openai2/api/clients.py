@@ -183,12 +183,12 @@ def _make(kind: Any, key: str | None, options: Mapping[str, Any]) -> Any:
             for name in _LOGGERS:
                 logging.getLogger(name).addFilter(_masking)
         _masking.keys.add(masking.Hidden(key))
-    from openai2 import http
+    from openai2.api import http_client
 
     own = options.get("http_client") is None
     chosen: dict[str, Any] = {**options, "max_retries": 0}
     if own:
-        chosen["http_client"] = http.client() if kind is openai.OpenAI else http.async_client()
+        chosen["http_client"] = http_client.client() if kind is openai.OpenAI else http_client.async_client()
     try:
         made = kind(api_key=key, **chosen)
     except openai.OpenAIError as error:

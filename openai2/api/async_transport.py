@@ -22,9 +22,9 @@ import httpcore2
 import httpx2
 import yarl
 
-from openai2 import deadline
-from openai2.direct import body_of, head_of
-from openai2.patches import is_patched
+from openai2.api import deadline
+from openai2.api.patches import is_patched
+from openai2.api.transport import body_of, head_of
 
 #: The longest line and header of an answer that is read, in bytes.
 _LONGEST = 65536

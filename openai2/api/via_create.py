@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from openai2 import patches
+from openai2.api import patches
 from openai2.core.typeguards import is_mapping
 from openai2.request.effects import Send
 

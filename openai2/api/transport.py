@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import httpcore2
 import httpx2
 
-from openai2 import deadline
-from openai2.patches import is_patched
+from openai2.api import deadline
+from openai2.api.patches import is_patched
 
 #: A head: its first line, then names that are tokens and values on one line (RFC 9112, RFC 9110 5.1, 5.5).
 _HEAD = re.compile(rb"[!-~]+ [!-~]+ HTTP/1\.1\r\n(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [^\x00\r\n]*\r\n)*\r\n")
