@@ -3,7 +3,7 @@
 Rules:
 - The request goes through the client's own `post`: its auth, headers, timeouts and exceptions, without the
   detour through typed objects that would be thrown away. Where a program asks for it, or has patched
-  `create` as tracing tools do, it goes through `create` (openai2/api/via_create.py), and the same comes of it.
+  `create` as tracing tools do, it goes through `create` (`via_create`), and the same comes of it.
 - What goes wrong becomes a `Fault` that carries the `openai` exception the caller will see, with every
   trace of the key masked.
 - The package `openai` is imported once a request is made.
