@@ -15,7 +15,7 @@ from openai2.beforehand import Beforehand
 from openai2.chaincheck import ChainCheck, Found
 from openai2.sentence import Sentence
 from openai2.store import Reader, SqliteStore
-from openai2.store.scan import Scan
+from openai2.store.audit_reader import Scan
 
 #: What is said: it goes on; something does not fit; so many events fit, and where the heads stand.
 ALIVE, UNSOUND, SOUND = b"alive", b"unsound", b"sound"

@@ -30,8 +30,8 @@ from openai2.errors import BadInput, DamagedStore, NotAStore
 from openai2.filecheck import FileCheck, reason_of
 from openai2.recount import Recount
 from openai2.sentence import Sentence, sentence
-from openai2.store import NO_HASH, Store, search
-from openai2.store.scan import Scan, text
+from openai2.store import NO_HASH, Store, fulltext
+from openai2.store.audit_reader import Scan, text
 
 Progress = Callable[[int, int], None]
 Heads = Mapping[str, str] | Iterable[str]
@@ -83,7 +83,7 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
                 except Moved:  # it has started now, and can begin when we do
                     begin_anew(reader)
                     audit.run(scan, wanted, beside)
-                flaws = [] if scan.lacks("cursors") else search.flaws(reader, MOST)
+                flaws = [] if scan.lacks("cursors") else fulltext.flaws(reader, MOST)
             if flaws:
                 what = (
                     "the full-text index lacks messages (in {n} places)"

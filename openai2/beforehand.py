@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from openai2.core import events as ev
-    from openai2.store.scan import Noted
+    from openai2.store.audit_reader import Noted
 
 
 class Beforehand:

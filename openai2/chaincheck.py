@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from openai2.beforehand import Beforehand
 from openai2.sentence import Sentence, sentence
+from openai2.store.audit_reader import Row, Scan, text
 from openai2.store.reader import NO_HASH, TAG
-from openai2.store.scan import Row, Scan, text
 
 if TYPE_CHECKING:
     from openai2.core import events as ev

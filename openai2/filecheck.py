@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from openai2.errors import DamagedStore, NotAStore, Openai2Error
 from openai2.store import SqliteStore, Store
-from openai2.store.scan import Scan
+from openai2.store.audit_reader import Scan
 
 if TYPE_CHECKING:
     from typing_extensions import Self

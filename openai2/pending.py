@@ -15,7 +15,7 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.errors import NotAMessage
 from openai2.sentence import Sentence, sentence
-from openai2.store.scan import Drafted
+from openai2.store.audit_reader import Drafted
 
 #: No lease ends later, in epoch seconds: the year 10000 begins.
 _END_OF_TIME = 253_402_300_800.0

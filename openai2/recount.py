@@ -23,8 +23,8 @@ from openai2.derived import Names
 from openai2.pending import Pending
 from openai2.references import Family
 from openai2.sentence import Sentence, sentence
+from openai2.store.audit_reader import Meant, Noted, Scan, text
 from openai2.store.reader import LIST
-from openai2.store.scan import Meant, Noted, Scan, text
 
 _NONE: frozenset[int] = frozenset()
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -21,15 +21,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from openai2 import history, terms
+from openai2 import history
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput, StoreUnavailable, UnknownConversation
 from openai2.history import Lineage
-from openai2.store import Listed, Reader, Store
-from openai2.store import search as index
-from openai2.store.aside import Aside, marker
+from openai2.store import Listed, Reader, Store, tokenizer
+from openai2.store import fulltext as index
+from openai2.store.scratch_index import Aside, marker
 
 #: Seconds between two batches, so that other writers get their turn.
 _BREATH = 0.01
@@ -104,7 +104,7 @@ def find(
     raw: bool = False,
 ) -> list[Found]:
     """What `Engine.search` returns."""
-    query = terms.query(text, raw)
+    query = tokenizer.query(text, raw)
     if limit is not None and not is_whole(limit, 1):
         raise BadInput("the limit is 1 or more, not {limit}", limit=limit)
     with marker() as marks:
@@ -118,7 +118,7 @@ def find(
         if not found:
             return []
         places = marks.marks(query, [it.text for it in found])
-    return [_shown(it, *terms.snippet(it.text, spans)) for it, spans in zip(found, places, strict=True)]
+    return [_shown(it, *tokenizer.snippet(it.text, spans)) for it, spans in zip(found, places, strict=True)]
 
 
 class _Wish(NamedTuple):
@@ -150,7 +150,7 @@ def _look(store: Store, wish: _Wish, aside: bool = False) -> list[Found] | None:
             return list(islice(scope.found(both), limit))
 
 
-def _shown(found: Found, snippet: str, spans: terms.Spans) -> Found:
+def _shown(found: Found, snippet: str, spans: tokenizer.Spans) -> Found:
     return msgspec.structs.replace(found, snippet=snippet, spans=spans)
 
 

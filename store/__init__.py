@@ -17,8 +17,8 @@ from openai2.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from openai2.core import events as ev
+    from openai2.store.group_commit import Loop
     from openai2.store.transaction import Transaction
-    from openai2.store.writer import Loop
 
 T = TypeVar("T")
 

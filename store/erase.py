@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from openai2.store import search
+from openai2.store import fulltext
 
 if TYPE_CHECKING:
     from openai2.store.reader import Reader
@@ -29,7 +29,7 @@ def empty(tx: Transaction, events: Iterable[tuple[str, int]]) -> int:
     if not wanted:
         return 0
     tx.sql.execute("PRAGMA secure_delete = ON")
-    search.forget(tx, wanted)
+    fulltext.forget(tx, wanted)
     taken = tx.sql.executemany(
         "UPDATE events SET data = '' WHERE conversation = ? AND version = ? AND data <> ''", wanted
     ).rowcount

@@ -122,7 +122,7 @@ CREATE TABLE drafts (
 ) WITHOUT ROWID;
 """
 
-# Made by the first search, not by a migration: see `openai2.store.search`. No text is stored in it.
+# Made by the first search, not by a migration: see `openai2.store.fulltext`. No text is stored in it.
 SEARCH = """
 CREATE VIRTUAL TABLE search USING fts5 (text, content = '', tokenize = 'unicode61 remove_diacritics 2')
 """

@@ -26,13 +26,13 @@ from openai2.errors import (
     StoreUnavailable,
 )
 from openai2.store import schema
+from openai2.store.group_commit import Ticket, Writer
 from openai2.store.reader import Reader
-from openai2.store.writer import Ticket, Writer
 
 if TYPE_CHECKING:
     from openai2.core import events as ev
+    from openai2.store.group_commit import Loop
     from openai2.store.transaction import Transaction
-    from openai2.store.writer import Loop
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from openai2.audit import Problem
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import request_events
-from openai2.store.scan import Scan
+from openai2.store.audit_reader import Scan
 from tests.stores import asked, busy, long, plain
 
 

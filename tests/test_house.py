@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "sentence", "core.typeguards", "core.textdiff"),
     ("core.events",),
-    ("core.messages", "core.projection", "core.decisions", "terms"),
+    ("core.messages", "core.projection", "core.decisions"),
     ("keys.classify", "keys.pool", "keys.masking", "tools", "traces", "stats", "profiles"),
     (
         "core.request_events",
@@ -83,16 +83,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 
 # Rows that may see less than what is above them.
-SEES_ONLY = {
-    "store.*": ("errors", "sentence", "core.events", "core.messages", "core.projection", "terms", "store.*")
-}
+SEES_ONLY = {"store.*": ("errors", "sentence", "core.*", "store.*")}
 
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
 CORE = (
     "errors sentence core.typeguards core.textdiff core.events core.messages core.projection "
-    "core.decisions terms keys.classify keys.pool keys.masking traces stats profiles core.request_events "
-    "request.sse request.deltas request.response request.effects request.attempts request.flow "
-    "replay_source replay_plan "
+    "core.decisions store.tokenizer keys.classify keys.pool keys.masking traces stats profiles "
+    "core.request_events request.sse request.deltas request.response request.effects request.attempts "
+    "request.flow replay_source replay_plan "
 ).split()
 
 # What the core may import of the standard library; nothing here reaches outside the process.

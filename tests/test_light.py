@@ -27,7 +27,7 @@ HEAVY = frozenset(
 )
 
 START = "openai2 cli cli.names cli.options cli.words errors"
-STORE = f"{START} cli.home cli.stores listing store store.reader store.schema store.sqlite store.writer"
+STORE = f"{START} cli.home cli.stores listing store store.reader store.schema store.sqlite store.group_commit"
 EVENTS = (
     f"{STORE} cli.refs cli.render engine conversation history core.request_events core.decisions drafts core.projection core.messages"
     " core.events core.typeguards"
@@ -53,7 +53,11 @@ LIGHT = (
     Light("show one", f"{EVENTS} cli.history", "sqlite3 msgspec"),
     Light("head one", f"{EVENTS} cli.history", "sqlite3 msgspec"),
     Light("log one", f"{EVENTS} cli.log cli.story family", "sqlite3 msgspec"),
-    Light("search fork", f"{EVENTS} cli.search search store.search store.aside terms", "sqlite3 msgspec"),
+    Light(
+        "search fork",
+        f"{EVENTS} cli.search search store.fulltext store.scratch_index store.tokenizer",
+        "sqlite3 msgspec",
+    ),
 )
 
 # What is there after `import click` is nobody's fault but Python's, click's and the installation's.

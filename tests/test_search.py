@@ -23,15 +23,14 @@ from openai2 import (
     StoreUnavailable,
     UnknownConversation,
     assistant_msg,
-    terms,
     user_msg,
 )
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import request_events
 from openai2.search import Found
-from openai2.store import schema
-from openai2.store import search as index
+from openai2.store import fulltext as index
+from openai2.store import schema, tokenizer
 from tests.stores import asked, busy
 
 
@@ -125,7 +124,7 @@ def test_marks_stand_in_the_snippet(text: str, filler: int, word: str) -> None:
         engine.create("c").add([user_msg(text + " lorem" * filler + text)])
         query = word if word.strip() else "lorem"
         for found in engine.search(query):
-            assert len(found.snippet) <= terms.SNIPPET + 2
+            assert len(found.snippet) <= tokenizer.SNIPPET + 2
             assert all(0 <= a < b <= len(found.snippet) for a, b in found.spans)
             assert found.marked("", "") == found.snippet
 
@@ -364,18 +363,18 @@ def test_a_merge_that_was_cut_short_is_gone_on_with(engine: Engine, monkeypatch:
 
 
 def test_a_marker_forgets_what_it_was_shown() -> None:
-    from openai2.store import aside
+    from openai2.store import scratch_index
 
-    with aside.marker() as first, aside.marker() as second:
+    with scratch_index.marker() as first, scratch_index.marker() as second:
         assert first is not second
         assert first.marks('"fox"', ["a fox", "no"]) == [[(2, 5)], []]
         with pytest.raises(sqlite3.OperationalError):
             first.marks('"', ["a fox"])
         assert first.marks('"fox"', ["fox"]) == [[(0, 3)]]
         assert second.marks('"fox"', ["foxes"]) == [[]]
-    with aside.marker() as again:
+    with scratch_index.marker() as again:
         assert again in (first, second)
-    held = [aside.marker() for _ in range(8)]
+    held = [scratch_index.marker() for _ in range(8)]
     with contextlib.ExitStack() as stack:
         markers = {stack.enter_context(one) for one in held}
         assert len(markers) == 8

@@ -21,7 +21,7 @@ from openai2 import Chat, Conversation, Engine, user_msg
 from openai2.drivers import settled
 from openai2.offline import OfflineServer
 from openai2.store import SqliteStore, Transaction, open_store
-from openai2.store.writer import Ticket, Writer
+from openai2.store.group_commit import Ticket, Writer
 
 # pyright: reportPrivateUsage=false
 

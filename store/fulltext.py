@@ -71,9 +71,9 @@ _added = msgspec.json.Decoder(_Added).decode
 
 def _cut(data: bytes) -> str:
     # Late: its patterns take 8 ms to compile, and whoever opens a store needs no search for it.
-    from openai2 import terms
+    from openai2.store import tokenizer
 
-    return terms.cut(text_of(data))
+    return tokenizer.cut(text_of(data))
 
 
 def text_of(data: bytes) -> str:

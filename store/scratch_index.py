@@ -12,14 +12,16 @@ import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
-from openai2 import terms
 from openai2.errors import BadInput
-from openai2.store import schema, search
+from openai2.store import fulltext, schema, tokenizer
 from openai2.store.reader import Reader
 
 # The same words as in the index, but with the text, so that FTS5 can say where they stand.
 _SHOWN = schema.SEARCH.replace("search", "shown").replace("content = '', ", "")
-_MARK = f"SELECT rowid, highlight(shown, 0, '{terms.OPEN}', '{terms.CLOSE}') FROM shown WHERE shown MATCH ?"
+_MARK = (
+    f"SELECT rowid, highlight(shown, 0, '{tokenizer.OPEN}', '{tokenizer.CLOSE}')"
+    " FROM shown WHERE shown MATCH ?"
+)
 
 
 class Marker:
@@ -27,7 +29,7 @@ class Marker:
 
     def __init__(self) -> None:
         self._sql = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        search.check_fts5(self._sql)
+        fulltext.check_fts5(self._sql)
         self._sql.execute(_SHOWN)
 
     def close(self) -> None:
@@ -43,16 +45,16 @@ class Marker:
                 "the query cannot be read: {reason}", reason=str(fault).removeprefix("fts5: ")
             ) from None
 
-    def marks(self, query: str, texts: Sequence[str]) -> list[terms.Spans]:
+    def marks(self, query: str, texts: Sequence[str]) -> list[tokenizer.Spans]:
         """Where in each of the texts the words of the query stand."""
         self._sql.execute("BEGIN")
         try:
-            rows = enumerate(map(terms.markable, texts))
+            rows = enumerate(map(tokenizer.markable, texts))
             self._sql.executemany("INSERT INTO shown (rowid, text) VALUES (?, ?)", rows)
             found = dict(self._sql.execute(_MARK, (query,)).fetchall())
         finally:
             self._sql.execute("ROLLBACK")
-        return [terms.spans(text, found.get(row, "")) for row, text in enumerate(texts)]
+        return [tokenizer.spans(text, found.get(row, "")) for row, text in enumerate(texts)]
 
 
 _idle: list[Marker] = []
@@ -82,11 +84,11 @@ class Aside:
         self._sql = sqlite3.connect("", isolation_level=None)
         self._sql.execute("PRAGMA synchronous = OFF")
         self._sql.execute(schema.SEARCH)
-        done, end = search.state(reader)
+        done, end = fulltext.state(reader)
         after = done or 0
         self._sql.execute("BEGIN")
         while after < end:
-            batch, after = search.batch_of(reader, after, end)
+            batch, after = fulltext.batch_of(reader, after, end)
             self._sql.executemany("INSERT INTO search (rowid, text) VALUES (?, ?)", batch)
         self._sql.execute("COMMIT")
 
@@ -94,6 +96,6 @@ class Aside:
         """Give the space back."""
         self._sql.close()
 
-    def hits(self, query: str, first: int = 0, last: int = 1 << 62) -> Iterator[search.Hit]:
+    def hits(self, query: str, first: int = 0, last: int = 1 << 62) -> Iterator[fulltext.Hit]:
         """What was taken, in the order of `search.hits`; the ranks are those of this part alone."""
-        return search.ranked(self._sql, query, first, last, None)
+        return fulltext.ranked(self._sql, query, first, last, None)
