@@ -17,7 +17,7 @@ from openai2.cli.options import db_option, json_option
 from openai2.cli.render import clip, fold, note, one_line, out, out_json, pad, paint, screen, visible
 from openai2.cli.stores import engine_to_look
 from openai2.cli.words import _, counted
-from openai2.diff import Branch, Diff, Row, Side
+from openai2.history.diff import Branch, Diff, Row, Side
 
 _NARROW = 50  # columns, below which the sides stand one under the other
 _MARKS = {"a": ("[-", "-]"), "b": ("{+", "+}")}

@@ -6,10 +6,10 @@ came while we waited for a line, and what came besides our own round while an an
 
 from __future__ import annotations
 
-from openai2 import drafts
 from openai2.cli.words import _, counted
 from openai2.conversation import Conversation
 from openai2.core import events as ev
+from openai2.history import drafts
 
 #: What comes with a round, and how a conversation begins.
 _ROUNDS = frozenset(

@@ -83,15 +83,15 @@ def head(ref: str | None, every: bool, conversation: str | None, db: str | None)
 
 def _under(messages: list[Held], limit: int) -> list[Held]:
     """The messages that a limit would leave."""
-    from openai2 import family
     from openai2.core import messages as msg
     from openai2.core.projection import View
+    from openai2.history import fork_graph
 
     view = View()
     view.ids.extend(held.id for held in messages)
     view.kinds.extend(msg.kind(held.message) for held in messages)
     view.pins.update(held.id for held in messages if held.pinned)
-    left = set(family.under(view, limit).ids)
+    left = set(fork_graph.under(view, limit).ids)
     return [held for held in messages if held.id in left]
 
 

@@ -21,7 +21,7 @@ from openai2.conversation import Conversation
 from openai2.core import messages as msg
 from openai2.engine import Engine
 from openai2.errors import BadInput
-from openai2.family import Cause, Why
+from openai2.history.fork_graph import Cause, Why
 
 
 @click.command(
@@ -101,14 +101,14 @@ def _follow(
 
 
 def _draw(engine: Engine, conversation: Conversation, *, as_json: bool) -> None:
-    from openai2 import family
+    from openai2.history import fork_graph
 
     members = engine.family(conversation.id)
     if as_json:
         out_json(members)
         return
     columns = screen() if is_terminal(sys.stdout) else 1_000_000
-    for line in family.drawing(members, conversation.id, columns):
+    for line in fork_graph.drawing(members, conversation.id, columns):
         out(visible(line))
 
 

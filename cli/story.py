@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import msgspec
 
-from openai2 import history
 from openai2.cli.render import clip, is_terminal, json_safe, local, one_line, paint, screen
 from openai2.cli.words import _, counted
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import replay
-from openai2.history import Lineage
+from openai2.history import views
+from openai2.history.views import Lineage
 from openai2.store import Reader
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class Story:
         """The view as it stood before each event: a rollback's spans are read on it."""
         inherited = None
         if events and isinstance(events[0], ev.Forked):
-            inherited = history.inherited(self._reader, self._lineage)
+            inherited = views.inherited(self._reader, self._lineage)
         stream = [(record.version, event) for record, event in zip(self._records, events, strict=True)]
         before: list[int] = inherited.ids.copy() if inherited else []
         for _version, view in replay(stream, self._lineage.base, inherited):
@@ -93,7 +93,7 @@ class Story:
     def _looked_up(self) -> Iterator[list[int]]:
         """The same for a few events in the middle of a long stream."""
         for record in self._records:
-            yield history.view_at(self._reader, self._lineage, record.version - 1).ids
+            yield views.view_at(self._reader, self._lineage, record.version - 1).ids
 
     def _tell(self, event: ev.Event, before: list[int]) -> list[str]:
         if isinstance(event, ev.MessageAdded):
@@ -132,7 +132,7 @@ class Story:
         return self._said(gone)
 
     def _said(self, ids: list[int]) -> list[str]:
-        texts = history.texts(self._reader, self._lineage, ids)
+        texts = views.texts(self._reader, self._lineage, ids)
         return [f"- {_who_said(msg.decode(texts[number]))}" for number in ids if number in texts]
 
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2 import drafts, history
 from openai2.core import decisions, projection, request_events
 from openai2.core import events as ev
 from openai2.core import messages as msg
@@ -23,11 +22,12 @@ from openai2.core.projection import ROW_OVERHEAD, View, least_tail, pack
 from openai2.core.request_events import Ask, State
 from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput, Openai2Error, Refused, UnknownConversation, UnknownVersion
-from openai2.history import Lineage
+from openai2.history import drafts, views
+from openai2.history.views import Lineage
 from openai2.store import NO_HASH, Draft, Reader, Store
 
 if TYPE_CHECKING:
-    from openai2.family import Why
+    from openai2.history.fork_graph import Why
     from openai2.request.effects import Open
     from openai2.store import Transaction
 
@@ -105,7 +105,7 @@ class Conversation:
         """The messages that a model would be sent, or the *last* of them, each a dict of one's own."""
         with self._reading() as reader:
             if last is not None and self._view is None and self._version:
-                found = history.last_texts(reader, self._lineage, self._version, last)
+                found = views.last_texts(reader, self._lineage, self._version, last)
                 if found is not None:
                     return [msg.decode(raw) for raw in found]
             ids = self._standing(reader).ids
@@ -118,7 +118,7 @@ class Conversation:
             self.check_version(version)
         with self._reading() as reader:
             view = (
-                self._standing(reader) if version is None else history.view_at(reader, self._lineage, version)
+                self._standing(reader) if version is None else views.view_at(reader, self._lineage, version)
             )
             said = self._said(reader, view.ids)
             return [
@@ -196,8 +196,8 @@ class Conversation:
         with self._reading() as reader:
             view = self._standing(reader)
             ids = list(view.remarks)
-            remarks = history.events_with(reader, self._lineage, ids)
-            roles = history.events_with(reader, self._lineage, list(view.roles.values()))
+            remarks = views.events_with(reader, self._lineage, ids)
+            roles = views.events_with(reader, self._lineage, list(view.roles.values()))
         return (
             ids,
             [event for event in remarks if isinstance(event, ev.RemarkAdded)],
@@ -214,17 +214,17 @@ class Conversation:
 
     def why(self) -> list[Why]:
         """For each message ever added: is it in view, and which event put it in or took it out?"""
-        from openai2 import family
+        from openai2.history import fork_graph
 
         with self._reading() as reader:
-            return family.why(reader, self._lineage)
+            return fork_graph.why(reader, self._lineage)
 
     def under(self, limit: int) -> list[Message]:
         """What the messages would be under another limit; nothing is touched. Raises BadInput below 1."""
-        from openai2 import family
+        from openai2.history import fork_graph
 
         with self._reading() as reader:
-            view = family.under(self._standing(reader), limit)
+            view = fork_graph.under(self._standing(reader), limit)
             return self._said(reader, view.ids)
 
     # -- going on
@@ -275,13 +275,13 @@ class Conversation:
 
     def undo(self, n: int = 1) -> int:
         """Undo the last *n* actions that changed the view; how many there were to undo."""
-        from openai2 import undoing
+        from openai2.history import undo as undoing
 
         return self._step(undoing.undo, n)
 
     def redo(self, n: int = 1) -> int:
         """Redo what the last *n* undos took back; how many there were to redo."""
-        from openai2 import undoing
+        from openai2.history import undo as undoing
 
         return self._step(undoing.redo, n)
 
@@ -305,7 +305,7 @@ class Conversation:
 
     def rename(self, name: str | None) -> None:
         """Give the conversation another name, or none. Raises NameTaken, BadInput."""
-        history.check_name(name)
+        views.check_name(name)
         self.commit(lambda state: [ev.Renamed(name=name)])
 
     def archive(self, archived: bool = True) -> None:
@@ -348,13 +348,13 @@ class Conversation:
 
         Costs one event, however long the history. Raises UnknownVersion, NameTaken.
         """
-        history.check_name(name)
+        views.check_name(name)
         decisions.check_text(reason, "a reason")
         if self._birth and not self.version:
             self.store.transact(lambda tx: self._put(tx, []))
         version = self.version if at is None else at
         self.check_version(version)
-        lineage = self._lineage.fork(history.new_id(), version)
+        lineage = self._lineage.fork(views.new_id(), version)
         event = ev.Forked(parent=self.id, version=version, base=lineage.base, name=name, reason=reason)
         twin = Conversation(self.store, lineage, [event])
         self.store.transact(lambda tx: twin._put(tx, []))
@@ -409,7 +409,7 @@ class Conversation:
 
     def _ask_again(self, tx: Transaction, state: State, ask: Ask) -> Ask:
         """A retry: of the last question that got no answer, else of the last that did."""
-        unanswered = history.last_unanswered(tx, self.id, self._lineage.base)
+        unanswered = views.last_unanswered(tx, self.id, self._lineage.base)
         if unanswered is None:
             return ask
         started, question = unanswered
@@ -449,8 +449,8 @@ class Conversation:
                 raise Refused("request {request} was closed meanwhile", request=draft.request)
 
             def decide(state: State) -> list[ev.Event]:
-                started, question = history.started(tx, self.id, self._lineage.base, draft.request)
-                asked_on = history.view_at(tx, self._lineage, started.view)
+                started, question = views.started(tx, self.id, self._lineage.base, draft.request)
+                asked_on = views.view_at(tx, self._lineage, started.view)
                 begun = request_events.recovered(draft.request, started, question, asked_on)
                 if keep:
                     return request_events.stopped(
@@ -526,9 +526,9 @@ class Conversation:
         """The view at our version."""
         if self._view is None:
             if self._version:
-                self._view, self._tail_bytes = history.load(reader, self._lineage, self._version)
+                self._view, self._tail_bytes = views.load(reader, self._lineage, self._version)
             elif self._birth and isinstance(self._birth[0], ev.Forked):
-                self._view = history.inherited(reader, self._lineage)
+                self._view = views.inherited(reader, self._lineage)
             else:
                 self._view = View()
         return self._view
@@ -605,7 +605,7 @@ class Conversation:
         missing = [number for number in ids if number not in self._texts]
         if len(missing) <= _PAGE:
             return [msg.decode(raw) for raw in self._raw(reader, ids)]
-        found = history.said(reader, self._lineage, missing)
+        found = views.said(reader, self._lineage, missing)
         if len(missing) < len(ids):
             found.update((number, msg.decode(raw)) for number in ids if (raw := self._texts.get(number)))
         try:
@@ -617,7 +617,7 @@ class Conversation:
         held = self._texts
         missing = [number for number in ids if number not in held]
         if missing:
-            found = history.texts(reader, self._lineage, missing)
+            found = views.texts(reader, self._lineage, missing)
             if self._view is not None and len(missing) <= 2 * len(self._view) + 64:
                 held.update(found)
             else:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from openai2 import history
 from openai2.core import events as ev
 from openai2.core.projection import ROW_OVERHEAD, View, free_name, pack, unpack, worth_saving
-from openai2.history import Lineage
+from openai2.history import views
+from openai2.history.views import Lineage
 from openai2.store import Reader, Store, Transaction, erase
 from openai2.store.reader import LIST
 from openai2.store.transaction import LISTED_TYPES
@@ -54,7 +54,7 @@ class Names:
 def changes(reader: Reader, after: int) -> Iterator[tuple[str, int, str, int, int]]:
     """(id, version, time, last question, messages) of what changed after that position."""
     for conversation, version, time, asked in reader.changed_since(after):
-        view, _ = history.load(reader, Lineage.read(reader, conversation), version)
+        view, _ = views.load(reader, Lineage.read(reader, conversation), version)
         yield conversation, version, time, asked, len(view)
 
 
@@ -96,7 +96,7 @@ def save_snapshots(tx: Transaction, conversation: str) -> None:
     lineage = Lineage.read(tx, conversation)
     first = next(tx.events(conversation, limit=1)).event
     parent = first if isinstance(first, ev.Forked) else None
-    inherited = None if parent is None else history.inherited(tx, lineage)
+    inherited = None if parent is None else views.inherited(tx, lineage)
     for _ in _fold(tx, conversation, parent, inherited):
         pass
 

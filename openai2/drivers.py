@@ -12,10 +12,10 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TypeVar
 
-from openai2 import drafts
 from openai2.api import exchange as provider
 from openai2.conversation import Conversation
 from openai2.core.request_events import Fault, Stopped
+from openai2.history import drafts
 from openai2.request.effects import Close, Effect, Emit, Flow, Open, Pause, Receive, Send, Think
 from openai2.store import Store, Transaction
 

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
-from openai2 import history, listing
+from openai2 import listing
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core.request_events import State
 from openai2.errors import AmbiguousReference, NameTaken, UnknownConversation
-from openai2.history import Lineage
+from openai2.history import views
+from openai2.history.views import Lineage
 from openai2.store import Listed, SqliteStore, Store, open_store, share
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
     from openai2.archive import Exported
     from openai2.audit import Heads, Progress, Report
-    from openai2.diff import Diff
-    from openai2.family import Member, Why
-    from openai2.follow import Following
+    from openai2.history.diff import Diff
+    from openai2.history.follow import Following
+    from openai2.history.fork_graph import Member, Why
     from openai2.intake import Imported
     from openai2.outfile import File
     from openai2.redaction import Removed
@@ -80,8 +81,8 @@ class Engine:
 
     def new(self, name: str | None = None) -> Conversation:
         """A new conversation that enters the store with its first event."""
-        history.check_name(name)
-        return Conversation(self.store, Lineage.root(history.new_id()), [ev.Created(name=name)])
+        views.check_name(name)
+        return Conversation(self.store, Lineage.root(views.new_id()), [ev.Created(name=name)])
 
     def create(self, name: str | None = None) -> Conversation:
         """A new conversation, in the store at once. Raises NameTaken."""
@@ -99,7 +100,7 @@ class Engine:
 
     def open_or_create(self, name: str) -> Conversation:
         """The conversation with that name or id; made if there is none. Raises BadInput for no name."""
-        history.check_name(name)
+        views.check_name(name)
         try:
             return self.open(name)
         except UnknownConversation:
@@ -151,9 +152,9 @@ class Engine:
 
     def family(self, conversation: str) -> list[Member]:
         """The conversation with that name or id, its ancestors, and all that forked from these."""
-        from openai2 import family
+        from openai2.history import fork_graph
 
-        return family.family(self.conversations(archived=None), self.open(conversation).id)
+        return fork_graph.family(self.conversations(archived=None), self.open(conversation).id)
 
     def why(self, conversation: str) -> list[Why]:
         """For each message ever added to the conversation: is it in view, and which event saw to that?"""
@@ -191,7 +192,7 @@ class Engine:
         version of the conversation, or that position of the store, where 0 means all there is; None: now.
         *poll* is the longest pause between two looks, in seconds. Raises UnknownConversation, BadInput.
         """
-        from openai2 import follow
+        from openai2.history import follow
 
         return follow.Following(self, conversation, after, poll)
 
@@ -206,7 +207,7 @@ class Engine:
 
         Raises UnknownConversation, UnknownVersion, Refused where they have no question in common.
         """
-        from openai2 import diff
+        from openai2.history import diff
 
         return diff.diff(self, a, b, versions)
 

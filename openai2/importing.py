@@ -22,7 +22,7 @@ from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.errors import ArchiveError, BadInput, NotAMessage
-from openai2.history import new_id
+from openai2.history.views import new_id
 from openai2.intake import Arrived, Imported
 from openai2.outfile import File
 from openai2.store import Store, Transaction

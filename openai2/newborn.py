@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from openai2 import history
 from openai2.conversation import Conversation, Decide
 from openai2.core import events as ev
 from openai2.core import request_events
 from openai2.core.projection import View
 from openai2.core.request_events import State
-from openai2.history import Lineage
+from openai2.history import views
+from openai2.history.views import Lineage
 from openai2.request.effects import Open
 from openai2.store import Store, Transaction
 
@@ -50,7 +50,7 @@ class Newborn(Conversation):
                 if isinstance(event, ev.MessageAdded)
             }
             inherited = [number for number in begun.sent if number not in texts]
-            texts.update(history.texts(tx, self._lineage, inherited))
+            texts.update(views.texts(tx, self._lineage, inherited))
             self._opening = events
             opening.be(begun, [texts[number] for number in begun.sent])
 

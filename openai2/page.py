@@ -33,7 +33,7 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import View, pack, unpack
 from openai2.errors import UnknownConversation
-from openai2.history import VIEW_TYPES
+from openai2.history.views import VIEW_TYPES
 from openai2.outfile import File, written
 from openai2.store import Reader, Store
 

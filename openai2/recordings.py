@@ -21,7 +21,6 @@ from typing import Any
 
 import msgspec
 
-from openai2 import history
 from openai2.conversation import Conversation
 from openai2.core import decisions
 from openai2.core import events as ev
@@ -29,6 +28,7 @@ from openai2.core import messages as msg
 from openai2.core.textdiff import words
 from openai2.core.typeguards import is_dict
 from openai2.errors import RecordingError
+from openai2.history import views
 
 VERSION = 1
 _HEAD = "openai2 recording"
@@ -195,7 +195,7 @@ def of(conversation: Conversation) -> list[Exchange]:
     """
     found: list[Exchange] = []
     with conversation.store.reading() as reader:
-        lineage = history.Lineage.read(reader, conversation.id)
+        lineage = views.Lineage.read(reader, conversation.id)
         requests: dict[int, tuple[ev.RequestStarted, list[int]]] = {}
         for record in reader.events(conversation.id):
             event, number = record.event, lineage.base + record.version
@@ -212,9 +212,9 @@ def of(conversation: Conversation) -> list[Exchange]:
                     answered = _refused(event)
                 else:
                     answered = _whole(event)
-                view = history.view_at(reader, lineage, started.view)
+                view = views.view_at(reader, lineage, started.view)
                 view.remove(started.without)
-                texts = history.texts(reader, lineage, [*view.ids, *question])
+                texts = views.texts(reader, lineage, [*view.ids, *question])
                 kinds = "".join(msg.kind_of(texts[one]) for one in question)
                 sent = decisions.sent(view, started.limit, question, kinds)
                 options = dict(started.options)

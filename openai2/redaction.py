@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import msgspec
 
-from openai2 import derived, drafts, traces
+from openai2 import derived, traces
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.decisions import check_text
 from openai2.core.typeguards import is_list, is_mapping
 from openai2.errors import Refused, UnknownConversation
-from openai2.history import Lineage
+from openai2.history import drafts
+from openai2.history.views import Lineage
 from openai2.store import Reader, Store, Transaction, erase
 from openai2.store.codec import digest
 from openai2.store.transaction import LISTED_TYPES

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from openai2 import drafts, history
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core.request_events import Ask, State
 from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput, NameTaken, Refused
-from openai2.history import Lineage
+from openai2.history import drafts, views
+from openai2.history.views import Lineage
 from openai2.newborn import Newborn
 from openai2.replay_plan import Branch
 from openai2.replay_source import Source, Told
@@ -109,7 +109,7 @@ class Replaying:
     def __init__(
         self, engine: Engine, source: Conversation, wish: Wish, recorded: dict[str, Any] | None = None
     ) -> None:
-        history.check_name(wish.name)
+        views.check_name(wish.name)
         if wish.system is not None and not wish.system.strip():
             raise BadInput("the new system message is empty: say something, or leave it out")
         if wish.at is not None:
@@ -205,7 +205,7 @@ class Replaying:
         return None
 
     def _born(self, parent: Lineage, version: int) -> Newborn:
-        lineage = parent.fork(history.new_id(), version)
+        lineage = parent.fork(views.new_id(), version)
         forked = ev.Forked(
             parent=parent.conversation,
             version=version,

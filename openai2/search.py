@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from openai2 import history
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput, StoreUnavailable, UnknownConversation
-from openai2.history import Lineage
+from openai2.history import views
+from openai2.history.views import Lineage
 from openai2.store import Listed, Reader, Store, tokenizer
 from openai2.store import fulltext as index
 from openai2.store.scratch_index import Aside, marker
@@ -252,7 +252,7 @@ class _Scope:
         if conversation not in self._views:
             lineage = Lineage.read(self._reader, conversation)
             version, _ = self._reader.head(conversation)
-            ids = history.view_at(self._reader, lineage, version).ids
+            ids = views.view_at(self._reader, lineage, version).ids
             self._views[conversation] = frozenset(ids)
         return self._views[conversation]
 

@@ -12,11 +12,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from openai2 import BadInput, Conversation, Engine, StoreError, assistant_msg, beside, drafts, user_msg
+from openai2 import BadInput, Conversation, Engine, StoreError, assistant_msg, beside, user_msg
 from openai2.audit import Problem
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import request_events
+from openai2.history import drafts
 from openai2.store.audit_reader import Scan
 from tests.stores import asked, busy, long, plain
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from openai2 import Engine, drafts
+from openai2 import Engine
 from openai2.cli.progress import Line
+from openai2.history import drafts
 from tests.cli_support import QUESTIONS, Terminal, contents, counting, invoke, ok, refused, run
 
 

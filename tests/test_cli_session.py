@@ -276,7 +276,7 @@ def test_what_others_do_is_told(session: Session, capsys: pytest.CaptureFixture[
     twin.request("And then?")
     session.ask("And then?")
     assert "1 round was added elsewhere" in capsys.readouterr().err
-    from openai2 import drafts
+    from openai2.history import drafts
 
     session.chat.engine.store.transact(lambda tx: tx.put_draft(drafts.fresh(other.id, 99)))
     session.status.forget()

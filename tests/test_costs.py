@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from openai2 import Chat, Engine, history
+from openai2 import Chat, Engine
 from openai2.api import clients
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core.messages import assistant_msg, user_msg
+from openai2.history import views
 from openai2.offline import OfflineServer
 
 KEY = "sk-counting-000000000"
@@ -265,8 +266,8 @@ def test_the_way_backwards_gives_up_where_it_does_not_pay(engine: Engine) -> Non
     conversation.add(rounds(500))
     conversation.rollback(490)
     with engine.store.reading() as reader:
-        lineage = history.Lineage.read(reader, conversation.id)
-        assert history.last_texts(reader, lineage, conversation.version, 5) is None
+        lineage = views.Lineage.read(reader, conversation.id)
+        assert views.last_texts(reader, lineage, conversation.version, 5) is None
     assert engine.open("rolled").messages(last=5) == rounds(500)[15:20]
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from openai2 import Chat, Engine, Refused, assistant_msg, system_msg, user_msg
 from openai2.core.textdiff import align, marked, words
 from openai2.core.textdiff import compare as compare_words
-from openai2.diff import Exchange, Row, Side, compare
+from openai2.history.diff import Exchange, Row, Side, compare
 from openai2.offline import OfflineServer
 
 

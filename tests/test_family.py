@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from openai2 import BadInput, Engine, assistant_msg, user_msg
 from openai2.core import events as ev
-from openai2.family import Member, clip, columns_of, drawing
+from openai2.history.fork_graph import Member, clip, columns_of, drawing
 from openai2.store import Reader
 from tests.stores import asked, busy
 

@@ -29,7 +29,7 @@ HEAVY = frozenset(
 START = "openai2 cli cli.names cli.options cli.words errors"
 STORE = f"{START} cli.home cli.stores listing store store.reader store.schema store.sqlite store.group_commit"
 EVENTS = (
-    f"{STORE} cli.refs cli.render engine conversation history core.request_events core.decisions drafts core.projection core.messages"
+    f"{STORE} cli.refs cli.render engine conversation history.views core.request_events core.decisions history.drafts core.projection core.messages"
     " core.events core.typeguards"
 )
 
@@ -52,7 +52,7 @@ LIGHT = (
     Light("show o", f"{STORE} cli.history cli.refs cli.render", "sqlite3", complete=True),
     Light("show one", f"{EVENTS} cli.history", "sqlite3 msgspec"),
     Light("head one", f"{EVENTS} cli.history", "sqlite3 msgspec"),
-    Light("log one", f"{EVENTS} cli.log cli.story family", "sqlite3 msgspec"),
+    Light("log one", f"{EVENTS} cli.log cli.story history.fork_graph", "sqlite3 msgspec"),
     Light(
         "search fork",
         f"{EVENTS} cli.search search store.fulltext store.scratch_index store.tokenizer",

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from openai2 import Conversation, DamagedStore, Engine, Openai2Error, history, user_msg
+from openai2 import Conversation, DamagedStore, Engine, Openai2Error, user_msg
 from openai2.core import events as ev
 from openai2.core import messages as msg
+from openai2.history import views
 from openai2.store import Reader
 from tests.stores import asked, long, plain
 
@@ -27,9 +28,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 def _one_by_one(engine: Engine, conversation: Conversation) -> list[msg.Message]:
     with engine.store.reading() as reader:
-        lineage = history.Lineage.read(reader, conversation.id)
-        ids = history.view_at(reader, lineage, reader.head(conversation.id)[0]).ids
-        texts = history.texts(reader, lineage, ids)
+        lineage = views.Lineage.read(reader, conversation.id)
+        ids = views.view_at(reader, lineage, reader.head(conversation.id)[0]).ids
+        texts = views.texts(reader, lineage, ids)
     return [msg.decode(texts[number]) for number in ids]
 
 
@@ -181,8 +182,8 @@ if sys.version_info >= (3, 11):  # before, sqlite3 cannot set limits
             before = reader.sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
             try:
                 assert reader.added_joined(conversation.id, 2, 600) is None
-                lineage = history.Lineage.root(conversation.id)
-                found = history.said(reader, lineage, range(2, 1202))
+                lineage = views.Lineage.root(conversation.id)
+                found = views.said(reader, lineage, range(2, 1202))
             finally:
                 reader.sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
         assert list(found.values()) == conversation.messages()

@@ -18,13 +18,13 @@ from openai2 import (
     Refused,
     UnknownConversation,
     assistant_msg,
-    drafts,
     traces,
     user_msg,
 )
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import request_events
+from openai2.history import drafts
 from openai2.redaction import left_of
 from openai2.store import Draft
 from openai2.store.erase import empty

@@ -212,7 +212,7 @@ def test_a_store_is_not_used_across_a_fork(file: SqliteStore) -> None:
     code = """
 import os, sys
 from openai2.store import open_store
-from openai2 import events as ev
+from openai2.core import events as ev
 store = open_store(sys.argv[1])
 child = os.fork()
 if not child:

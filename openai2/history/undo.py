@@ -8,7 +8,7 @@ over and over makes no chain that grows.
 from __future__ import annotations
 
 from openai2.core import events as ev
-from openai2.history import VIEW_TYPES
+from openai2.history.views import VIEW_TYPES
 from openai2.store import Reader
 
 

@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from openai2 import history
 from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import View, pack, unpack
-from openai2.history import Lineage
+from openai2.history import views
+from openai2.history.views import Lineage
 from openai2.store import Listed, Reader
 
 
@@ -78,7 +78,7 @@ def why(reader: Reader, lineage: Lineage) -> list[Why]:
             if record.version in wanted:
                 kept[record.version] = pack(view)
     standing = set(view.ids)
-    texts = history.texts(reader, lineage, ids)
+    texts = views.texts(reader, lineage, ids)
     return [
         Why(number, msg.decode(texts[number]), number in standing, put_in.get(number), taken_out.get(number))
         for number in ids

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2 import history
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core import messages as msg
@@ -22,6 +21,7 @@ from openai2.core.textdiff import Words, align
 from openai2.core.textdiff import compare as compare_words
 from openai2.core.typeguards import is_whole
 from openai2.errors import Refused
+from openai2.history import views
 
 if TYPE_CHECKING:
     from openai2.engine import Engine
@@ -186,8 +186,8 @@ def rounds(conversation: Conversation, version: int | None = None) -> list[Excha
 
 def _answers(conversation: Conversation, ids: list[int]) -> dict[int, ev.Answer]:
     with conversation.store.reading() as reader:
-        lineage = history.Lineage.read(reader, conversation.id)
-        recorded = history.events_with(reader, lineage, ids)
+        lineage = views.Lineage.read(reader, conversation.id)
+        recorded = views.events_with(reader, lineage, ids)
     return {
         number: event.answer
         for number, event in zip(ids, recorded, strict=True)

@@ -1,0 +1,1 @@
+"""Reading one stream: the view at a version, forks, undo, drafts, diff and follow."""
