@@ -19,7 +19,7 @@ from openai2.cli.stores import engine_to_look, is_there
 from openai2.cli.words import _, counted, told
 from openai2.errors import BadInput, Openai2Error
 from openai2.keys.pool import check_key, fingerprint, mask
-from openai2.stats import Line
+from openai2.readmodels.usage import Line
 
 
 # What looks like an option may be a key that was pasted wrong: no parser's error may quote it.

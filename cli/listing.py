@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from openai2 import listing
 from openai2.cli.options import db_option, json_option
 from openai2.cli.render import (
     is_terminal,
@@ -27,6 +26,7 @@ from openai2.cli.render import (
 )
 from openai2.cli.stores import database, is_there, store_to_look
 from openai2.cli.words import _
+from openai2.readmodels import conversations as conversation_list
 
 if TYPE_CHECKING:
     from openai2.store import Listed, Store
@@ -50,7 +50,7 @@ def list_(every: bool, limit: int | None, as_json: bool, db: str | None) -> None
         out_json([]) if as_json else note(_("no conversation yet: there is no {path}", path=database(db)))
         return
     with store_to_look(db) as store:
-        listed = listing.conversations(store, None if every else False, limit)
+        listed = conversation_list.conversations(store, None if every else False, limit)
         if as_json:
             out_json([_as_object(line) for line in listed])
         elif listed:
@@ -73,7 +73,7 @@ def _as_object(line: Listed) -> dict[str, object]:
 def list_lines(store: Store, listed: Iterable[Listed], current: str | None = None) -> Iterator[str]:
     """The conversations for a person; the one that is marked has the id *current*, or was last chatted in."""
     if current is None:
-        asked = listing.current(store)
+        asked = conversation_list.current(store)
         current = None if asked is None else asked.id
     columns = screen() if is_terminal(sys.stdout) else 1_000_000
     moment = "%m-%d" if columns < _NARROW else "%Y-%m-%d %H:%M"

@@ -18,15 +18,15 @@ _MOST = 200
 
 def conversations(ctx: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
     """The names of conversations, and the ids of those that have none; those that changed last first."""
-    from openai2 import listing
     from openai2.cli.stores import is_there, store_to_look
+    from openai2.readmodels import conversations as conversation_list
 
     db = _database(ctx)
     try:
         if not is_there(db):
             return []
         with store_to_look(db) as store:
-            listed = listing.conversations(store, archived=None)
+            listed = conversation_list.conversations(store, archived=None)
     except Exception:  # noqa: BLE001 - Tab is no place to complain
         return []
     return matching((line.name or line.id for line in listed), incomplete)

@@ -14,7 +14,7 @@ from openai2.cli.stores import database, engine_to_look, is_there
 from openai2.cli.words import _
 
 if TYPE_CHECKING:
-    from openai2.search import Found
+    from openai2.readmodels.search import Found
 
 #: What stands around a word that was found, in Chinese and in English text alike.
 MARKS = ("[", "]")

@@ -11,7 +11,7 @@ from openai2.cli.options import db_option, json_option
 from openai2.cli.render import is_terminal, note, one_line, out, out_json, paint, screen, table
 from openai2.cli.stores import engine_to_look, is_there
 from openai2.cli.words import _
-from openai2.stats import Line
+from openai2.readmodels.usage import Line
 
 By = Literal["key", "model", "day"]
 _BAR = 20  # columns

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
-from openai2 import listing
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core.request_events import State
 from openai2.errors import AmbiguousReference, NameTaken, UnknownConversation
 from openai2.history import views
 from openai2.history.views import Lineage
+from openai2.readmodels import conversations as conversation_list
 from openai2.store import Listed, SqliteStore, Store, open_store, share
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from openai2.history.fork_graph import Member, Why
     from openai2.intake import Imported
     from openai2.outfile import File
+    from openai2.readmodels.search import Found
+    from openai2.readmodels.usage import Line
     from openai2.redaction import Removed
-    from openai2.search import Found
-    from openai2.stats import Line
 
 
 class Engine:
@@ -134,11 +134,11 @@ class Engine:
 
     def conversations(self, archived: bool | None = False, limit: int | None = None) -> list[Listed]:
         """The conversations, those that changed last first; *archived* None means all of them."""
-        return listing.conversations(self.store, archived, limit)
+        return conversation_list.conversations(self.store, archived, limit)
 
     def current(self) -> Conversation | None:
         """The conversation last chatted in; None where there is none."""
-        listed = listing.current(self.store)
+        listed = conversation_list.current(self.store)
         if listed is None:
             return None
         with self.store.reading() as reader:
@@ -146,7 +146,7 @@ class Engine:
 
     def children(self, conversation: str) -> list[Listed]:
         """The forks of the conversation with that id."""
-        listing.catch_up(self.store)
+        conversation_list.catch_up(self.store)
         with self.store.reading() as reader:
             return reader.children(conversation)
 
@@ -177,7 +177,7 @@ class Engine:
         in, with what it inherited. *limit* None: all of them. *raw*: the text is a query of SQLite's FTS5,
         with its AND, OR, NOT, NEAR and `*`. Raises BadInput, UnknownConversation.
         """
-        from openai2 import search
+        from openai2.readmodels import search
 
         return search.find(self.store, text, current=current, conversation=conversation, limit=limit, raw=raw)
 
@@ -322,17 +322,18 @@ class Engine:
 
         Keys are told by their fingerprints. Raises BadInput (a ValueError) for another *by*.
         """
-        from openai2 import stats
+        from openai2.readmodels import usage
 
         with self.store.reading() as reader:
-            return stats.stats(reader.events_of_types(stats.TYPES), by)
+            return usage.stats(reader.events_of_types(usage.TYPES), by)
 
     def rebuild(self) -> None:
         """Drop every derived table and make it anew from the events, all or nothing.
 
         The full-text index follows, where there was one.
         """
-        from openai2 import derived, search
+        from openai2.readmodels import rebuild as derived
+        from openai2.readmodels import search
 
         searched = search.is_kept(self.store)
         derived.rebuild(self.store)

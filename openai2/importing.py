@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import msgspec
 
-from openai2 import archive_reader, derived, intake, transcript
+from openai2 import archive_reader, intake, transcript
 from openai2.archive import Progress
 from openai2.core import decisions
 from openai2.core import events as ev
@@ -25,6 +25,7 @@ from openai2.errors import ArchiveError, BadInput, NotAMessage
 from openai2.history.views import new_id
 from openai2.intake import Arrived, Imported
 from openai2.outfile import File
+from openai2.readmodels import rebuild
 from openai2.store import Store, Transaction
 
 #: Files of messages are read whole; archives are not.
@@ -111,6 +112,6 @@ def _added(tx: Transaction, messages: list[bytes], pins: list[int]) -> Imported:
         added.append(ev.Pinned(messages=[index + 2 for index in pins]))
     if added:
         tx.append(conversation, 1, added)
-        derived.save_snapshots(tx, conversation)
+        rebuild.save_snapshots(tx, conversation)
     arrived = Arrived(id=conversation, name=None, state="new", events=1 + len(added))
     return Imported(conversations=[arrived], events=arrived.events)

@@ -22,11 +22,11 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from openai2 import derived
 from openai2.archive import Chains, digest_of
 from openai2.archive_reader import Outline, event_of, outline, records
 from openai2.core import events as ev
 from openai2.errors import ArchiveError
+from openai2.readmodels import rebuild
 from openai2.references import Family
 from openai2.retelling import Fork, counted_on, goes_back_to, id_from, retold
 from openai2.store import Store, Transaction
@@ -218,7 +218,7 @@ class _Intake:
         added = self._append(name, events) if common == here else 0
         state = "new" if not here else "extended" if added else "known"
         if state == "new":
-            derived.save_snapshots(self._tx, name)
+            rebuild.save_snapshots(self._tx, name)
         return Arrived(id=name, name=None, state=state, events=added)
 
     def _diverged(self, name: str, common: int, record: ev.Recorded, read: Callable[[], Stream]) -> Arrived:

@@ -19,8 +19,8 @@ from openai2.beforehand import Beforehand
 from openai2.chaincheck import Tell
 from openai2.core import events as ev
 from openai2.core.projection import pack
-from openai2.derived import Names
 from openai2.pending import Pending
+from openai2.readmodels.rebuild import Names
 from openai2.references import Family
 from openai2.sentence import Sentence, sentence
 from openai2.store.audit_reader import Meant, Noted, Scan, text

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import msgspec
 
-from openai2 import derived, traces
+from openai2 import traces
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.decisions import check_text
@@ -27,6 +27,7 @@ from openai2.core.typeguards import is_list, is_mapping
 from openai2.errors import Refused, UnknownConversation
 from openai2.history import drafts
 from openai2.history.views import Lineage
+from openai2.readmodels import rebuild
 from openai2.store import Reader, Store, Transaction, erase
 from openai2.store.codec import digest
 from openai2.store.transaction import LISTED_TYPES
@@ -225,7 +226,7 @@ def _take(
     tx.append(conversation, version, [*records, *more])
     erase.empty(tx, [(conversation, record.version) for record, _ in taken])
     if any(record.type in LISTED_TYPES for record, _ in taken):
-        derived.name_anew(tx)
+        rebuild.name_anew(tx)
 
 
 def _check_there(tx: Transaction, conversation: str) -> None:

@@ -728,7 +728,7 @@ def test_rebuild_keeps_drafts(engine: Engine) -> None:
 def test_a_rebuild_that_fails_leaves_what_was_there(
     engine: Engine, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from openai2 import derived
+    from openai2.readmodels import rebuild
 
     busy(engine)
     with plain(path) as sql:
@@ -737,7 +737,7 @@ def test_a_rebuild_that_fails_leaves_what_was_there(
         def broken(tx: object) -> None:
             raise RuntimeError("pulled the plug")
 
-        monkeypatch.setattr(derived, "bring_list_up", broken)
+        monkeypatch.setattr(rebuild, "bring_list_up", broken)
         with pytest.raises(RuntimeError, match="plug"):
             engine.rebuild()
         assert _derived(sql) == before

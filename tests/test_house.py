@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "sentence", "core.typeguards", "core.textdiff"),
     ("core.events",),
     ("core.messages", "core.projection", "core.decisions"),
-    ("keys.classify", "keys.pool", "keys.masking", "tools", "traces", "stats", "profiles"),
+    ("keys.classify", "keys.pool", "keys.masking", "tools", "traces", "readmodels.usage", "profiles"),
     (
         "core.request_events",
         "renumber",
@@ -45,12 +45,20 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("store.*",),
     ("history.views", "history.drafts", "references", "pending", "core.times"),
-    ("derived", "search", "history.undo"),
+    ("readmodels.rebuild", "readmodels.search", "history.undo"),
     ("beforehand", "chaincheck", "recount", "apart", "beside", "filecheck"),
     ("outfile", "archive", "archive_reader", "archive_writer", "retelling", "transcript"),
     ("audit", "intake", "redaction", "history.fork_graph", "page"),
     ("importing",),
-    ("listing", "conversation", "engine", "history.diff", "history.follow", "newborn", "replay"),
+    (
+        "readmodels.conversations",
+        "conversation",
+        "engine",
+        "history.diff",
+        "history.follow",
+        "newborn",
+        "replay",
+    ),
     (
         "api.patches",
         "api.deadline",
@@ -88,7 +96,7 @@ SEES_ONLY = {"store.*": ("errors", "sentence", "core.*", "store.*")}
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
 CORE = (
     "errors sentence core.typeguards core.textdiff core.events core.messages core.projection "
-    "core.decisions store.tokenizer keys.classify keys.pool keys.masking traces stats profiles "
+    "core.decisions store.tokenizer keys.classify keys.pool keys.masking traces readmodels.usage profiles "
     "core.request_events request.sse request.deltas request.response request.effects request.attempts "
     "request.flow replay_source replay_plan "
 ).split()

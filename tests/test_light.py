@@ -27,7 +27,7 @@ HEAVY = frozenset(
 )
 
 START = "openai2 cli cli.names cli.options cli.words errors"
-STORE = f"{START} cli.home cli.stores listing store store.reader store.schema store.sqlite store.group_commit"
+STORE = f"{START} cli.home cli.stores readmodels.conversations store store.reader store.schema store.sqlite store.group_commit"
 EVENTS = (
     f"{STORE} cli.refs cli.render engine conversation history.views core.request_events core.decisions history.drafts core.projection core.messages"
     " core.events core.typeguards"
@@ -55,7 +55,7 @@ LIGHT = (
     Light("log one", f"{EVENTS} cli.log cli.story history.fork_graph", "sqlite3 msgspec"),
     Light(
         "search fork",
-        f"{EVENTS} cli.search search store.fulltext store.scratch_index store.tokenizer",
+        f"{EVENTS} cli.search readmodels.search store.fulltext store.scratch_index store.tokenizer",
         "sqlite3 msgspec",
     ),
 )

@@ -28,7 +28,7 @@ from openai2 import (
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import request_events
-from openai2.search import Found
+from openai2.readmodels.search import Found
 from openai2.store import fulltext as index
 from openai2.store import schema, tokenizer
 from tests.stores import asked, busy

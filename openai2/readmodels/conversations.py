@@ -51,13 +51,13 @@ def catch_up(store: Store) -> Late:
     with store.reading() as reader:
         if _is_up(reader):
             return {}
-    from openai2 import derived
+    from openai2.readmodels import rebuild
 
     try:
-        store.transact(derived.bring_list_up)
+        store.transact(rebuild.bring_list_up)
     except StoreUnavailable:
         with store.reading() as reader:
-            return {line[0]: line[1:] for line in derived.changes(reader, reader.cursor(LIST))}
+            return {line[0]: line[1:] for line in rebuild.changes(reader, reader.cursor(LIST))}
     return {}
 
 
