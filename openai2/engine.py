@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from openai2.archive import Exported
-    from openai2.audit import Heads, Progress, Report
+    from openai2.audit.verify import Heads, Progress, Report
     from openai2.history.diff import Diff
     from openai2.history.follow import Following
     from openai2.history.fork_graph import Member, Why
@@ -219,9 +219,9 @@ class Engine:
         *heads* were kept elsewhere: hashes, or ids of conversations with theirs; each must still be there,
         or a tail was cut off. *progress* is called with (done, total). What is wrong is in the report.
         """
-        from openai2 import audit
+        from openai2.audit import verify as audit_verify
 
-        return audit.verify(self.store, heads, progress)
+        return audit_verify.verify(self.store, heads, progress)
 
     def heads(self) -> dict[str, str]:
         """The hash of each conversation's last event, by id: kept elsewhere, they prove that nothing is

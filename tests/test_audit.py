@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from openai2 import BadInput, Conversation, Engine, StoreError, assistant_msg, beside, user_msg
-from openai2.audit import Problem
+from openai2 import BadInput, Conversation, Engine, StoreError, assistant_msg, user_msg
+from openai2.audit import worker
+from openai2.audit.verify import Problem
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import request_events
@@ -31,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The chain is read in this process, or in one beside it: what is found is the same."""
     if request.param == "beside":
-        monkeypatch.setattr(beside, "WORTH", -1)
+        monkeypatch.setattr(worker, "WORTH", -1)
     return str(request.param)
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from openai2 import Engine, beside, user_msg
-from openai2.apart import Unsound
-from openai2.audit import Report
-from openai2.beside import Beside
-from openai2.chaincheck import Found
+from openai2 import Engine, user_msg
+from openai2.audit import worker
+from openai2.audit.chain import Found
+from openai2.audit.verify import Report
+from openai2.audit.worker import Beside
+from openai2.audit.worker_process import Unsound
 from tests.stores import busy, long, plain
 
 Process = subprocess.Popen[bytes]
@@ -36,7 +37,7 @@ def engine(path: Path) -> Iterator[Engine]:
 
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "WORTH", -1)
+    monkeypatch.setattr(worker, "WORTH", -1)
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_what_is_told_is_the_same_in_both_ways(
         sql.execute("UPDATE conversations SET messages = 77")
     both: list[Report] = []
     for worth in (-1, 1_000_000):
-        monkeypatch.setattr(beside, "WORTH", worth)
+        monkeypatch.setattr(worker, "WORTH", worth)
         both.append(engine.verify(heads=["cd" * 32]))
     assert both[0] == both[1] and len(both[0].problems) > 3
 
@@ -153,7 +154,7 @@ def test_one_that_is_killed_is_done_without(
         started[-1].wait()
         while self.word():
             pass  # what it had said already, it has not said
-        monkeypatch.setattr(beside, "PATIENCE", 0.01)
+        monkeypatch.setattr(worker, "PATIENCE", 0.01)
 
     busy(engine)
     if not sound:
@@ -170,7 +171,7 @@ def test_one_that_says_nothing_is_done_without(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, started: list[Process]
 ) -> None:
     busy(engine)
-    monkeypatch.setattr(beside, "PATIENCE", 0.2)
+    monkeypatch.setattr(worker, "PATIENCE", 0.2)
     _at(monkeypatch, "hold", lambda _: started[-1].send_signal(signal.SIGSTOP))
     assert engine.verify().ok
     assert [process.poll() is not None for process in started] == [True]
@@ -198,7 +199,7 @@ def test_half_a_word_is_none(
     busy(engine)
     with engine.store.reading() as reader:
         said = last.format(n=reader.last_position())
-    monkeypatch.setattr(beside, "_START", _BREAKS_OFF.format(last=said))
+    monkeypatch.setattr(worker, "_START", _BREAKS_OFF.format(last=said))
     assert engine.verify().ok
     assert (True in verdicts) == whole
 
@@ -225,7 +226,7 @@ def test_neither_memory_nor_a_short_store_starts_one(
     with Engine() as memory:
         busy(memory)
         assert memory.verify().ok
-    monkeypatch.setattr(beside, "WORTH", 20_000)
+    monkeypatch.setattr(worker, "WORTH", 20_000)
     busy(engine)
     assert engine.verify().ok
     assert not started

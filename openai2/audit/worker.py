@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from openai2.apart import ALIVE, BEGIN, GO, Unsound, begin_anew, read_verdict
-from openai2.chaincheck import Found
+from openai2.audit.chain import Found
+from openai2.audit.worker_process import ALIVE, BEGIN, GO, Unsound, begin_anew, read_verdict
 from openai2.errors import Openai2Error
 from openai2.store import SqliteStore, Store
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
 
-from openai2.beforehand import Beforehand
+from openai2.audit.prescan import Beforehand
 from openai2.sentence import Sentence, sentence
 from openai2.store.audit_reader import Row, Scan, text
 from openai2.store.reader import NO_HASH, TAG

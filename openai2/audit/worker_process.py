@@ -11,8 +11,8 @@ import sys
 import threading
 from time import monotonic
 
-from openai2.beforehand import Beforehand
-from openai2.chaincheck import ChainCheck, Found
+from openai2.audit.chain import ChainCheck, Found
+from openai2.audit.prescan import Beforehand
 from openai2.sentence import Sentence
 from openai2.store import Reader, SqliteStore
 from openai2.store.audit_reader import Scan

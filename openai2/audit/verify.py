@@ -22,13 +22,13 @@ from typing import Any, cast
 
 import msgspec
 
-from openai2.apart import Unsound, begin_anew
-from openai2.beforehand import Beforehand
-from openai2.beside import Beside, Moved
-from openai2.chaincheck import ChainCheck, Found
+from openai2.audit.chain import ChainCheck, Found
+from openai2.audit.content import Recount
+from openai2.audit.prescan import Beforehand
+from openai2.audit.sqlite_check import FileCheck, reason_of
+from openai2.audit.worker import Beside, Moved
+from openai2.audit.worker_process import Unsound, begin_anew
 from openai2.errors import BadInput, DamagedStore, NotAStore
-from openai2.filecheck import FileCheck, reason_of
-from openai2.recount import Recount
 from openai2.sentence import Sentence, sentence
 from openai2.store import NO_HASH, Store, fulltext
 from openai2.store.audit_reader import Scan, text

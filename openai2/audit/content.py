@@ -15,13 +15,13 @@ from operator import itemgetter
 
 import msgspec
 
-from openai2.beforehand import Beforehand
-from openai2.chaincheck import Tell
+from openai2.audit.chain import Tell
+from openai2.audit.pending import Pending
+from openai2.audit.prescan import Beforehand
+from openai2.audit.references import Family
 from openai2.core import events as ev
 from openai2.core.projection import pack
-from openai2.pending import Pending
 from openai2.readmodels.rebuild import Names
-from openai2.references import Family
 from openai2.sentence import Sentence, sentence
 from openai2.store.audit_reader import Meant, Noted, Scan, text
 from openai2.store.reader import LIST

@@ -1,0 +1,1 @@
+"""Verification of a store: hash chain, content, references, and the file itself."""
