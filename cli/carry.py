@@ -14,7 +14,9 @@ from typing import BinaryIO
 
 import click
 
-from openai2 import archive_writer, outfile, transcript
+from openai2.archive import atomic_file, markdown
+from openai2.archive import writer as archive_writer
+from openai2.archive.importer import Arrived, Imported
 from openai2.cli import refs
 from openai2.cli.failures import warn
 from openai2.cli.names import conversations
@@ -25,7 +27,6 @@ from openai2.cli.stores import engine, engine_to_look
 from openai2.cli.words import _, counted
 from openai2.engine import Engine
 from openai2.errors import BadInput
-from openai2.intake import Arrived, Imported
 
 EVENTS, MESSAGES, MARKDOWN, HTML = "events", "messages", "markdown", "html"
 FORMATS = (EVENTS, MESSAGES, MARKDOWN, HTML)
@@ -81,12 +82,12 @@ def _export_view(
         raise BadInput("{kind} shows one conversation: several go into events", kind=kind)
     place = refs.find(engine, references[0] or None)
     held = place.conversation.held(place.version)
-    raw = transcript.told(kind, [(one.message, one.pinned) for one in held])
+    raw = markdown.told(kind, [(one.message, one.pinned) for one in held])
     if path is None:
         text = raw.decode()
         out(json_safe(text) if kind == MESSAGES else answer_text(text), end="")
         return
-    with outfile.written(path) as file:
+    with atomic_file.written(path) as file:
         file.write(raw)
     size = counted("{n} message", "{n} messages", len(held))
     note(_("{size} written to {path}", size=size, path=path))

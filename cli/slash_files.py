@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from openai2 import transcript
+from openai2.archive import markdown
 from openai2.cli import attachments, clipboard
 from openai2.cli.render import note
 from openai2.cli.session import Session
@@ -47,7 +47,7 @@ def _save(session: Session, rest: str) -> None:
     if path.suffix.lower() == ".json":
         text = json.dumps([one.message for one in held], ensure_ascii=False, indent=2) + "\n"
     elif path.suffix.lower() in (".md", ".markdown"):
-        text = transcript.write([(one.message, one.pinned) for one in held])
+        text = markdown.write([(one.message, one.pinned) for one in held])
     else:
         raise BadInput("say what to write by the name's end: FILE.json or FILE.md")
     try:

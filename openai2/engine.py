@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from openai2.archive import Exported
+    from openai2.archive.atomic_file import File
+    from openai2.archive.format import Exported
+    from openai2.archive.importer import Imported
     from openai2.audit.verify import Heads, Progress, Report
     from openai2.history.diff import Diff
     from openai2.history.follow import Following
     from openai2.history.fork_graph import Member, Why
-    from openai2.intake import Imported
-    from openai2.outfile import File
     from openai2.readmodels.search import Found
     from openai2.readmodels.usage import Line
     from openai2.redaction import Removed
@@ -271,19 +271,20 @@ class Engine:
         view of one conversation "messages" (a JSON list, as `fetch_messages` gives it) or "markdown", or
         "html" as `export_page` writes it. Raises UnknownConversation, DamagedStore, BadInput.
         """
-        from openai2 import archive, archive_writer
+        from openai2.archive import format as archive_format
+        from openai2.archive import writer as archive_writer
 
         if format == "html":
             return self.export_page(conversations, file, progress)
         if format != "events":
-            from openai2 import outfile, transcript
+            from openai2.archive import atomic_file, markdown
 
             names = list(conversations or ())
-            transcript.check(format, names)
+            markdown.check(format, names)
             held = [(one.message, one.pinned) for one in self.open(names[0]).held()]
-            with outfile.written(file) as out:
-                out.write(transcript.told(format, held))
-            return archive.Exported(conversations=1, events=0, added=[])
+            with atomic_file.written(file) as out:
+                out.write(markdown.told(format, held))
+            return archive_format.Exported(conversations=1, events=0, added=[])
         ids = None if conversations is None else [self.open(one).id for one in conversations]
         return archive_writer.export(self.store, ids, file, progress)
 
@@ -313,9 +314,9 @@ class Engine:
         *file* is a path or a binary file. What is here already is recognised; a stream that went on
         differently on both sides is kept as a fork. Raises ArchiveError, with nothing changed.
         """
-        from openai2 import importing
+        from openai2.archive import import_file
 
-        return importing.import_(self.store, file, progress)
+        return import_file.import_(self.store, file, progress)
 
     def stats(self, by: Literal["key", "model", "day"] = "model") -> list[Line]:
         """What requests have cost: how many, how many failed, tokens and seconds, by key, model or day.

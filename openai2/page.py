@@ -28,13 +28,13 @@ from typing import Any
 import msgspec
 
 from openai2 import __version__
-from openai2.archive import Exported, Progress
+from openai2.archive.atomic_file import File, written
+from openai2.archive.format import Exported, Progress
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import View, pack, unpack
 from openai2.errors import UnknownConversation
 from openai2.history.views import VIEW_TYPES
-from openai2.outfile import File, written
 from openai2.store import Reader, Store
 
 #: Bytes of a block of texts, about: what is read at once when one of them is looked at.

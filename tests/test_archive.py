@@ -15,17 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai2 import (
-    ArchiveError,
-    BadInput,
-    Engine,
-    UnknownConversation,
-    assistant_msg,
-    renumber,
-    system_msg,
-    transcript,
-    user_msg,
-)
+from openai2 import ArchiveError, BadInput, Engine, UnknownConversation, assistant_msg, system_msg, user_msg
+from openai2.archive import markdown, renumber
 from openai2.core import events as ev
 from tests.stores import asked, busy, long
 
@@ -395,7 +386,7 @@ def _message(draw: st.DrawFn) -> tuple[dict[str, Any], bool]:
 
 @given(st.lists(_message(), max_size=5))
 def test_a_transcript_comes_back_exactly(told: list[tuple[dict[str, Any], bool]]) -> None:
-    encoded, pins = transcript.read(transcript.write(told))
+    encoded, pins = markdown.read(markdown.write(told))
     assert [msgspec.json.decode(raw) for raw in encoded] == [message for message, _ in told]
     assert pins == [place for place, (_, pinned) in enumerate(told) if pinned]
 
@@ -404,7 +395,7 @@ def test_a_transcript_is_imported_with_its_pins() -> None:
     with Engine() as here, Engine() as there:
         main = busy(here)["main"]
         main.pin(0)
-        text = transcript.write([(held.message, held.pinned) for held in main.held()])
+        text = markdown.write([(held.message, held.pinned) for held in main.held()])
         report = there.import_(io.BytesIO(text.encode()))
         copy = there.open(report.conversations[0].id)
         assert copy.messages() == main.messages()

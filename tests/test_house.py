@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("keys.classify", "keys.pool", "keys.masking", "tools", "traces", "readmodels.usage", "profiles"),
     (
         "core.request_events",
-        "renumber",
+        "archive.renumber",
         "request.sse",
         "request.deltas",
         "request.response",
@@ -54,9 +54,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "audit.worker",
         "audit.sqlite_check",
     ),
-    ("outfile", "archive", "archive_reader", "archive_writer", "retelling", "transcript"),
-    ("audit.verify", "intake", "redaction", "history.fork_graph", "page"),
-    ("importing",),
+    (
+        "archive.atomic_file",
+        "archive.format",
+        "archive.reader",
+        "archive.writer",
+        "archive.rebase",
+        "archive.markdown",
+    ),
+    ("audit.verify", "archive.importer", "redaction", "history.fork_graph", "page"),
+    ("archive.import_file",),
     (
         "readmodels.conversations",
         "conversation",

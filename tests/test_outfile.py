@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from openai2 import BadInput
-from openai2.outfile import written
+from openai2.archive.atomic_file import written
 
 
 def _parts(folder: Path) -> list[str]:

@@ -8,10 +8,10 @@ from typing import IO
 
 import msgspec
 
-from openai2.archive import FORMAT, Chains, End, Exported, Header, Line, Progress
+from openai2.archive.atomic_file import File, written
+from openai2.archive.format import FORMAT, Chains, End, Exported, Header, Line, Progress
 from openai2.core import events as ev
 from openai2.errors import DamagedStore, UnknownConversation
-from openai2.outfile import File, written
 from openai2.store import Reader, Store
 
 _STEP = 1024

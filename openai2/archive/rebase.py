@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from openai2.archive import digest_of
+from openai2.archive.format import digest_of
+from openai2.archive.renumber import Number, moved_data
 from openai2.core import events as ev
-from openai2.renumber import Number, moved_data
 from openai2.store.codec import link
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from openai2.archive import FORMAT, End, Header, Line
+from openai2.archive.format import FORMAT, End, Header, Line
 from openai2.core import events as ev
 from openai2.errors import ArchiveError
 

@@ -16,15 +16,16 @@ from typing import IO, Any
 
 import msgspec
 
-from openai2 import archive_reader, intake, transcript
-from openai2.archive import Progress
+from openai2.archive import importer, markdown
+from openai2.archive import reader as archive_reader
+from openai2.archive.atomic_file import File
+from openai2.archive.format import Progress
+from openai2.archive.importer import Arrived, Imported
 from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.errors import ArchiveError, BadInput, NotAMessage
 from openai2.history.views import new_id
-from openai2.intake import Arrived, Imported
-from openai2.outfile import File
 from openai2.readmodels import rebuild
 from openai2.store import Store, Transaction
 
@@ -39,7 +40,7 @@ def import_(store: Store, file: File, progress: Progress | None = None) -> Impor
         start = source.read(4096)
         archive_reader.refuse_foreign(start)
         if start.lstrip()[:1] == b"{":
-            return intake.take_in(store, source, told)
+            return importer.take_in(store, source, told)
         source.seek(0)
         raw = source.read(MOST + 1)
     if len(raw) > MOST:
@@ -48,7 +49,7 @@ def import_(store: Store, file: File, progress: Progress | None = None) -> Impor
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         raise ArchiveError("the file is no archive of openai2: it is not UTF-8 text") from None
-    messages, pins = _list(raw) if text.lstrip()[:1] == "[" else transcript.read(text)
+    messages, pins = _list(raw) if text.lstrip()[:1] == "[" else markdown.read(text)
     done = store.transact(lambda tx: _added(tx, messages, pins))
     told(done.events, done.events)
     return done

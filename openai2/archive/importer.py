@@ -22,13 +22,13 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from openai2.archive import Chains, digest_of
-from openai2.archive_reader import Outline, event_of, outline, records
+from openai2.archive.format import Chains, digest_of
+from openai2.archive.reader import Outline, event_of, outline, records
+from openai2.archive.rebase import Fork, counted_on, goes_back_to, id_from, retold
 from openai2.audit.references import Family
 from openai2.core import events as ev
 from openai2.errors import ArchiveError
 from openai2.readmodels import rebuild
-from openai2.retelling import Fork, counted_on, goes_back_to, id_from, retold
 from openai2.store import Store, Transaction
 from openai2.store.erase import empty
 

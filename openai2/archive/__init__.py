@@ -1,0 +1,1 @@
+"""Carry conversations in and out: JSON Lines archives, Markdown, and import with forks."""
