@@ -99,9 +99,9 @@ def _archive(engine: Engine, ids: list[str] | None, path: str | None, line: Line
 
 
 def _page(engine: Engine, ids: list[str] | None, path: str | None, line: Line) -> None:
-    from openai2 import page
+    from openai2.html import export as html_export
 
-    done = page.export(engine.store, ids, path or _stdout(), line)
+    done = html_export.export(engine.store, ids, path or _stdout(), line)
     _told(line, done.conversations, done.events, len(done.added), path)
 
 

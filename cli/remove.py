@@ -10,7 +10,6 @@ import sys
 
 import click
 
-from openai2 import redaction
 from openai2.cli import refs
 from openai2.cli.names import conversations
 from openai2.cli.options import db_option
@@ -23,7 +22,8 @@ from openai2.core import messages as msg
 from openai2.engine import Engine
 from openai2.errors import BadInput, NoIndex, Refused
 from openai2.history.views import Lineage
-from openai2.redaction import Removed
+from openai2.redaction import redact as redaction
+from openai2.redaction.redact import Removed
 
 # -2 is an index, and no option.
 _NEGATIVE = {"ignore_unknown_options": True}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from openai2.history.fork_graph import Member, Why
     from openai2.readmodels.search import Found
     from openai2.readmodels.usage import Line
-    from openai2.redaction import Removed
+    from openai2.redaction.redact import Removed
 
 
 class Engine:
@@ -237,7 +237,7 @@ class Engine:
         The chain stays provable; what remains is in the report, and the *reason* on record. Raises
         UnknownConversation, Refused where there is nothing to remove or the reason quotes it, BadInput.
         """
-        from openai2 import redaction
+        from openai2.redaction import redact as redaction
 
         return redaction.redact(self.store, self.open(conversation).id, message, reason)
 
@@ -247,7 +247,7 @@ class Engine:
         So does the *reason*. Raises UnknownConversation, Refused where others forked from it or the reason
         quotes it, BadInput.
         """
-        from openai2 import redaction
+        from openai2.redaction import redact as redaction
 
         return redaction.delete(self.store, self.open(conversation).id, reason)
 
@@ -299,14 +299,14 @@ class Engine:
         *conversations* (names, ids, or themselves; None: all) are those to open it with, the first of them;
         *file* as for `export`. Raises UnknownConversation, DamagedStore, BadInput.
         """
-        from openai2 import page
+        from openai2.html import export as html_export
 
         if isinstance(conversations, (str, Conversation)):
             conversations = [conversations]
         ids: list[str] | None = None
         if conversations is not None:
             ids = [self.open(one).id if isinstance(one, str) else one.id for one in conversations]
-        return page.export(self.store, ids, file, progress)
+        return html_export.export(self.store, ids, file, progress)
 
     def import_(self, file: File, progress: Progress | None = None) -> Imported:
         """Take in a file: an archive, a JSON list of messages, or a transcript in Markdown. All or nothing.

@@ -30,7 +30,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "sentence", "core.typeguards", "core.textdiff"),
     ("core.events",),
     ("core.messages", "core.projection", "core.decisions"),
-    ("keys.classify", "keys.pool", "keys.masking", "tools", "traces", "readmodels.usage", "profiles"),
+    (
+        "keys.classify",
+        "keys.pool",
+        "keys.masking",
+        "tools",
+        "redaction.copies",
+        "readmodels.usage",
+        "profiles",
+    ),
     (
         "core.request_events",
         "archive.renumber",
@@ -62,7 +70,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "archive.rebase",
         "archive.markdown",
     ),
-    ("audit.verify", "archive.importer", "redaction", "history.fork_graph", "page"),
+    ("audit.verify", "archive.importer", "redaction.redact", "history.fork_graph", "html.export"),
     ("archive.import_file",),
     (
         "readmodels.conversations",
@@ -110,9 +118,9 @@ SEES_ONLY = {"store.*": ("errors", "sentence", "core.*", "store.*")}
 # The core: values in, values out. It does no I/O and has no clock; sync and async share it.
 CORE = (
     "errors sentence core.typeguards core.textdiff core.events core.messages core.projection "
-    "core.decisions store.tokenizer keys.classify keys.pool keys.masking traces readmodels.usage profiles "
-    "core.request_events request.sse request.deltas request.response request.effects request.attempts "
-    "request.flow replay_source replay_plan "
+    "core.decisions store.tokenizer keys.classify keys.pool keys.masking redaction.copies "
+    "readmodels.usage profiles core.request_events request.sse request.deltas request.response "
+    "request.effects request.attempts request.flow replay_source replay_plan "
 ).split()
 
 # What the core may import of the standard library; nothing here reaches outside the process.

@@ -490,7 +490,7 @@ def test_a_loop_ends_without_a_word(run: str) -> None:
     program = f"""
 import asyncio, gc, sys
 from openai2 import Chat, clients
-from openai2.direct import Direct
+from openai2.api.transport import Direct
 
 async def main():
     chat = Chat({KEY!r}, "m", base_url=sys.argv[1])
@@ -516,7 +516,7 @@ def test_a_forked_process_has_connections_of_its_own() -> None:
     program = f"""
 import os, sys, threading
 from openai2 import Chat, clients
-from openai2.direct import Direct
+from openai2.api.transport import Direct
 
 with Chat({KEY!r}, "m", base_url=sys.argv[1]) as chat:
     chat.request("before")

@@ -20,7 +20,7 @@ def _parts(folder: Path) -> list[str]:
 
 _WRITER = """
 import sys
-from openai2.outfile import written
+from openai2.archive.atomic_file import written
 with written(sys.argv[1]) as out:
     out.write(b"half")
     out.flush()

@@ -20,9 +20,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai2 import Chat, Conversation, Engine, UnknownConversation, assistant_msg, page, user_msg
+from openai2 import Chat, Conversation, Engine, UnknownConversation, assistant_msg, user_msg
 from openai2.core import events as ev
 from openai2.errors import BadInput
+from openai2.html import export as html_export
 from openai2.offline import OfflineServer
 from tests.stores import busy, long
 
@@ -139,9 +140,9 @@ def check(engine: Engine, read: Read) -> None:
 def test_each_event_tells_what_it_changed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     busy(engine)
     check(engine, made(engine))
-    monkeypatch.setattr(page, "FRAMES", 2)
-    monkeypatch.setattr(page, "ROWS", 3)
-    monkeypatch.setattr(page, "BLOCK", 100)
+    monkeypatch.setattr(html_export, "FRAMES", 2)
+    monkeypatch.setattr(html_export, "ROWS", 3)
+    monkeypatch.setattr(html_export, "BLOCK", 100)
     read = made(engine)
     check(engine, read)
     assert any("frame" in row for row in read.rows(0))
@@ -165,7 +166,7 @@ ids = st.lists(st.integers(0, 30), unique=True, max_size=14)
 
 @given(ids, ids)
 def test_changes_lead_from_one_view_to_another(before: list[int], after: list[int]) -> None:
-    row = {"change": page.changes(before, after)}
+    row = {"change": html_export.changes(before, after)}
     assert forwards((before, set()), row)[0] == after
     assert backwards((after, set()), row)[0] == before
 
@@ -173,7 +174,7 @@ def test_changes_lead_from_one_view_to_another(before: list[int], after: list[in
 @given(ids, st.sets(st.integers(0, 30)))
 def test_where_some_left_nothing_else_is_touched(before: list[int], leaving: set[int]) -> None:
     after = [one for one in before if one not in leaving]
-    change = page.changes(before, after)
+    change = html_export.changes(before, after)
     assert [one for _, left, _ in change for one in left] == [one for one in before if one in leaving]
     assert not any(came for _, _, came in change)
 
@@ -362,7 +363,7 @@ def test_the_same_store_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def _source(name: str) -> str:
-    return files("openai2").joinpath(name).read_text("utf-8")
+    return files("openai2.html").joinpath(name).read_text("utf-8")
 
 
 def test_every_word_is_in_the_table_in_both_languages() -> None:

@@ -11,21 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from openai2 import (
-    BadInput,
-    Conversation,
-    Engine,
-    Refused,
-    UnknownConversation,
-    assistant_msg,
-    traces,
-    user_msg,
-)
+from openai2 import BadInput, Conversation, Engine, Refused, UnknownConversation, assistant_msg, user_msg
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import request_events
 from openai2.history import drafts
-from openai2.redaction import left_of
+from openai2.redaction import copies
+from openai2.redaction.redact import left_of
 from openai2.store import Draft
 from openai2.store.erase import empty
 from tests.stores import asked, busy, long, plain
@@ -154,12 +146,12 @@ def test_what_is_part_of_a_message_is_found_in_others(engine: Engine, path: Path
     ],
 )
 def test_what_is_telling(text: str, wanted: list[str]) -> None:
-    assert traces.telling([text]) == wanted
+    assert copies.telling([text]) == wanted
 
 
 def test_no_more_is_looked_for_than_said() -> None:
-    wanted = traces.telling([" ".join(f"word-number-{number}" for number in range(100))])
-    assert len(wanted) == traces.MOST
+    wanted = copies.telling([" ".join(f"word-number-{number}" for number in range(100))])
+    assert len(wanted) == copies.MOST
 
 
 # -- answers under way

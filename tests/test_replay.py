@@ -275,13 +275,13 @@ def test_a_question_whose_content_is_gone_is_not_asked() -> None:
 
 
 def test_a_deleted_replay_says_no_more_what_the_system_message_was(tmp_path: Path) -> None:
-    from openai2 import redaction
+    from openai2.redaction import redact
 
     db = tmp_path / "log.db"
     with Api().chat(db) as chat:
         chat.request("one")
         with chat.replay(system="a secret prompt") as twin:
-            redaction.delete(chat.engine.store, twin.conversation.id)
+            redact.delete(chat.engine.store, twin.conversation.id)
         sound(chat)
     assert b"a secret prompt" not in db.read_bytes()
 

@@ -22,7 +22,7 @@ LOCALE = ROOT / "cli" / "locale"
 TEMPLATE = LOCALE / "openai2.pot"
 
 #: Constants of the engine whose texts the command shows through `_`.
-CONSTANTS = {("openai2/redaction.py", "REMAINS")}
+CONSTANTS = {("openai2/redaction/redact.py", "REMAINS")}
 #: The base of the errors whose first argument is such a text; so is that of `kind`, which is one of them,
 #: and of `sentence`, which makes those that are no errors.
 ERROR = "Openai2Error"

@@ -39,7 +39,7 @@ WORTH = 20_000
 PATIENCE = 15.0
 
 _TRIES = 5
-_START = "import sys; sys.path += sys.argv[1:]; from openai2.apart import main; main()"
+_START = "import sys; sys.path += sys.argv[1:]; from openai2.audit.worker_process import main; main()"
 
 
 class Moved(Exception):
@@ -156,7 +156,7 @@ class Beside:
 
     def begin(self, path: str) -> None:
         """Start the other process. Raises OSError or RuntimeError where there can be none."""
-        folders = [os.path.dirname(os.path.dirname(os.path.abspath(file))) for file in _FILES]
+        folders = [os.path.dirname(os.path.dirname(folder)) for folder in _PACKAGES]
         process = subprocess.Popen(  # noqa: S603 - ourselves
             [sys.executable, "-I", "-S", "-B", "-c", _START, *folders],
             stdin=subprocess.PIPE,
@@ -196,7 +196,7 @@ class Beside:
             return b""
 
 
-_FILES = (__file__, str(msgspec.__file__))
+_PACKAGES = (os.path.dirname(os.path.abspath(__file__)), os.path.abspath(str(msgspec.__file__)))
 
 
 def _is_python() -> bool:

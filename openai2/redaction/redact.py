@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import msgspec
 
-from openai2 import traces
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.decisions import check_text
@@ -28,6 +27,7 @@ from openai2.errors import Refused, UnknownConversation
 from openai2.history import drafts
 from openai2.history.views import Lineage
 from openai2.readmodels import rebuild
+from openai2.redaction import copies
 from openai2.store import Reader, Store, Transaction, erase
 from openai2.store.codec import digest
 from openai2.store.transaction import LISTED_TYPES
@@ -66,7 +66,7 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
 def texts_of(record: ev.Recorded) -> list[str]:
     """What a redaction of this event would take out of it, text by text."""
     left = left_of(record.event) if record.json else None
-    return [] if left is None else traces.lost(record.json, ev.encode(left))
+    return [] if left is None else copies.lost(record.json, ev.encode(left))
 
 
 def left_of(event: ev.Event) -> ev.Event | None:
@@ -141,9 +141,9 @@ def redact(store: Store, conversation: str, number: int, reason: str | None = No
                 conversation=owner,
                 version=version,
             )
-        wanted = traces.telling(texts_of(record))
+        wanted = copies.telling(texts_of(record))
         _check_quotes_none(reason, wanted)
-        stored = traces.as_stored(wanted)
+        stored = copies.as_stored(wanted)
         also = [place for place in erase.holding(tx, stored) if place != (owner, version)]
         _take(tx, owner, [(record, left)], reason, [])
         forks = [name for name in _forks(tx) if _sees(tx, name, owner, version)]
@@ -184,7 +184,7 @@ def delete(store: Store, conversation: str, reason: str | None = None) -> Remove
             if left is not None:
                 taken.append((record, left))
                 if reason is not None:  # to look for what is telling takes as long as all the rest
-                    _check_quotes_none(reason, traces.telling(texts_of(record)))
+                    _check_quotes_none(reason, copies.telling(texts_of(record)))
         erase.drop_cache(tx, conversation)
         _take(tx, conversation, taken, reason, [ev.Deleted()])
         versions = [record.version for record, _ in taken]
@@ -264,7 +264,7 @@ def _from_drafts(
                 under_way.append((draft.conversation, draft.request))
         elif quotes:
             try:
-                left = traces.without(partial, wanted, GONE)
+                left = copies.without(partial, wanted, GONE)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 left = None  # it is damaged, and no answer could be made of it
             tx.renew_draft(draft._replace(partial=left))

@@ -181,7 +181,7 @@ def _nobody(done: int, total: int) -> None:
 
 
 def _resource(name: str) -> str:
-    return files("openai2").joinpath(name).read_text("utf-8")
+    return files("openai2.html").joinpath(name).read_text("utf-8")
 
 
 def _filled(text: str, fill: dict[str, str]) -> str:

@@ -1,0 +1,1 @@
+"""The export of conversations as one HTML page."""

@@ -1,0 +1,1 @@
+"""Removal of texts and conversations for good."""
