@@ -28,7 +28,7 @@ from openai2.errors import BadInput
 
 if TYPE_CHECKING:
     from openai2.cli.opening import Server
-    from openai2.replay import Progress, Replayed
+    from openai2.replay.run import Progress, Replayed
 
 
 class _Wish(NamedTuple):
@@ -102,7 +102,7 @@ async def _asked(
 ) -> list[Replayed]:
     from openai2.api import exchange
     from openai2.chat import Chat
-    from openai2.replay import Replayed
+    from openai2.replay.run import Replayed
 
     travel, create = exchange.split(server.options)
     travel["send_reasoning"] = create.pop("send_reasoning", False)

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openai2 import running
 from openai2.api import clients
 from openai2.api import errors as api_errors
 from openai2.core import messages as msg
@@ -16,6 +15,7 @@ from openai2.core.request_events import Ask
 from openai2.dialogue import RETRIES
 from openai2.keys.pool import AKPool
 from openai2.replayer import Replayer
+from openai2.tools import loop as tool_loop
 
 if TYPE_CHECKING:
     from openai.types import ImagesResponse
@@ -128,7 +128,9 @@ class Chat(Replayer):
         ) -> str:
             return self._run(self._ask(text, parts, options, stream=False), options, said)
 
-        return running.run(running.Loop(self.conversation, tools, max_rounds, (text, parts), options), ask)
+        return tool_loop.run(
+            tool_loop.Loop(self.conversation, tools, max_rounds, (text, parts), options), ask
+        )
 
     async def async_run(
         self,
@@ -145,8 +147,8 @@ class Chat(Replayer):
         ) -> str:
             return await self._arun(self._ask(text, parts, options, stream=False), options, said)
 
-        loop = running.Loop(self.conversation, tools, max_rounds, (text, parts), options)
-        return await running.arun(loop, ask)
+        loop = tool_loop.Loop(self.conversation, tools, max_rounds, (text, parts), options)
+        return await tool_loop.arun(loop, ask)
 
     # -- the original's other names
 

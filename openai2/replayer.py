@@ -20,7 +20,7 @@ from openai2.dialogue import Dialogue
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from openai2.replay import Progress, Replayed, Replaying, Wish
+    from openai2.replay.run import Progress, Replayed, Replaying, Wish
 
 
 class Replayer(Dialogue):
@@ -39,7 +39,7 @@ class Replayer(Dialogue):
         """Ask every question from version *at* on (None: all) again, on a fork; the dialogue of the fork.
 
         Each is asked with the new answers before it, and what else happened (pins, rollbacks, imports …)
-        happens again; `openai2.replay_plan` tells what becomes of tool calls, failures and the like. *model*,
+        happens again; `openai2.replay.plan` tells what becomes of tool calls, failures and the like. *model*,
         *system* (the system message) and *create_options* take the place of what was.
 
         The fork comes to be together with its first answer: a model that does not exist leaves nothing
@@ -99,16 +99,16 @@ class Replayer(Dialogue):
 
         Raises UnknownConversation, BadInput.
         """
-        from openai2 import replay
+        from openai2.replay import run as replay_run
 
-        chosen = await asyncio.to_thread(replay.choose, self.engine, conversations)
+        chosen = await asyncio.to_thread(replay_run.choose, self.engine, conversations)
         wishes = [_wish(model, system, None, None, create_options) for model in models]
-        many = replay.Many(jobs, len(chosen) * len(wishes), progress)
+        many = replay_run.Many(jobs, len(chosen) * len(wishes), progress)
 
         async def one(source: Conversation, wish: Wish) -> Replayed:
             async with many.free:
                 player = twin = self._with(source)
-                latest = replay.Replayed(source.id, wish.model, None, 0, None)
+                latest = replay_run.Replayed(source.id, wish.model, None, 0, None)
                 try:
                     work, player = await asyncio.to_thread(twin._replaying, wish)
                     latest = work.told()
@@ -129,10 +129,10 @@ class Replayer(Dialogue):
 
     def _replaying(self, wish: Wish) -> tuple[Replaying, Self]:
         """The replay, and this dialogue's twin that asks for it."""
-        from openai2 import replay
+        from openai2.replay import run as replay_run
 
         exchange.check_create_options(exchange.split(wish.options, call=True)[1])
-        work = replay.Replaying(self.engine, self.conversation, wish, exchange.on_record(wish.options))
+        work = replay_run.Replaying(self.engine, self.conversation, wish, exchange.on_record(wish.options))
         player = self._with(work.conversation)
         player.model = wish.model or self.model
         travel = set(exchange.TRAVEL_OPTIONS) - {"extra_body"}
@@ -159,15 +159,15 @@ class Replayer(Dialogue):
 
 
 def _tell(progress: Callable[[Progress], object] | None, work: Replaying, answered: Ask) -> None:
-    from openai2 import replay
+    from openai2.replay import run as replay_run
 
     if progress is not None:
-        progress(replay.Progress(0, 1, work.told(answered)))
+        progress(replay_run.Progress(0, 1, work.told(answered)))
 
 
 def _wish(
     model: str | None, system: str | None, at: int | None, name: str | None, options: dict[str, Any]
 ) -> Wish:
-    from openai2 import replay
+    from openai2.replay import run as replay_run
 
-    return replay.Wish(model, system, at, name, exchange.given(options))
+    return replay_run.Wish(model, system, at, name, exchange.given(options))

@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2 import recordings, stand_in
 from openai2.conversation import Conversation
 from openai2.core.textdiff import compare, marked
 from openai2.core.typeguards import is_dict, is_list
 from openai2.engine import Engine
 from openai2.errors import BadInput, RecordingError
-from openai2.recordings import Answered, Asked, Exchange
+from openai2.recording import format as recording_format
+from openai2.recording import transport as recording_transport
+from openai2.recording.format import Answered, Asked, Exchange
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -89,13 +90,13 @@ class recorded:  # noqa: N801 - it reads as what it does: with recorded(path)
         asked_for = os.environ.get(ENVIRONMENT, "").lower() not in ("", "0", "no", "false")
         self.recording = (asked_for or not self.path.exists()) if record is None else record
         if not self.recording:
-            self.exchanges = recordings.read(self.path)
+            self.exchanges = recording_format.read(self.path)
 
     def __repr__(self) -> str:
         return f"<{'recording' if self.recording else 'recorded'} {len(self.exchanges)} exchanges>"
 
     def __enter__(self) -> Self:
-        stand_in.begin(self)
+        recording_transport.begin(self)
         return self
 
     def __exit__(
@@ -113,7 +114,7 @@ class recorded:  # noqa: N801 - it reads as what it does: with recorded(path)
 
     def close(self, *, failed: bool = False) -> None:
         """End it: write what was recorded, or see that all was asked. What *failed* is left as it is."""
-        stand_in.end(self)
+        recording_transport.end(self)
         if failed:
             return
         if self._wrong is not None:  # somebody swallowed it
@@ -124,7 +125,7 @@ class recorded:  # noqa: N801 - it reads as what it does: with recorded(path)
                                      path=self.path)  # fmt: skip
             assert self.path is not None
             ended = [held for held in self.exchanges if held.answered.status or held.answered.failure]
-            recordings.write(self.path, ended)
+            recording_format.write(self.path, ended)
         elif not self.partly:
             self._check_all_were_made()
 
@@ -150,7 +151,7 @@ class recorded:  # noqa: N801 - it reads as what it does: with recorded(path)
     def _fitting(self, exchange: Exchange, asked: Asked) -> Answered:
         wants_stream = is_dict(asked.body) and bool(asked.body.get("stream"))
         if exchange.loose and wants_stream:
-            return recordings.streamed(exchange.answered)
+            return recording_format.streamed(exchange.answered)
         return exchange.answered
 
     def _told(self, asked: Asked, left: list[int]) -> str:
@@ -178,13 +179,13 @@ def _from_log(
     source: str | os.PathLike[str] | Engine | Conversation, conversation: str | None
 ) -> list[Exchange]:
     if isinstance(source, Conversation):
-        return recordings.of(source)
+        return recording_format.of(source)
     if conversation is None:
         raise BadInput("name the conversation that answers: recorded(engine, conversation)")
     if isinstance(source, Engine):
-        return recordings.of(source.find(conversation))
+        return recording_format.of(source.find(conversation))
     with Engine(source) as engine:
-        return recordings.of(engine.find(conversation))
+        return recording_format.of(engine.find(conversation))
 
 
 # -- what differs

@@ -34,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "keys.classify",
         "keys.pool",
         "keys.masking",
-        "tools",
+        "tools.functions",
         "redaction.copies",
         "readmodels.usage",
         "profiles",
@@ -48,8 +48,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "request.effects",
         "request.attempts",
         "request.flow",
-        "replay_source",
-        "replay_plan",
+        "replay.source",
+        "replay.plan",
     ),
     ("store.*",),
     ("history.views", "history.drafts", "audit.references", "audit.pending", "core.times"),
@@ -78,8 +78,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "engine",
         "history.diff",
         "history.follow",
-        "newborn",
-        "replay",
+        "replay.pending_fork",
+        "replay.run",
     ),
     (
         "api.patches",
@@ -94,7 +94,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("drivers",),
     ("dialogue",),
-    ("running",),
+    ("tools.loop",),
     ("replayer",),
     (
         "chat",
@@ -103,8 +103,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "offline_facts",
         "offline_wire",
         "offline_rules",
-        "recordings",
-        "stand_in",
+        "recording.format",
+        "recording.transport",
         "testing",
         "pytest_plugin",
     ),
@@ -120,7 +120,7 @@ CORE = (
     "errors sentence core.typeguards core.textdiff core.events core.messages core.projection "
     "core.decisions store.tokenizer keys.classify keys.pool keys.masking redaction.copies "
     "readmodels.usage profiles core.request_events request.sse request.deltas request.response "
-    "request.effects request.attempts request.flow replay_source replay_plan "
+    "request.effects request.attempts request.flow replay.source replay.plan "
 ).split()
 
 # What the core may import of the standard library; nothing here reaches outside the process.
@@ -145,7 +145,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
         "api.http_client",
         "api.exchange",
         "api.errors",
-        "stand_in",
+        "recording.transport",
     ),
     "httpcore2": ("api.deadline", "api.transport", "api.async_transport", "api.errors"),
     "anyio": ("api.errors", "api.deadline"),

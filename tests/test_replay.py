@@ -23,7 +23,7 @@ from openai2 import BadInput, Chat, GroupChat, NameTaken, Refused, UnknownVersio
 from openai2 import assistant_msg, system_msg, user_msg  # isort: skip
 from openai2.core import events as ev
 from openai2.offline import OfflineServer, answer
-from openai2.replay import Progress
+from openai2.replay.run import Progress
 
 KEY = "sk-test"
 
@@ -263,7 +263,7 @@ def test_calls_of_tools_are_carried_over_with_their_results() -> None:
 
 
 def test_a_question_whose_content_is_gone_is_not_asked() -> None:
-    from openai2.replay_source import Source, Told
+    from openai2.replay.source import Source, Told
 
     asked = ev.MessageAdded(message=msgspec.Raw(b'{"role":"user","content":"x"}'), request=2)
     message = msgspec.Raw(b'{"role":"assistant","content":"y"}')

@@ -20,7 +20,7 @@ import pytest
 from openai2 import AKPool, Chat, Engine, GroupChat, assistant_msg, user_msg
 from openai2.errors import BadInput, RecordingError
 from openai2.offline import OfflineServer
-from openai2.recordings import Answered, Asked, Exchange, read, write
+from openai2.recording.format import Answered, Asked, Exchange, read, write
 from openai2.testing import Differs, recorded
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from openai2 import BadInput, Chat, Refused
-from openai2.tools import Tool
+from openai2.tools.functions import Tool
 from tests.misbehaving import Misbehaving, completion, error, whole
 
 KEY = "sk-made-up-0123456789abcdef"

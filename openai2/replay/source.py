@@ -1,6 +1,6 @@
 """What a replay has before it: the source's events, read once, and the requests among them to ask again.
 
-Rules: no I/O. `openai2.replay_plan` tells which requests those are, and why.
+Rules: no I/O. `openai2.replay.plan` tells which requests those are, and why.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import View
 from openai2.core.request_events import Ask
-from openai2.replay_source import Source, Step, Told
+from openai2.replay.source import Source, Step, Told
 
 
 class Branch:

@@ -22,9 +22,9 @@ from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput, NameTaken, Refused
 from openai2.history import drafts, views
 from openai2.history.views import Lineage
-from openai2.newborn import Newborn
-from openai2.replay_plan import Branch
-from openai2.replay_source import Source, Told
+from openai2.replay.pending_fork import Newborn
+from openai2.replay.plan import Branch
+from openai2.replay.source import Source, Told
 from openai2.store import Reader
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import httpx2
 
-from openai2 import recordings
-from openai2.recordings import Answered, Asked, Exchange
+from openai2.recording import format as recording_format
+from openai2.recording.format import Answered, Asked, Exchange
 
 _KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 
@@ -108,7 +108,7 @@ def _keys_in(request: httpx2.Request) -> list[bytes]:
 
 def _asked(request: httpx2.Request, keys: Sequence[bytes]) -> Asked:
     content = _without(request.content, keys)
-    body = recordings.body_of(content, request.headers.get("content-type", ""))
+    body = recording_format.body_of(content, request.headers.get("content-type", ""))
     return Asked(request.method, request.url.path, body)
 
 

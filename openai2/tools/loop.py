@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from openai2 import tools
 from openai2.conversation import Conversation
 from openai2.core import decisions
 from openai2.core import events as ev
@@ -26,7 +25,8 @@ from openai2.core import messages as msg
 from openai2.core.request_events import State
 from openai2.core.typeguards import is_whole
 from openai2.errors import BadInput, Refused
-from openai2.tools import Call, Tool
+from openai2.tools import functions as tool_functions
+from openai2.tools.functions import Call, Tool
 
 #: Calls of one answer that run at the same time.
 AT_ONCE = 8
@@ -50,7 +50,7 @@ class Loop:
         if not is_whole(max_rounds, 1):
             raise BadInput("max_rounds is a whole number of 1 or more, not {given}", given=max_rounds)
         self._conversation = conversation
-        self.tools = tools.tools_of(functions)
+        self.tools = tool_functions.tools_of(functions)
         self._most = max_rounds
         self._text, self._parts = question
         self._options = dict(options)
@@ -61,9 +61,9 @@ class Loop:
     def question(self) -> tuple[str | None, Sequence[Mapping[str, Any]], dict[str, Any], list[bytes]]:
         """What is asked in the round that begins."""
         text, parts, self._text, self._parts = self._text, self._parts, None, ()
-        options = {**self._options, "tools": tools.definitions(self.tools)}
+        options = {**self._options, "tools": tool_functions.definitions(self.tools)}
         if "tool_choice" in options:
-            options["tool_choice"] = tools.chosen(options["tool_choice"], self._rounds)
+            options["tool_choice"] = tool_functions.chosen(options["tool_choice"], self._rounds)
         self._options.pop("messages", None)
         self._rounds += 1
         self.said = []
@@ -74,7 +74,7 @@ class Loop:
         if self._text is not None or self._parts or self._options.get("messages"):
             return []
         held = self._conversation.held()
-        if not held or not (calls := tools.calls_in(held[-1].message)):
+        if not held or not (calls := tool_functions.calls_in(held[-1].message)):
             return []
         self._standing = held[-1].id
         return calls
@@ -82,14 +82,14 @@ class Loop:
     def calls(self) -> list[Call]:
         """The calls of the answer that came. Raises Refused once the rounds are used up."""
         message = msg.decode(self.said[0])
-        calls = tools.calls_in(message)
+        calls = tool_functions.calls_in(message)
         if not calls:
             return calls
         self._standing = next(
             (held.id for held in reversed(self._conversation.held()) if held.message == message), None
         )
         if self._rounds >= self._most:
-            self.put([tools.failure(call, "not run: too many rounds of calls") for call in calls])
+            self.put([tool_functions.failure(call, "not run: too many rounds of calls") for call in calls])
             raise Refused(
                 "the model still calls tools after {rounds} rounds; max_rounds= allows more",
                 rounds=self._rounds,
@@ -101,11 +101,11 @@ class Loop:
         """What runs the call, or the result that says why it cannot be run."""
         tool = self.tools.get(call.name)
         if tool is None:
-            return tools.unknown(call, self.tools)
+            return tool_functions.unknown(call, self.tools)
         try:
             by_place, by_name = tool.bind(call.arguments)
         except (ValueError, RecursionError) as error:
-            return tools.raised(call, error)
+            return tool_functions.raised(call, error)
         return lambda: tool.function(*by_place, **by_name)
 
     def is_async(self, call: Call) -> bool:
@@ -114,7 +114,7 @@ class Loop:
 
     def leave(self, calls: Sequence[Call]) -> None:
         """The caller left while tools ran: say so, that the view can be gone on with."""
-        self.put([tools.failure(call, "interrupted before it had ended") for call in calls])
+        self.put([tool_functions.failure(call, "interrupted before it had ended") for call in calls])
 
     def put(self, results: Sequence[Mapping[str, Any]]) -> None:
         """The results join the view, right behind their calls. Raises Refused where others went on."""
@@ -167,9 +167,9 @@ def _one(loop: Loop, call: Call) -> dict[str, Any]:
     if not callable(job):
         return job
     try:
-        return tools.result(call, job())
+        return tool_functions.result(call, job())
     except Exception as error:  # noqa: BLE001 - whatever it is, the model is told, and it is on record
-        return tools.raised(call, error)
+        return tool_functions.raised(call, error)
 
 
 async def arun(loop: Loop, ask: AsyncAsk) -> str:
@@ -196,6 +196,6 @@ async def _aone(loop: Loop, call: Call) -> dict[str, Any]:
     if not callable(job):
         return job
     try:
-        return tools.result(call, await job())
+        return tool_functions.result(call, await job())
     except Exception as error:  # noqa: BLE001 - whatever it is, the model is told, and it is on record
-        return tools.raised(call, error)
+        return tool_functions.raised(call, error)

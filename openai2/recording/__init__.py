@@ -1,0 +1,1 @@
+"""Recorded requests: the cassette file, and the transport that plays it."""

@@ -1,0 +1,1 @@
+"""Ask the questions of a conversation again, in a fork."""

@@ -1,0 +1,1 @@
+"""Tools: schemas from functions, and the loop of model and tools."""
