@@ -18,7 +18,7 @@ import pytest
 from openai2 import Chat, Engine, Multimodal_Part, assistant_msg, system_msg, user_msg
 from openai2.core import messages as msg
 from openai2.offline import OfflineServer
-from openai2.offline_wire import png
+from openai2.offline.protocol import png
 from tests.browser.chromium import Chromium, found
 from tests.stores import busy
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from openai2.offline_rules import Function, Message, Reply, ToolUse, estimate, estimate_prompt, reply
+from openai2.offline.rules import Function, Message, Reply, ToolUse, estimate, estimate_prompt, reply
 
 MODEL = "offline"
 T = TypeVar("T")

@@ -5,7 +5,7 @@ else. No clock, no chance, no memory from one call to the next, no input or outp
 is echoed, and every reply that is not a plain fact says that no language model wrote it.
 
 Order: a tool's result, a group request, calls of the tools that the text names, the small questions of
-`openai2.offline_facts`; then the echo.
+`openai2.offline.facts`; then the echo.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from openai2.offline_facts import EN_NOTICE, ZH_NOTICE, answer_question, is_cjk
+from openai2.offline.facts import EN_NOTICE, ZH_NOTICE, answer_question, is_cjk
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -32,8 +32,18 @@ from urllib.parse import unquote
 
 import msgspec
 
-from openai2.offline_rules import answer
-from openai2.offline_wire import MODEL, Chat, ChatRequest, ImageRequest, Refusal, decode, images, model, png
+from openai2.offline.protocol import (
+    MODEL,
+    Chat,
+    ChatRequest,
+    ImageRequest,
+    Refusal,
+    decode,
+    images,
+    model,
+    png,
+)
+from openai2.offline.rules import answer
 
 __all__ = ["OfflineServer", "Received", "answer"]
 
