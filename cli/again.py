@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from openai2.base_chat import DEFAULT_MODEL
 from openai2.cli import failures, refs
 from openai2.cli.ask_options import api_option, server_options
 from openai2.cli.names import conversations
@@ -22,7 +23,6 @@ from openai2.cli.render import note, one_line, out
 from openai2.cli.stores import engine_to_look
 from openai2.cli.words import _, counted
 from openai2.conversation import Conversation
-from openai2.dialogue import DEFAULT_MODEL
 from openai2.engine import Engine
 from openai2.errors import BadInput
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from openai2.base_chat import DEFAULT_MODEL
 from openai2.chat import Chat
 from openai2.cli import config, home, keychain, refs
 from openai2.cli.render import is_terminal, note
@@ -24,7 +25,6 @@ from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.request_events import State
-from openai2.dialogue import DEFAULT_MODEL
 from openai2.engine import Engine
 from openai2.errors import AmbiguousReference, BadInput, Refused, UnknownConversation
 from openai2.keys.pool import AKPool

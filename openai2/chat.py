@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from openai2.api import clients
 from openai2.api import errors as api_errors
+from openai2.base_chat import RETRIES
 from openai2.core import messages as msg
 from openai2.core.request_events import Ask
-from openai2.dialogue import RETRIES
 from openai2.keys.pool import AKPool
 from openai2.replayer import Replayer
 from openai2.tools import loop as tool_loop

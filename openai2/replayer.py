@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from openai2.api import exchange
+from openai2.base_chat import Dialogue
 from openai2.conversation import Conversation
 from openai2.core.request_events import Ask
-from openai2.dialogue import Dialogue
 
 if TYPE_CHECKING:
     from typing_extensions import Self

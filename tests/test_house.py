@@ -93,7 +93,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "api.exchange",
     ),
     ("drivers",),
-    ("dialogue",),
+    ("base_chat",),
     ("tools.loop",),
     ("replayer",),
     (
