@@ -60,7 +60,7 @@ def prepare() -> None:
     if not home.exists():
         home.mkdir(mode=0o700)
         from openai2 import Engine
-        from openai2.cli.home import database
+        from openai2.cli.settings.paths import database
 
         with Engine(database()) as engine:
             engine.create("here").add(messages(20))

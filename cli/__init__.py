@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from openai2.cli.options import conversation_option, db_option, json_option
-from openai2.cli.words import _, language, let_click_know
+from openai2.cli.arguments.options import conversation_option, db_option, json_option
+from openai2.cli.terminal.i18n import _, language, let_click_know
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -35,8 +35,8 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     (
         _("Talk"),
         (
-            Row("chat", "talk", _("Go on with the last conversation.")),
-            Row("newchat", "talk", _("Begin a new conversation; the old one stays.")),
+            Row("chat", "chat", _("Go on with the last conversation.")),
+            Row("newchat", "chat", _("Begin a new conversation; the old one stays.")),
             Row("template", "templates", _("List, show or remove saved templates.")),
             Row("demo", "demo", _("A guided run of everything; no key is needed.")),
         ),
@@ -54,49 +54,49 @@ SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     (
         _("Look"),
         (
-            Row("list", "listing", _("List the conversations.")),
-            Row("show", "history", _("Show the messages of a conversation.")),
+            Row("list", "list", _("List the conversations.")),
+            Row("show", "show", _("Show the messages of a conversation.")),
             Row("log", "log", _("Tell what happened in a conversation.")),
             Row("why", "log", _("Tell why each message is in view, or not.")),
             Row("search", "search", _("Find messages by their words.")),
-            Row("diff", "compare", _("Show two conversations side by side.")),
+            Row("diff", "diff", _("Show two conversations side by side.")),
             Row("stats", "stats", _("Tell what requests have cost.")),
-            Row("head", "history", _("Print the hash that commits to a conversation.")),
+            Row("head", "show", _("Print the hash that commits to a conversation.")),
         ),
     ),
     (
         _("Go back"),
         (
-            Row("rollback", "change", _("Take the last N rounds out.")),
-            Row("undo", "change", _("Undo the last N actions.")),
-            Row("redo", "change", _("Take the last N undos back.")),
-            Row("restore", "change", _("Make a conversation what it was at a version.")),
-            Row("pin", "change", _("Keep messages from being removed by a limit.")),
-            Row("unpin", "change", _("Let pinned messages go again.")),
+            Row("rollback", "edit", _("Take the last N rounds out.")),
+            Row("undo", "edit", _("Undo the last N actions.")),
+            Row("redo", "edit", _("Take the last N undos back.")),
+            Row("restore", "edit", _("Make a conversation what it was at a version.")),
+            Row("pin", "edit", _("Keep messages from being removed by a limit.")),
+            Row("unpin", "edit", _("Let pinned messages go again.")),
         ),
     ),
     (
         _("Conversations"),
         (
-            Row("fork", "branch", _("Make a conversation that goes on from here, or from a version.")),
-            Row("replay", "again", _("Ask a conversation's questions again, of another model say.")),
-            Row("rename", "branch", _("Give a conversation a name.")),
-            Row("archive", "branch", _("Put a conversation away.")),
-            Row("unarchive", "branch", _("Take a conversation out of the archive.")),
-            Row("export", "carry", _("Write conversations to a file.")),
-            Row("import", "carry", _("Take in a file of conversations or messages.")),
-            Row("redact", "remove", _("Remove a message's text for good.")),
-            Row("delete", "remove", _("Remove a conversation for good.")),
+            Row("fork", "manage", _("Make a conversation that goes on from here, or from a version.")),
+            Row("replay", "replay", _("Ask a conversation's questions again, of another model say.")),
+            Row("rename", "manage", _("Give a conversation a name.")),
+            Row("archive", "manage", _("Put a conversation away.")),
+            Row("unarchive", "manage", _("Take a conversation out of the archive.")),
+            Row("export", "export_import", _("Write conversations to a file.")),
+            Row("import", "export_import", _("Take in a file of conversations or messages.")),
+            Row("redact", "redact", _("Remove a message's text for good.")),
+            Row("delete", "redact", _("Remove a conversation for good.")),
         ),
     ),
     (
         _("The database"),
         (
-            Row("verify", "archive", _("Prove that no event was changed or removed.")),
-            Row("rebuild", "archive", _("Make the derived tables anew from the events.")),
-            Row("scrub", "remove", _("Leave nothing in the file that was removed.")),
+            Row("verify", "verify", _("Prove that no event was changed or removed.")),
+            Row("rebuild", "verify", _("Make the derived tables anew from the events.")),
+            Row("scrub", "redact", _("Leave nothing in the file that was removed.")),
             Row("completion", "completion", _("Let a shell complete what you type.")),
-            Row("path", "places", _("Say where the database and the keys are.")),
+            Row("path", "path", _("Say where the database and the keys are.")),
         ),
     ),
 )
@@ -120,10 +120,10 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in HOMES:
             return None
-        module = import_module(f"openai2.cli.{HOMES[cmd_name]}")
+        module = import_module(f"openai2.cli.commands.{HOMES[cmd_name]}")
         command: click.Command = module.COMMANDS[cmd_name]
         if language() is not None:
-            from openai2.cli.pages import set_in_columns
+            from openai2.cli.terminal.help_pages import set_in_columns
 
             set_in_columns(command)
         return command
@@ -162,20 +162,20 @@ class _Commands(click.Group):
         _stand_in_for_closed_streams()
         _write_what_can_be()
         if language() is not None:
-            from openai2.cli.pages import set_in_columns
+            from openai2.cli.terminal.help_pages import set_in_columns
 
             let_click_know()
             set_in_columns(self)
         try:
             status: Any = super().main(*args, **extra)
         except (_PipeClosed, BrokenPipeError):
-            from openai2.cli import failures
+            from openai2.cli.views import error_text
 
-            status = failures.pipe_closed()
+            status = error_text.pipe_closed()
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - here every one ends
-            from openai2.cli import failures
+            from openai2.cli.views import error_text
 
-            status = failures.ended_by(error)
+            status = error_text.ended_by(error)
         sys.exit(status if isinstance(status, int) else 0)
 
 

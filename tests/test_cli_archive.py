@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from openai2 import Engine
-from openai2.cli.progress import Line
+from openai2.cli.terminal.progress import Line
 from openai2.history import drafts
 from tests.cli_support import QUESTIONS, Terminal, contents, counting, invoke, ok, refused, run
 
@@ -217,8 +217,8 @@ def test_progress_is_drawn_for_a_person_who_waits(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("openai2.cli.progress.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("openai2.cli.progress.is_terminal", bool)
+    monkeypatch.setattr("openai2.cli.terminal.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("openai2.cli.terminal.progress.is_terminal", bool)
     line = Line("verifying")
     line(1, 8)
     assert capsys.readouterr().err == ""

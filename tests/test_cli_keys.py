@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openai2.cli.keyfile import KeyFile
+from openai2.cli.settings.key_file import KeyFile
 from openai2.keys.pool import fingerprint
 from tests.cli_support import COMMAND, PATIENCE, Terminal, environment, invoke, ok, refused, run
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai2.cli.answering import Rendered, Screen, screen
-from openai2.cli.live import Region
-from openai2.cli.markdown import Line, Stream
+from openai2.cli.session.streaming import Rendered, Screen, screen
+from openai2.cli.terminal.live_region import Region
+from openai2.cli.terminal.markdown import Line, Stream
 
 ANSWER = """# 标题 one
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from openai2.cli.once import first_block
+from openai2.cli.session.one_shot import first_block
 from openai2.engine import Engine
 from openai2.offline import OfflineServer
 from tests.cli_support import (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai2.cli.render import clip, fold, json_safe, one_line, pad, table, visible, width
+from openai2.cli.terminal.text import clip, fold, json_safe, one_line, pad, table, visible, width
 
 
 @pytest.mark.parametrize(

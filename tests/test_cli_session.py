@@ -13,17 +13,19 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
 from openai2 import Chat, Engine
-from openai2.cli import attachments, clipboard, slash, slash_files, slash_places
-from openai2.cli.answering import Answers
-from openai2.cli.complete import Known, Words
-from openai2.cli.render import width
-from openai2.cli.session import Session
+from openai2.cli.arguments import attachments
+from openai2.cli.session import slash, slash_files, slash_navigation
+from openai2.cli.session.completer import Known, Words
+from openai2.cli.session.session import Session
+from openai2.cli.session.streaming import Answers
+from openai2.cli.terminal import clipboard
+from openai2.cli.terminal.text import width
 from openai2.core.messages import Multimodal_Part
 from openai2.errors import BadInput, Refused
 from openai2.offline import OfflineServer
 from openai2.store import Draft
 
-assert slash_files and slash_places  # they fill the table
+assert slash_files and slash_navigation  # they fill the table
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"
 

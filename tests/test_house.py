@@ -157,7 +157,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "click": ("cli.*",),
     "prompt_toolkit": ("cli.*",),
     "rich": ("cli.*",),
-    "markdown_it": ("cli.markdown",),
+    "markdown_it": ("cli.terminal.markdown",),
     "platformdirs": ("cli.*",),
 }
 

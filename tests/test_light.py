@@ -26,10 +26,10 @@ HEAVY = frozenset(
     " msgspec sqlite3 hashlib pathlib shutil urllib base64 queue socket secrets".split()
 )
 
-START = "openai2 cli cli.names cli.options cli.words errors"
-STORE = f"{START} cli.home cli.stores readmodels.conversations store store.reader store.schema store.sqlite store.group_commit"
+START = "openai2 cli cli.arguments.completions cli.arguments.options cli.terminal.i18n errors"
+STORE = f"{START} cli.settings.paths cli.settings.database readmodels.conversations store store.reader store.schema store.sqlite store.group_commit"
 EVENTS = (
-    f"{STORE} cli.refs cli.render engine conversation history.views core.request_events core.decisions history.drafts core.projection core.messages"
+    f"{STORE} cli.arguments.refs cli.terminal.text engine conversation history.views core.request_events core.decisions history.drafts core.projection core.messages"
     " core.events core.typeguards"
 )
 
@@ -48,14 +48,16 @@ LIGHT = (
     Light("--help", START, "shutil"),  # with which click asks for the terminal's width
     Light("s", START, complete=True),
     Light("--d", START, complete=True),
-    Light("list", f"{STORE} cli.listing cli.render", "sqlite3"),
-    Light("show o", f"{STORE} cli.history cli.refs cli.render", "sqlite3", complete=True),
-    Light("show one", f"{EVENTS} cli.history", "sqlite3 msgspec"),
-    Light("head one", f"{EVENTS} cli.history", "sqlite3 msgspec"),
-    Light("log one", f"{EVENTS} cli.log cli.story history.fork_graph", "sqlite3 msgspec"),
+    Light("list", f"{STORE} cli.commands.list cli.terminal.text", "sqlite3"),
+    Light(
+        "show o", f"{STORE} cli.commands.show cli.arguments.refs cli.terminal.text", "sqlite3", complete=True
+    ),
+    Light("show one", f"{EVENTS} cli.commands.show", "sqlite3 msgspec"),
+    Light("head one", f"{EVENTS} cli.commands.show", "sqlite3 msgspec"),
+    Light("log one", f"{EVENTS} cli.commands.log cli.views.event_text history.fork_graph", "sqlite3 msgspec"),
     Light(
         "search fork",
-        f"{EVENTS} cli.search readmodels.search store.fulltext store.scratch_index store.tokenizer",
+        f"{EVENTS} cli.commands.search readmodels.search store.fulltext store.scratch_index store.tokenizer",
         "sqlite3 msgspec",
     ),
 )

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from openai2 import Engine
-from openai2.cli.pages import wrapped
-from openai2.cli.render import width
+from openai2.cli.terminal.help_pages import wrapped
+from openai2.cli.terminal.text import width
 from openai2.offline import OfflineServer
 from tests import words
 from tests.cli_support import FOUND_IN, Terminal, environment, run
@@ -65,7 +65,10 @@ json.dump({"": page(), **{name: page(name) for name in HOMES}}, sys.stdout)
 @SOURCE
 def test_every_text_can_be_found_in_the_source() -> None:
     """`_` and `counted` are given literals, for what is put together at run time nobody can translate."""
-    known = {"cli/words.py", "cli/story.py"}  # templates of errors, and a text that was said to be one before
+    known = {
+        "cli/terminal/i18n.py",
+        "cli/views/event_text.py",
+    }  # templates of errors, and a text that was said to be one before
     assert not [line for line in words.unknown() if line.partition(":")[0] not in known]
 
 
@@ -189,7 +192,7 @@ def test_a_light_command_stays_light() -> None:
             check=True,
         )
         loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-        assert ("openai2.cli.pages" in loaded) == there
+        assert ("openai2.cli.terminal.help_pages" in loaded) == there
         assert not loaded & {"openai", "rich", "prompt_toolkit", "babel"}
 
 

@@ -1,0 +1,1 @@
+"""What commands take: options, references to conversations, attachments."""

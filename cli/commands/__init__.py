@@ -1,0 +1,1 @@
+"""The commands of `openai2`, a module for each group of them."""

@@ -1,0 +1,72 @@
+"""`fork`, `rename`, `archive`, `unarchive`: conversations as a whole."""
+
+from __future__ import annotations
+
+import click
+
+from openai2.cli.arguments import refs
+from openai2.cli.arguments.completions import conversations
+from openai2.cli.arguments.options import conversation_option, db_option
+from openai2.cli.settings.database import engine_to_look
+from openai2.cli.terminal.i18n import _
+from openai2.cli.terminal.text import note, out, visible
+
+
+@click.command(
+    "fork",
+    help=_(
+        "Make a conversation of its own that goes on from REF, or from REF@VERSION, and print its name or "
+        "id. What came before is shared, not copied; the old conversation stays as it is."
+    ),
+)
+@click.argument("ref", required=False, shell_complete=conversations)
+@click.option("--name", metavar="NAME", help=_("The new conversation's name."))
+@conversation_option
+@db_option
+def fork(ref: str | None, name: str | None, conversation: str | None, db: str | None) -> None:
+    """Fork a conversation."""
+    with engine_to_look(db) as engine:
+        place = refs.find(engine, ref or conversation)
+        twin = place.conversation.fork(name, place.version)
+        out(visible(name or twin.id))
+        note(_("`openai2 chat -c {name}` goes on in it", name=name or twin.id[:8]))
+
+
+@click.command(
+    "rename",
+    help=_("Give the conversation REF the name NAME; an empty NAME takes its name away."),
+)
+@click.argument("ref", shell_complete=conversations)
+@click.argument("name")
+@db_option
+def rename(ref: str, name: str, db: str | None) -> None:
+    """Rename a conversation."""
+    with engine_to_look(db) as engine:
+        refs.find_today(engine, ref).rename(name or None)
+
+
+@click.command(
+    "archive",
+    help=_("Put a conversation away: `list` leaves it out, and `chat` does not go on with it by itself."),
+)
+@click.argument("ref", shell_complete=conversations)
+@db_option
+def archive(ref: str, db: str | None) -> None:
+    """Archive a conversation."""
+    with engine_to_look(db) as engine:
+        refs.find_today(engine, ref).archive()
+
+
+@click.command(
+    "unarchive",
+    help=_("Take a conversation out of the archive. `list --all` shows those that are in it."),
+)
+@click.argument("ref", shell_complete=conversations)
+@db_option
+def unarchive(ref: str, db: str | None) -> None:
+    """Unarchive a conversation."""
+    with engine_to_look(db) as engine:
+        refs.find_today(engine, ref).archive(False)
+
+
+COMMANDS = {"fork": fork, "rename": rename, "archive": archive, "unarchive": unarchive}

@@ -1,0 +1,33 @@
+"""`path`: where things are."""
+
+from __future__ import annotations
+
+import click
+
+from openai2.cli.arguments.options import db_option
+from openai2.cli.settings import paths
+from openai2.cli.settings.database import database
+from openai2.cli.terminal.i18n import _
+from openai2.cli.terminal.text import out, visible
+
+
+@click.command(
+    "path",
+    help=_(
+        "Say where things are. With WHAT (database, keys or history) only that path is printed, "
+        'as for: sqlite3 "$(openai2 path database)"'
+    ),
+)
+@click.argument("what", required=False, type=click.Choice(["database", "keys", "history"]))
+@db_option
+def path(what: str | None, db: str | None) -> None:
+    """Say where things are."""
+    places = {"database": database(db), "keys": str(paths.keys()), "history": str(paths.typed())}
+    if what is not None:
+        out(places[what])
+        return
+    for name, place in places.items():
+        out(f"{name:<10}{visible(place)}")
+
+
+COMMANDS = {"path": path}

@@ -1,0 +1,1 @@
+"""The interactive chat and the one-shot answer."""

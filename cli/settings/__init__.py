@@ -1,0 +1,1 @@
+"""Where things are kept: folders, the database, keys, the configuration."""

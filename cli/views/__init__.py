@@ -1,0 +1,1 @@
+"""How events, messages, lists and errors are shown."""
