@@ -57,7 +57,7 @@ demo: $(made) ## a guided run of everything, with no key
 
 .PHONY: words
 words: $(made) ## collect the texts, compile the translations, name what is missing
-	@$(bin)/python -m tests.words
+	@$(bin)/python -m tests.support.catalogues
 
 .PHONY: lint
 lint: $(tools) ## ruff: rules and format
@@ -93,7 +93,7 @@ torture: $(tools) ## the tests that take minutes
 
 .PHONY: wheel
 wheel: $(tools) ## build the wheel and test it with the source out of the way
-	@$(bin)/python tests/wheel.py
+	@$(bin)/python tests/support/wheel.py
 
 .PHONY: chromium
 chromium:

@@ -57,7 +57,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OfflineServer]:
     """A server and a key that the environment names."""
-    from tests.cli_support import KEY
+    from tests.support.cli import KEY
 
     with OfflineServer() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)

@@ -20,7 +20,7 @@ from openai2.core import messages as msg
 from openai2.offline import OfflineServer
 from openai2.offline.protocol import png
 from tests.browser.chromium import Chromium, found
-from tests.stores import busy
+from tests.support.stores import busy
 
 pytestmark = [
     pytest.mark.browser,

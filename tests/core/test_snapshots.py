@@ -1,0 +1,117 @@
+"""Snapshots are a cache: cheap to keep, enough to open by, and never an answer of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest  # noqa: TC002 - as everywhere else in the tests
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openai2 import Engine, assistant_msg, user_msg
+from openai2.core import events as ev
+from openai2.core.projection import ROW_OVERHEAD, SNAPSHOT_SHARE, View, pack, unpack
+from openai2.store import Reader
+from tests.support.stores import busy, long, plain
+
+
+def test_snapshots_take_a_fixed_share_at_most(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with Engine(path, synchronous="OFF") as engine:
+        long(engine, size=4000)
+        pinned = engine.create("pinned")
+        for start in range(0, 1000, 50):
+            pinned.add([user_msg(f"{number} " * 20) for number in range(start, start + 50)])
+            pinned.pin(*range(start, start + 50))
+    with plain(path) as sql:
+        for conversation, events in sql.execute(
+            "SELECT conversation, sum(length(CAST(data AS BLOB)) + ?) FROM events GROUP BY conversation",
+            (ROW_OVERHEAD,),
+        ):
+            count, size = sql.execute(
+                "SELECT count(*), sum(length(view)) FROM snapshots WHERE conversation = ?", (conversation,)
+            ).fetchone()
+            assert count
+            assert size <= events * SNAPSHOT_SHARE
+
+
+def test_opening_costs_what_the_view_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view of ten messages behind a history of thousands: few events are read."""
+    path = tmp_path / "store.db"
+    with Engine(path, synchronous="OFF") as engine:
+        a = engine.create("a")
+        for number in range(400):
+            a.add([user_msg(f"{number} " * 30), assistant_msg("yes " * 30)] * 5)
+            a.rollback(5)
+        a.add([user_msg("last")])
+        version = a.version
+    read = 0
+    plainly = Reader.events
+
+    def counted(self: Reader, *args: object, **more: object) -> object:
+        nonlocal read
+        for record in plainly(self, *args, **more):  # type: ignore[arg-type]
+            read += 1
+            yield record
+
+    monkeypatch.setattr(Reader, "events", counted)
+    with Engine(path) as engine:
+        assert engine.open("a").messages() == [user_msg("last")]
+        assert read < 250 < version
+        for at in (7, version // 2, version - 5):
+            read = 0
+            engine.open("a").at(at)
+            assert read < 500
+
+
+def test_without_snapshots_every_view_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with Engine(path, synchronous="OFF") as engine:
+        busy(engine)
+        a = long(engine, size=1000)
+        a.rollback(100)
+        a.undo()
+        fork = a.fork("fork", at=600)
+        fork.restore(1)
+        versions = (1, 150, 599, 600, 1001, 1002, 1003)
+        before = [a.held(version) for version in versions], fork.held()
+    with plain(path) as sql:
+        assert sql.execute("SELECT count(*) FROM snapshots").fetchone()[0]
+        sql.execute("DELETE FROM snapshots")
+    with Engine(path) as engine:
+        a = engine.open("long")
+        assert ([a.held(version) for version in versions], engine.open("fork").held()) == before
+        assert engine.verify().ok
+
+
+@given(
+    st.lists(st.integers(1, 10**9), unique=True, max_size=30),
+    st.data(),
+)
+def test_a_packed_view_comes_back(ids: list[int], data: st.DataObject) -> None:
+    view = View()
+    view.ids = ids
+    view.kinds = [data.draw(st.sampled_from("usacto")) for _ in ids]
+    view.pins = {number for number in ids if data.draw(st.booleans())}
+    view.roles = data.draw(st.dictionaries(st.text(max_size=5), st.integers(1, 99), max_size=3))
+    view.remarks = data.draw(st.lists(st.integers(1, 99), max_size=3))
+    assert unpack(pack(view)) == view
+
+
+def test_undoing_and_redoing_the_same_over_and_over_makes_no_chain() -> None:
+    with Engine() as engine:
+        conversation = engine.create("a")
+        conversation.add([user_msg("1")])
+        conversation.add([user_msg("2")])
+        conversation.add([user_msg("3")])
+        for _ in range(50):
+            assert conversation.undo(2) == 2
+            assert conversation.redo(2) == 2
+        assert [message["content"] for message in conversation.messages()] == ["1", "2", "3"]
+        events = [record.event for record in conversation.events()]
+        redone = [
+            event.version for event in events if isinstance(event, ev.Restored) and event.cause == "redo"
+        ]
+        assert set(redone[1::2]) == {4}
+        assert conversation.undo(9) == 3 and conversation.redo(9) == 3
+        assert engine.verify().ok

@@ -1,0 +1,204 @@
+"""Long views are read in pages, and decoded a page at a time: what comes out is what was put in."""
+
+from __future__ import annotations
+
+import gc
+import sqlite3
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from openai2 import Conversation, DamagedStore, Engine, Openai2Error, user_msg
+from openai2.core import events as ev
+from openai2.core import messages as msg
+from openai2.history import views
+from openai2.store import Reader
+from tests.support.stores import asked, long, plain
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with Engine(tmp_path / "store.db", synchronous="OFF") as engine:
+        yield engine
+
+
+def _one_by_one(engine: Engine, conversation: Conversation) -> list[msg.Message]:
+    with engine.store.reading() as reader:
+        lineage = views.Lineage.read(reader, conversation.id)
+        ids = views.view_at(reader, lineage, reader.head(conversation.id)[0]).ids
+        texts = views.texts(reader, lineage, ids)
+    return [msg.decode(texts[number]) for number in ids]
+
+
+def test_a_long_view_is_what_its_events_say(engine: Engine) -> None:
+    conversation = long(engine, size=1500)
+    conversation.add([{"role": "user", "content": [{"type": "text", "text": "ünïcode 二 🎈"}], "name": "x"}])
+    asked(conversation, "and?", "then, some.")
+    asked(conversation, "failed", None)
+    conversation.rollback(300)
+    fork = conversation.fork("fork", at=1300)
+    fork.add([user_msg(f"on {number}") for number in range(700)])
+    fork.restore(200)
+    fork.add([user_msg("last")])
+    conversation.undo()
+    for name in ("long", "fork"):
+        held = engine.open(name)
+        expected = _one_by_one(engine, held)
+        assert held.messages() == expected and len(expected) > 1400
+        assert [one.message for one in held.held()] == held.under(5000) == expected
+        assert held.messages(last=800) == expected[-800:]
+        held.add([user_msg("kept in memory")])
+        assert held.messages() == [*expected, user_msg("kept in memory")]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_rests_meanwhile_and_is_as_it_was(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    conversation = long(engine, size=1500)
+    rested: list[bool] = []
+    joined = Reader.added_joined
+
+    def looked(self: Reader, *values: Any) -> tuple[str, bytes] | None:
+        rested.append(not gc.isenabled())
+        if len(rested) > 4:
+            raise RuntimeError("the disk is gone")
+        return joined(self, *values)
+
+    monkeypatch.setattr(Reader, "added_joined", looked)
+    (gc.enable if enabled else gc.disable)()
+    try:
+        assert len(engine.open(conversation.id).messages()) > 1024
+        assert gc.isenabled() == enabled
+        with pytest.raises(RuntimeError):
+            engine.open(conversation.id).messages()
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+    assert len(rested) == 5 and all(rested)
+
+
+def test_what_was_redacted_is_empty_and_the_rest_is_there(engine: Engine) -> None:
+    conversation = long(engine, size=1200)
+    before = conversation.messages()
+    engine.redact("long", conversation.view().ids[700])
+    after = engine.open("long").messages()
+    assert "question 350" not in str(after[700]) and after[700]["role"] == "user"
+    assert [*after[:700], *after[701:]] == [*before[:700], *before[701:]]
+
+
+def test_each_message_is_ones_own(engine: Engine) -> None:
+    conversation = long(engine, size=1200)
+    first = conversation.messages()
+    first[0]["content"] = "changed"
+    assert conversation.messages()[0]["content"].startswith("question 0")
+
+
+def test_messages_far_apart_are_looked_up(engine: Engine) -> None:
+    conversation = engine.create("sparse")
+    for _ in range(520):
+        conversation.add([user_msg("stays")])
+        conversation.pin(-1)
+        conversation.add([user_msg("goes")] * 6)
+        conversation.rollback(6)
+    found = engine.open("sparse").messages()
+    assert found == [user_msg("stays")] * 520 == _one_by_one(engine, conversation)
+
+
+@pytest.mark.parametrize("harm", ['{"message":{"role":"user"', '{"message":1}', '{},{"message":{}}'])
+def test_what_is_damaged_is_an_error_and_no_other_message(engine: Engine, tmp_path: Path, harm: str) -> None:
+    conversation = long(engine, size=1200)
+    engine.close()
+    with plain(tmp_path / "store.db", unguarded=True) as sql:
+        sql.execute("UPDATE events SET data = ? WHERE version = 700", (harm,))
+    with Engine(tmp_path / "store.db") as damaged, pytest.raises(msgspec.DecodeError):
+        damaged.open(conversation.id).messages()
+
+
+def test_a_message_that_is_not_there_is_an_error(engine: Engine, tmp_path: Path) -> None:
+    long(engine, size=1200)
+    with plain(tmp_path / "store.db", unguarded=True) as sql:
+        sql.execute("DELETE FROM events WHERE version = 300")
+        sql.execute("UPDATE events SET version = version + 5000 WHERE version = 301")
+    with pytest.raises(Exception, match="has no message 300"):
+        engine.open("long").held(1200)
+
+
+def test_a_long_view_is_at_hand_when_its_texts_are(engine: Engine) -> None:
+    conversation = engine.open(long(engine, size=1200).id)
+    conversation.messages()
+    assert not conversation.at_hand and not conversation.fork().at_hand  # to send it, all of it is read
+    for number in conversation.view().ids:
+        conversation.message(number)
+    assert conversation.at_hand
+    few = engine.create("few")
+    few.add([user_msg("x")] * 20)
+    assert few.at_hand and few.fork().at_hand
+
+
+def test_who_only_looks_at_the_end_keeps_nothing(engine: Engine) -> None:
+    written = engine.create("a")
+    watching: Any = engine.open("a")
+    for number in range(200):
+        written.add([user_msg(str(number))])
+        assert watching.messages(last=1) == [user_msg(str(number))] and watching.version == number + 2
+    assert not watching._texts
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("number", [-1, 0, 1, 99])
+def test_an_id_that_is_no_message_s_is_an_error(engine: Engine, read: bool, number: int) -> None:
+    engine.create("a").add([user_msg("x")])
+    conversation = engine.open("a")
+    if read:
+        conversation.messages()
+    assert conversation.message(2) == user_msg("x")
+    with pytest.raises(Openai2Error, match=f"has no message {number}"):
+        conversation.message(number)
+
+
+def test_a_text_that_is_gone_without_a_redaction_is_damage(engine: Engine, tmp_path: Path) -> None:
+    conversation = engine.create("a")
+    conversation.add([user_msg("x")])
+    conversation.commit(lambda state: [ev.RemarkAdded(speaker="Ann", audiences=["Bob"], remark="hello")])
+    with plain(tmp_path / "store.db", unguarded=True) as sql:
+        sql.execute("UPDATE events SET data = '' WHERE version IN (2, 3)")
+    for lost in (lambda: engine.open("a").message(2), conversation.scene):
+        with pytest.raises(DamagedStore, match="has lost the content"):
+            lost()
+
+
+if sys.version_info >= (3, 11):  # before, sqlite3 cannot set limits
+
+    def test_more_than_sqlite_joins_is_read_one_by_one(engine: Engine) -> None:
+        conversation = long(engine, size=1200)
+        with engine.store.reading() as reader:
+            plainly = reader.added_joined(conversation.id, 2, 600)
+            assert plainly is not None and len(plainly[1]) > 50_000
+            before = reader.sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
+            try:
+                assert reader.added_joined(conversation.id, 2, 600) is None
+                lineage = views.Lineage.root(conversation.id)
+                found = views.said(reader, lineage, range(2, 1202))
+            finally:
+                reader.sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
+        assert list(found.values()) == conversation.messages()
+
+
+def test_a_long_view_is_read_in_pages(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    long(engine, size=4000)
+    pages = 0
+    plainly = Reader.added_joined
+
+    def counted(self: Reader, conversation: str, first: int, last: int) -> tuple[str, bytes] | None:
+        nonlocal pages
+        pages += 1
+        return plainly(self, conversation, first, last)
+
+    monkeypatch.setattr(Reader, "added_joined", counted)
+    assert len(engine.open("long").messages()) == 4000
+    assert pages == 8

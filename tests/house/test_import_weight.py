@@ -1,0 +1,115 @@
+# ruff: noqa: E501
+"""What a light command imports, counted: no clock is looked at, and none is needed.
+
+
+A command that answers from a table must not wait for what reads events, one that reads them not for what
+writes or hashes them, and none of them for what talks to a server or draws on a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from openai2.core.messages import assistant_msg, user_msg
+from openai2.engine import Engine
+from tests.support.cli import environment
+
+#: All of it takes long enough to be felt, or brings along what does.
+HEAVY = frozenset(
+    "openai httpx2 prompt_toolkit rich markdown_it sqlite_utils asyncio platformdirs"
+    " msgspec sqlite3 hashlib pathlib shutil urllib base64 queue socket secrets".split()
+)
+
+START = "openai2 cli cli.arguments.completions cli.arguments.options cli.terminal.i18n errors"
+STORE = f"{START} cli.settings.paths cli.settings.database readmodels.conversations store store.reader store.schema store.sqlite store.group_commit"
+EVENTS = (
+    f"{STORE} cli.arguments.refs cli.terminal.text engine conversation history.views core.request_events core.decisions history.drafts core.projection core.messages"
+    " core.events core.typeguards"
+)
+
+
+class Light(NamedTuple):
+    """A command, the modules of ours that it may import, and what of HEAVY it needs."""
+
+    words: str
+    ours: str
+    heavy: str = ""
+    complete: bool = False
+
+
+LIGHT = (
+    Light("--version", START),
+    Light("--help", START, "shutil"),  # with which click asks for the terminal's width
+    Light("s", START, complete=True),
+    Light("--d", START, complete=True),
+    Light("list", f"{STORE} cli.commands.list cli.terminal.text", "sqlite3"),
+    Light(
+        "show o", f"{STORE} cli.commands.show cli.arguments.refs cli.terminal.text", "sqlite3", complete=True
+    ),
+    Light("show one", f"{EVENTS} cli.commands.show", "sqlite3 msgspec"),
+    Light("head one", f"{EVENTS} cli.commands.show", "sqlite3 msgspec"),
+    Light("log one", f"{EVENTS} cli.commands.log cli.views.event_text history.fork_graph", "sqlite3 msgspec"),
+    Light(
+        "search fork",
+        f"{EVENTS} cli.commands.search readmodels.search store.fulltext store.scratch_index store.tokenizer",
+        "sqlite3 msgspec",
+    ),
+)
+
+# What is there after `import click` is nobody's fault but Python's, click's and the installation's.
+_CODE = """
+import json, sys, click
+before = {*sys.modules}
+from openai2.cli import cli
+try:
+    cli(json.loads(sys.argv[1]))
+except SystemExit as end:
+    assert not end.code, end
+print(json.dumps(sorted({*sys.modules} - before)), file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with a conversation that has been listed and searched."""
+    with Engine(tmp_path / "openai2" / "openai2.db") as engine:
+        engine.create("one").add([user_msg("what is a fork?"), assistant_msg("A pointer.")])
+        assert engine.search("fork")
+        assert engine.conversations()
+    return tmp_path
+
+
+def _imported(light: Light, home: Path) -> set[str]:
+    # A home that is named: where none is, platformdirs is asked, and brings along what it needs.
+    more = {"OPENAI2_HOME": str(home / "openai2")}
+    words = light.words.split()
+    if light.complete:
+        more["_OPENAI2_COMPLETE"] = "bash_complete"
+        more |= {"COMP_WORDS": f"openai2 {light.words}", "COMP_CWORD": str(len(words))}
+        words = []
+    done = subprocess.run(
+        [sys.executable, "-c", _CODE, json.dumps(words)],
+        env=environment(**more),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("light", LIGHT, ids=lambda light: ("complete " * light.complete) + light.words)
+def test_what_a_light_command_imports(light: Light, home: Path) -> None:
+    imported = _imported(light, home)
+    ours = {name.removeprefix("openai2.") for name in imported if name.partition(".")[0] == "openai2"}
+    # A package comes with each of its modules, and is empty but for the few that are in the tables.
+    ours = {name for name in ours if not any(other.startswith(f"{name}.") for other in ours)}
+    assert ours <= set(light.ours.split()), "more of ours than it needs"
+    assert imported & HEAVY <= set(light.heavy.split()), "more that is heavy than it needs"

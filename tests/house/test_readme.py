@@ -1,0 +1,102 @@
+"""The examples of both READMEs run as they stand, so that the pages cannot rot."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from openai2.offline import OfflineServer
+
+ROOT = Path(__file__).parents[2]
+PAGES = ["README.md", "README.zh.md"]
+PROMISE = "# >>> "
+
+
+def python_blocks(page: str) -> list[str]:
+    """The Python examples of a page, in order."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+class Example:
+    """One example: runs it, and collects what it printed or gave against what the page promises."""
+
+    def __init__(self, source: str) -> None:
+        self.lines = source.splitlines()
+        self.tree = ast.parse(source)
+
+    def promises(self) -> list[str]:
+        return [line.partition(PROMISE)[2].strip() for line in self.lines if PROMISE in line]
+
+    def run(self, names: dict[str, object]) -> list[str]:
+        printed = io.StringIO()
+
+        def tell(value: object) -> None:
+            if value is not None:
+                print(value, file=printed)
+
+        names["__told__"] = tell
+        with contextlib.redirect_stdout(printed):
+            exec(compile(self._telling(self.tree), "example", "exec"), names)
+        return [line for line in printed.getvalue().splitlines() if line]
+
+    def _telling(self, tree: ast.Module) -> ast.Module:
+        """The same program, which tells the value of every expression that a promise follows."""
+        example = self
+
+        class Tell(ast.NodeTransformer):
+            def visit_Expr(self, node: ast.Expr) -> ast.Expr:
+                if not example.promised(node) or example.prints(node):
+                    return node
+                told = ast.Call(ast.Name("__told__", ast.Load()), [node.value], [])
+                return ast.copy_location(ast.Expr(told), node)
+
+        told: ast.Module = ast.fix_missing_locations(Tell().visit(tree))
+        return told
+
+    def promised(self, node: ast.Expr) -> bool:
+        last = (node.end_lineno or node.lineno) - 1
+        after = self.lines[last + 1] if last + 1 < len(self.lines) else ""
+        return PROMISE in self.lines[last] or after.startswith(PROMISE)
+
+    @staticmethod
+    def prints(node: ast.Expr) -> bool:
+        call = node.value
+        return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print"
+
+
+@pytest.fixture
+def server() -> Iterator[OfflineServer]:
+    with OfflineServer() as server:
+        yield server
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_example_gives_what_the_page_says(
+    page: str, server: OfflineServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    names: dict[str, object] = {}
+    kept = 0
+    for block in python_blocks(page):
+        example = Example(block)
+        promises = example.promises()
+        assert example.run(names) == promises, block
+        kept += len(promises)
+    assert kept > 30
+
+
+def test_the_pages_are_sisters() -> None:
+    """What one page shows, the other shows: the same headings in number, the same commands."""
+    english, chinese = ((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    assert english.count("\n## ") == chinese.count("\n## ")
+    assert english.count("\n### ") == chinese.count("\n### ")
+    commands = [re.findall(r"^\| `openai2 (\w+)", text, re.MULTILINE) for text in (english, chinese)]
+    assert commands[0] == commands[1]

@@ -1,0 +1,209 @@
+"""What a model thinks before it answers; and programs that watch or replace the SDK's `create`."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+from openai.resources.chat.completions import AsyncCompletions, Completions
+from openai.types.chat import ChatCompletion
+
+from openai2 import Chat
+from openai2.core import events as ev
+from tests.support.misbehaving_server import (
+    DONE,
+    EVENTS,
+    Misbehaving,
+    Script,
+    completion,
+    event,
+    stream,
+    whole,
+)
+
+KEY = "sk-made-up-0123456789abcdef"
+CREATE = pytest.mark.parametrize("use_create", [False, True], ids=["post", "create"])
+NAMES = pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+
+
+class Noting(Misbehaving):
+    """Notes the messages that it is sent."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self.sent: list[Any] = []
+        super().__init__(*(functools.partial(self._noting, script) for script in scripts))
+
+    def _noting(self, script: Script, head: bytes, body: bytes) -> Script:
+        self.sent.append(json.loads(body)["messages"])
+        return script
+
+
+def _chat(server: Misbehaving, **options: Any) -> Chat:
+    return Chat(KEY, "m", base_url=server.base_url, max_retries=0, **options)
+
+
+def _thinking(name: str) -> Script:
+    thoughts = [event(**{name: piece}) for piece in ("let me ", "see")]
+    return [EVENTS, *thoughts, event(content="4", **{name: None}), stream()]
+
+
+@CREATE
+@NAMES
+def test_reasoning_is_told_apart(name: str, use_create: bool) -> None:
+    plain = [whole(completion("4", **{name: "let me see"}))]
+    with Noting(_thinking(name), plain, _thinking(name), plain) as server:
+        chat = _chat(server, use_create=use_create)
+        heard: list[str] = []
+        assert list(chat.stream_request("2+2?", on_reasoning=heard.append)) == ["4"]
+        assert heard == ["let me ", "see"]
+        assert chat.request("again", on_reasoning=heard.append) == "4"
+        assert heard[2:] == ["let me see"]
+
+        async def main() -> AsyncIterator[str]:
+            async for piece in chat.async_stream_request("again", on_reasoning=heard.append):
+                yield piece
+
+        async def collect() -> list[str]:
+            return [piece async for piece in main()]
+
+        assert asyncio.run(collect()) == ["4"]
+        assert heard[3:] == ["let me ", "see"]
+        answers = [record.event.answer for record in chat.events()
+                   if isinstance(record.event, ev.MessageAdded) and record.event.answer]  # fmt: skip
+        assert [answer.reasoning for answer in answers] == ["let me see"] * 3
+        chat.request("more")
+        assert "reasoning" not in json.dumps([chat.fetch_messages(), server.sent])
+
+
+@NAMES
+def test_reasoning_is_sent_back_where_asked(name: str) -> None:
+    with Noting(_thinking(name), [whole(completion())]) as server:
+        chat = _chat(server, send_reasoning=True)
+        list(chat.stream_request("2+2?"))
+        chat.request("more")
+        assert server.sent[1][1] == {"role": "assistant", "content": "4", name: "let me see"}
+
+
+def test_the_same_reasoning_under_two_names_is_one() -> None:
+    twice = [event(reasoning=piece, reasoning_content=piece) for piece in ("let me ", "see")]
+    with Misbehaving([EVENTS, *twice, stream("4")]) as server:
+        chat = _chat(server)
+        heard: list[str] = []
+        assert "".join(chat.stream_request("2+2?", on_reasoning=heard.append)) == "4"
+        assert "".join(heard) == "let me see"
+
+
+def test_a_stopped_answer_keeps_its_reasoning_apart() -> None:
+    with Misbehaving(_thinking("reasoning")) as server:
+        chat = _chat(server)
+        for _ in chat.stream_request("2+2?"):
+            break
+        added = next(record.event for record in chat.events() if "answer" in record.data)
+        assert isinstance(added, ev.MessageAdded) and added.answer is not None
+        assert added.answer.stopped and added.answer.reasoning == "let me see"
+        assert chat.fetch_messages()[1] == {"role": "assistant", "content": "4"}
+
+
+def test_stopped_before_it_said_anything() -> None:
+    class Enough(BaseException):
+        pass
+
+    def enough(thought: str) -> None:
+        raise Enough
+
+    with Misbehaving(_thinking("reasoning")) as server:
+        chat = _chat(server)
+        with pytest.raises(Enough):
+            list(chat.stream_request("2+2?", on_reasoning=enough))
+        stopped = [*chat.events()][-1].event
+        assert isinstance(stopped, ev.RequestStopped)
+        assert stopped.reasoning == "let me " and not stopped.kept
+        assert chat.fetch_messages() == []
+
+
+def test_reasoning_of_a_failed_answer_is_on_record() -> None:
+    with Misbehaving([EVENTS, event(reasoning="let me "), DONE.replace(b"[DONE]", b"{oops")]) as server:
+        chat = _chat(server)
+        with pytest.raises(openai.APIConnectionError):
+            list(chat.stream_request("2+2?"))
+        failed = [*chat.events()][-1].event
+        assert isinstance(failed, ev.RequestFailed) and failed.partial is not None
+        assert json.loads(bytes(failed.partial))["reasoning"] == "let me "
+
+
+def test_what_is_no_function_cannot_be_told() -> None:
+    with pytest.raises(TypeError, match="on_reasoning"):
+        Chat(KEY).request("hi", on_reasoning="print")
+
+
+# -- create, watched and replaced --------------------------------------------------------------------
+
+
+def test_a_watched_create_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    create, acreate = Completions.create, AsyncCompletions.create
+
+    @functools.wraps(create)
+    def watched(self: Any, *args: Any, **options: Any) -> Any:
+        seen.append(options["messages"][-1]["content"])
+        return create(self, *args, **options)
+
+    @functools.wraps(acreate)
+    async def awatched(self: Any, *args: Any, **options: Any) -> Any:
+        seen.append(options["messages"][-1]["content"])
+        return await acreate(self, *args, **options)
+
+    scripts: list[Script] = [[whole(completion())], [EVENTS, stream("an ", "answer")]]
+    with Misbehaving(*scripts, *scripts, *scripts) as server:
+        chat = _chat(server)
+        chat.request("not watched")
+        "".join(chat.stream_request("not watched"))
+        monkeypatch.setattr(Completions, "create", watched)
+        monkeypatch.setattr(AsyncCompletions, "create", awatched)
+        assert chat.request("one") == "an answer"
+        assert "".join(chat.stream_request("two")) == "an answer"
+
+        async def main() -> None:
+            assert await chat.async_request("three") == "an answer"
+            pieces = [piece async for piece in chat.async_stream_request("four")]
+            assert pieces == ["an ", "answer"]
+
+        asyncio.run(main())
+    assert seen == ["one", "two", "three", "four"]
+
+
+def test_a_replaced_create_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def replaced(self: Any, **options: Any) -> Any:
+        return ChatCompletion.model_validate_json(completion(options["messages"][-1]["content"].upper()))
+
+    monkeypatch.setattr(Completions, "create", replaced)
+    assert Chat(KEY, base_url="http://127.0.0.1:9/v1").request("hi") == "HI"
+
+
+def test_both_ways_send_the_same_and_keep_the_same() -> None:
+    bodies: list[Any] = []
+
+    def noting(head: bytes, body: bytes) -> Script:
+        bodies.append(json.loads(body))
+        return [EVENTS, stream("an answer")] if "stream" in bodies[-1] else [whole(completion())]
+
+    kept: list[Any] = []
+    for use_create in (False, True):
+        with Misbehaving(noting) as server:
+            chat = _chat(server, use_create=use_create, temperature=0.5)
+            chat.request("hi", extra_body={"top_k": 3}, stop=["x"])
+            list(chat.stream_request("hi", extra_headers={"X-A": "b"}))
+            assert b"X-A: b" in server.heads[1] or b"x-a: b" in server.heads[1].lower()
+            kept.append([(record.type, _timeless(record.data)) for record in chat.events()])
+    assert bodies[:2] == bodies[2:]
+    assert kept[0] == kept[1]
+
+
+def _timeless(data: dict[str, Any]) -> dict[str, Any]:
+    data.get("answer", {}).pop("seconds", None)
+    return data
