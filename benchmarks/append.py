@@ -88,7 +88,7 @@ def conversation(synchronous: str) -> Work:
 def together(synchronous: str, tasks: int = 64, turns: int = 4) -> Work:
     """So many tasks append at once, each to a conversation of its own."""
     from openai2 import Engine
-    from openai2.drivers import settled
+    from openai2.drivers import run_in_store
 
     engine = Engine(fresh("append"), synchronous=synchronous)
     conversations = [engine.create() for _ in range(tasks)]
@@ -97,7 +97,7 @@ def together(synchronous: str, tasks: int = 64, turns: int = 4) -> Work:
     async def main() -> None:
         async def task(number: int) -> None:
             for _ in range(turns):
-                await settled(engine.store, conversations[number].adding(said))
+                await run_in_store(engine.store, conversations[number].adding(said))
 
         await asyncio.gather(*(task(number) for number in range(tasks)))
 

@@ -150,7 +150,7 @@ def _eventsourcing() -> Tasks:
     from eventsourcing.application import Application
     from eventsourcing.domain import Aggregate, event
 
-    class Dialogue(Aggregate):
+    class BaseChat(Aggregate):
         def __init__(self) -> None:
             self.said: list[dict[str, Any]] = []
 
@@ -164,7 +164,7 @@ def _eventsourcing() -> Tasks:
         return Application(env=environment)
 
     def fill(app: Any) -> Any:
-        dialogue = Dialogue()
+        dialogue = BaseChat()
         said = messages(2 * TURNS)
         for start in range(0, len(said), 2):
             dialogue.say(said[start : start + 2])

@@ -80,25 +80,25 @@ def turns(count: int, view: int = 20) -> Path:
     """A conversation of so many events, whose view a limit kept to *view* messages."""
     from openai2.core import events as ev
     from openai2.core import request_events
-    from openai2.core.request_events import Ask, State
+    from openai2.core.request_events import RequestSpec, StreamState
 
     question = [msgspec.json.encode(message(0))]
     answer = msgspec.json.encode(message(1))
-    ask = Ask(question=question, model="answer", limit=view)
+    ask = RequestSpec(question=question, model="answer", limit=view)
     meta = ev.Answer(model="answer", id="chatcmpl-benchmark", finish_reason="stop", seconds=0.5)
 
     def make(path: Path) -> None:
         with _engine(path) as engine:
             conversation = engine.create(NAME)
-            begun: list[request_events.Begun] = []
+            begun: list[request_events.OpenRequest] = []
             version = conversation.version
 
-            def begin(state: State) -> list[ev.Event]:
+            def begin(state: StreamState) -> list[ev.Event]:
                 events, request = request_events.begin(ask, state)
                 begun.append(request)
                 return events
 
-            def end(state: State) -> list[ev.Event]:
+            def end(state: StreamState) -> list[ev.Event]:
                 return request_events.answered(begun.pop(), state, answer, meta)
 
             def some(tx: Transaction) -> int:

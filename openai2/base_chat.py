@@ -22,12 +22,12 @@ from openai2.conversation import Conversation
 from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core.messages import Message, Round
-from openai2.core.request_events import Ask
-from openai2.core.typeguards import is_whole
+from openai2.core.request_events import RequestSpec
+from openai2.core.typeguards import is_int
 from openai2.engine import Engine
 from openai2.errors import NoKey
 from openai2.keys.pool import AKPool, check_key
-from openai2.request.effects import Keys, OneKey, Policy
+from openai2.request.effects import KeySource, Policy, SingleKey
 from openai2.request.flow import converse
 from openai2.store import Draft, Store
 
@@ -44,7 +44,7 @@ _OTHER_CREDENTIALS = frozenset(("workload_identity", "provider", "admin_api_key"
 Key = str | AKPool | Callable[[], str] | None
 
 
-class Dialogue:
+class BaseChat:
     """The base of `Chat` and `GroupChat`; see there for the arguments."""
 
     def __init__(
@@ -199,7 +199,9 @@ class Dialogue:
 
     # -- asking
 
-    def _asking(self, question: list[bytes], options: dict[str, Any], *, stream: bool, **more: Any) -> Ask:
+    def _asking(
+        self, question: list[bytes], options: dict[str, Any], *, stream: bool, **more: Any
+    ) -> RequestSpec:
         """The Ask, and *options* completed by those of this chat."""
         on_reasoning = options.pop("on_reasoning", None)
         if on_reasoning is not None and not callable(on_reasoning):
@@ -210,7 +212,7 @@ class Dialogue:
         model = decisions.check_text(create.pop("model", self.model), "the model")
         options.clear()
         options.update({**chosen, "model": model, "on_reasoning": on_reasoning})
-        return Ask(
+        return RequestSpec(
             question=question,
             model=model,
             options=provider.on_record(create),
@@ -220,7 +222,7 @@ class Dialogue:
             **more,
         )
 
-    def _prepare(self, options: dict[str, Any]) -> tuple[Keys, Policy, dict[str, Any], dict[str, Any]]:
+    def _prepare(self, options: dict[str, Any]) -> tuple[KeySource, Policy, dict[str, Any], dict[str, Any]]:
         client, create = provider.split(options, call=True)
         create.pop("model", None)
         client = {**self._client_options, **client}
@@ -230,13 +232,13 @@ class Dialogue:
             clock=time.monotonic,
             wall=time.time,
             random=random.random,
-            retries=retries if is_whole(retries, 0) else RETRIES,
+            retries=retries if is_int(retries, 0) else RETRIES,
             patience=_patience(create.get("timeout", client.get("timeout", _PATIENCE))),
             secrets=tuple(api_errors.secrets_in(client, create)),
         )
         return keys, policy, client, create
 
-    def _run(self, ask: Ask, options: dict[str, Any], said: list[bytes] | None = None) -> str:
+    def _run(self, ask: RequestSpec, options: dict[str, Any], said: list[bytes] | None = None) -> str:
         running = self._drive(ask, options, said)
         while True:
             try:
@@ -245,7 +247,7 @@ class Dialogue:
                 return str(end.value)
 
     def _drive(
-        self, ask: Ask, options: dict[str, Any], said: list[bytes] | None = None
+        self, ask: RequestSpec, options: dict[str, Any], said: list[bytes] | None = None
     ) -> Generator[str, None, str]:
         on_reasoning = options.pop("on_reasoning", None)
         keys, policy, client, create = self._prepare(options)
@@ -253,14 +255,14 @@ class Dialogue:
         flow = converse(ask, keys, policy, said)
         return drivers.drive(flow, self.conversation, exchange, on_reasoning)
 
-    async def _arun(self, ask: Ask, options: dict[str, Any], said: list[bytes] | None = None) -> str:
+    async def _arun(self, ask: RequestSpec, options: dict[str, Any], said: list[bytes] | None = None) -> str:
         outcome: list[str] = []
         async for _ in self._adrive(ask, options, outcome, said):
             pass
         return outcome[0]
 
     def _adrive(
-        self, ask: Ask, options: dict[str, Any], outcome: list[str], said: list[bytes] | None = None
+        self, ask: RequestSpec, options: dict[str, Any], outcome: list[str], said: list[bytes] | None = None
     ) -> AsyncGenerator[str, None]:
         on_reasoning = options.pop("on_reasoning", None)
         keys, policy, client, create = self._prepare(options)
@@ -275,15 +277,15 @@ def _patience(timeout: Any) -> float | None:
     return float(seconds) if isinstance(seconds, (int, float)) else None
 
 
-def _keys(api_key: Key) -> Keys | None:
+def _keys(api_key: Key) -> KeySource | None:
     if api_key is None or isinstance(api_key, AKPool):
         return api_key
     if callable(api_key):
-        return _AskedKey(api_key)
-    return OneKey(check_key(api_key))
+        return CallableKey(api_key)
+    return SingleKey(check_key(api_key))
 
 
-class _AskedKey(OneKey):
+class CallableKey(SingleKey):
     """A key that a function gives, anew for each request."""
 
     __slots__ = ("_give",)
@@ -298,10 +300,10 @@ class _AskedKey(OneKey):
         return "<key from a function>"
 
 
-def _the_environments_key(client_options: Mapping[str, Any]) -> Keys:
+def _the_environments_key(client_options: Mapping[str, Any]) -> KeySource:
     if not _OTHER_CREDENTIALS.isdisjoint(client_options):
-        return OneKey("")  # the client has its own way in
+        return SingleKey("")  # the client has its own way in
     key = os.environ.get("OPENAI_API_KEY")
     if not key:
         raise NoKey("no API key: pass api_key=…, or set OPENAI_API_KEY; openai2.offline answers without one")
-    return OneKey(check_key(key))
+    return SingleKey(check_key(key))

@@ -12,7 +12,7 @@ from openai2.api import clients
 from openai2.api import errors as api_errors
 from openai2.base_chat import RETRIES
 from openai2.core import messages as msg
-from openai2.core.request_events import Ask
+from openai2.core.request_events import RequestSpec
 from openai2.keys.pool import AKPool
 from openai2.replayer import Replayer
 from openai2.tools import loop as tool_loop
@@ -204,11 +204,11 @@ class Chat(Replayer):
 
     def _ask(
         self, text: str | None, parts: Iterable[Mapping[str, Any]], options: dict[str, Any], *, stream: bool
-    ) -> Ask:
+    ) -> RequestSpec:
         more = options.pop("messages", None) or ()
         return self._asking(msg.question(text, tuple(parts), more), options, stream=stream)
 
-    def _ask_again(self, options: dict[str, Any], *, stream: bool) -> Ask:
+    def _ask_again(self, options: dict[str, Any], *, stream: bool) -> RequestSpec:
         return self._asking([], options, stream=stream, retry=True)
 
 

@@ -19,8 +19,8 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.messages import Message, Round
 from openai2.core.projection import ROW_OVERHEAD, View, least_tail, pack
-from openai2.core.request_events import Ask, State
-from openai2.core.typeguards import is_whole
+from openai2.core.request_events import RequestSpec, StreamState
+from openai2.core.typeguards import is_int
 from openai2.errors import BadInput, Openai2Error, Refused, UnknownConversation, UnknownVersion
 from openai2.history import drafts, views
 from openai2.history.views import Lineage
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from openai2.request.effects import Open
     from openai2.store import Transaction
 
-Decide = Callable[[State], list[ev.Event]]
+Decide = Callable[[StreamState], list[ev.Event]]
 
 _PAGE = 512  # events
 
@@ -156,7 +156,7 @@ class Conversation:
     def check_version(self, version: int) -> None:
         """Raise UnknownVersion where the stream has no such version."""
         last = self.version
-        if not is_whole(version, 1) or version > last:
+        if not is_int(version, 1) or version > last:
             raise UnknownVersion(
                 "conversation {conversation} has no version {version}: versions go from 1 to {last}"
                 if last
@@ -167,7 +167,7 @@ class Conversation:
             )
 
     @property
-    def at_hand(self) -> bool:
+    def is_cached(self) -> bool:
         """Whether going on with it takes no long reading of its past: its view is in memory, and the texts in
         it but for a few, or it is new."""
         if self._birth and not self._version:
@@ -286,7 +286,7 @@ class Conversation:
         return self._step(undoing.redo, n)
 
     def _step(self, plan: Callable[[Reader, str, int, int], list[ev.Event]], n: int) -> int:
-        if not is_whole(n, 1):
+        if not is_int(n, 1):
             raise BadInput("the number of steps is 1 or more, not {n}", n=n)
 
         def job(tx: Transaction) -> int:
@@ -311,7 +311,7 @@ class Conversation:
     def archive(self, archived: bool = True) -> None:
         """Put the conversation away, or take it out again."""
 
-        def decide(state: State) -> list[ev.Event]:
+        def decide(state: StreamState) -> list[ev.Event]:
             return [ev.Archived() if archived else ev.Unarchived()]
 
         listed = self.listed()
@@ -391,9 +391,9 @@ class Conversation:
 
         def job(tx: Transaction) -> None:
             with self._lock:
-                begun: request_events.Begun | None = None
+                begun: request_events.OpenRequest | None = None
 
-                def decide(state: State) -> list[ev.Event]:
+                def decide(state: StreamState) -> list[ev.Event]:
                     nonlocal begun
                     ask = self._ask_again(tx, state, opening.ask) if opening.ask.retry else opening.ask
                     events, begun = request_events.begin(ask, state)
@@ -407,7 +407,7 @@ class Conversation:
 
         return job
 
-    def _ask_again(self, tx: Transaction, state: State, ask: Ask) -> Ask:
+    def _ask_again(self, tx: Transaction, state: StreamState, ask: RequestSpec) -> RequestSpec:
         """A retry: of the last question that got no answer, else of the last that did."""
         unanswered = views.last_unanswered(tx, self.id, self._lineage.base)
         if unanswered is None:
@@ -448,7 +448,7 @@ class Conversation:
             if not tx.drop_draft(self.id, draft.request):
                 raise Refused("request {request} was closed meanwhile", request=draft.request)
 
-            def decide(state: State) -> list[ev.Event]:
+            def decide(state: StreamState) -> list[ev.Event]:
                 started, question = views.started(tx, self.id, self._lineage.base, draft.request)
                 asked_on = views.view_at(tx, self._lineage, started.view)
                 begun = request_events.recovered(draft.request, started, question, asked_on)
@@ -456,7 +456,7 @@ class Conversation:
                     return request_events.stopped(
                         begun, state, draft.partial, ev.Answer(), reason="recovered"
                     )
-                fault = request_events.Fault("Interrupted", "the program ended before the answer did")
+                fault = request_events.RequestError("Interrupted", "the program ended before the answer did")
                 return request_events.failed(begun, draft.partial, ev.Answer(), fault)
 
             self._commit(tx, decide)
@@ -562,7 +562,7 @@ class Conversation:
         with self._lock:
             self._catch_up(tx)
             version = self._version or len(self._birth)
-            state = State(self._standing(tx), version, self._lineage.base + version + 1)
+            state = StreamState(self._standing(tx), version, self._lineage.base + version + 1)
             return self._append(tx, decide(state))
 
     def _put(self, tx: Transaction, events: list[ev.Event]) -> list[ev.Recorded]:

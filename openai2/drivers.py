@@ -2,7 +2,7 @@
 
 Rules: whatever ends a request, its end goes on record. An exception goes into the flow, which closes the
 request and raises it again; a caller that leaves (the iterator dropped, the task cancelled, Ctrl-C) is
-told to the flow as `Stopped`, and what it then wants on record is done before anything else.
+told to the flow as `CallerLeft`, and what it then wants on record is done before anything else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from openai2.api import exchange as provider
 from openai2.conversation import Conversation
-from openai2.core.request_events import Fault, Stopped
+from openai2.core.request_events import CallerLeft, RequestError
 from openai2.history import drafts
 from openai2.request.effects import Close, Effect, Emit, Flow, Open, Pause, Receive, Send, Think
 from openai2.store import Store, Transaction
@@ -63,7 +63,7 @@ def drive(
                 effect = flow.send(result)
     except StopIteration as end:
         return str(end.value)
-    except Fault as fault:
+    except RequestError as fault:
         seen = _caller_sees(fault, exchange)
     finally:
         exchange.close()
@@ -89,11 +89,11 @@ def _watch(conversation: Conversation, opening: Open) -> None:
 def _leave(flow: Flow, conversation: Conversation) -> None:
     """The caller left: put on record what came, whatever else is going on."""
     try:
-        effect: Effect = flow.throw(Stopped())
+        effect: Effect = flow.throw(CallerLeft())
         while isinstance(effect, (Open, Close)):
             _record(conversation, effect)
             effect = flow.send(None)
-    except (Stopped, StopIteration):
+    except (CallerLeft, StopIteration):
         pass
 
 
@@ -134,7 +134,7 @@ async def adrive(
     except StopIteration as end:
         outcome.append(str(end.value))
         return
-    except Fault as fault:
+    except RequestError as fault:
         seen = _caller_sees(fault, exchange)
     finally:
         await exchange.close()
@@ -144,7 +144,7 @@ async def adrive(
 async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
     if isinstance(effect, Open):
         try:
-            await settled(
+            await run_in_store(
                 conversation.store, conversation.beginning(effect), short=_is_short(conversation, effect)
             )
         except Exception:
@@ -155,26 +155,26 @@ async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
     else:
         drafts.keeper(conversation.store).forget(conversation.id, effect.request)
         job = conversation.ending(effect.request, effect.decide)
-        await settled(conversation.store, job, short=conversation.at_hand)
+        await run_in_store(conversation.store, job, short=conversation.is_cached)
 
 
 def _is_short(conversation: Conversation, opening: Open) -> bool:
     """Whether to put it on record takes a loop no longer than to send it: nothing long is read or written."""
     ask = opening.ask
-    return conversation.at_hand and not ask.retry and sum(map(len, ask.question)) <= _LONG
+    return conversation.is_cached and not ask.retry and sum(map(len, ask.question)) <= _LONG
 
 
 async def _aleave(flow: Flow, conversation: Conversation) -> None:
     try:
-        effect: Effect = flow.throw(Stopped())
+        effect: Effect = flow.throw(CallerLeft())
         while isinstance(effect, (Open, Close)):
             await _arecord(conversation, effect)
             effect = flow.send(None)
-    except (Stopped, StopIteration):
+    except (CallerLeft, StopIteration):
         pass
 
 
-async def settled(store: Store, job: Callable[[Transaction], T], *, short: bool = True) -> T:
+async def run_in_store(store: Store, job: Callable[[Transaction], T], *, short: bool = True) -> T:
     """What *job* returns, run by the store; a *short* one may run in this thread. A cancellation waits for
     the disk, and is then raised."""
     loop = asyncio.get_running_loop()
@@ -200,6 +200,6 @@ async def settled(store: Store, job: Callable[[Transaction], T], *, short: bool 
     return result
 
 
-def _caller_sees(fault: Fault, exchange: provider.Exchange | provider.AsyncExchange) -> BaseException:
+def _caller_sees(fault: RequestError, exchange: provider.Exchange | provider.AsyncExchange) -> BaseException:
     """The exception for the caller."""
     return exchange.fault_of(fault).error or fault

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from openai2.conversation import Conversation
 from openai2.core import events as ev
-from openai2.core.request_events import State
+from openai2.core.request_events import StreamState
 from openai2.errors import AmbiguousReference, NameTaken, UnknownConversation
 from openai2.history import views
 from openai2.history.views import Lineage
@@ -353,5 +353,5 @@ def _nobody() -> None:
     """Letting go of a store that somebody else will close."""
 
 
-def _nothing(state: State) -> list[ev.Event]:
+def _nothing(state: StreamState) -> list[ev.Event]:
     return []

@@ -18,7 +18,7 @@ import msgspec
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core import messages as msg
-from openai2.core.request_events import Ask
+from openai2.core.request_events import RequestSpec
 from openai2.core.typeguards import is_dict, is_list, is_sequence
 from openai2.errors import BadInput, NotARemark
 from openai2.replayer import Replayer
@@ -141,7 +141,7 @@ class GroupChat(Replayer):
         """`request_remarks`, awaited."""
         return parse_remarks(await self.async_request(turns, **options))
 
-    def _ask(self, turns: Iterable[Turn], options: dict[str, Any], *, stream: bool) -> Ask:
+    def _ask(self, turns: Iterable[Turn], options: dict[str, Any], *, stream: bool) -> RequestSpec:
         speak = _turns(turns)
         ids, remarks, roles = self.conversation.scene()
         text = scene(roles, [Remark(e.speaker, list(e.audiences), e.remark) for e in remarks], speak)

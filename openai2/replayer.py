@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from openai2.api import exchange
-from openai2.base_chat import Dialogue
+from openai2.base_chat import BaseChat
 from openai2.conversation import Conversation
-from openai2.core.request_events import Ask
+from openai2.core.request_events import RequestSpec
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from openai2.replay.run import Progress, Replayed, Replaying, Wish
 
 
-class Replayer(Dialogue):
-    """What `Chat` and `GroupChat` are made of: a `Dialogue`, and its replays."""
+class Replayer(BaseChat):
+    """What `Chat` and `GroupChat` are made of: a `BaseChat`, and its replays."""
 
     def replay(
         self,
@@ -139,12 +139,12 @@ class Replayer(Dialogue):
         player._create_options = {k: v for k, v in self._create_options.items() if k in travel}
         return work, player
 
-    def _settled(self, origin: Dialogue) -> Self:
+    def _settled(self, origin: BaseChat) -> Self:
         """The twin, once it has asked all: a dialogue like its origin."""
         self._create_options = origin._create_options
         return self
 
-    def _asked_again(self, ask: Ask) -> tuple[Ask, dict[str, Any]]:
+    def _asked_again(self, ask: RequestSpec) -> tuple[RequestSpec, dict[str, Any]]:
         options: dict[str, Any] = {**ask.options, "model": ask.model or self.model}
         asked = self._asking(
             ask.question,
@@ -158,7 +158,7 @@ class Replayer(Dialogue):
         return msgspec.structs.replace(asked, limit=ask.limit), options
 
 
-def _tell(progress: Callable[[Progress], object] | None, work: Replaying, answered: Ask) -> None:
+def _tell(progress: Callable[[Progress], object] | None, work: Replaying, answered: RequestSpec) -> None:
     from openai2.replay import run as replay_run
 
     if progress is not None:

@@ -26,7 +26,7 @@ from openai2.cli.terminal.text import is_terminal, note
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core import messages as msg
-from openai2.core.request_events import State
+from openai2.core.request_events import StreamState
 from openai2.engine import Engine
 from openai2.errors import AmbiguousReference, BadInput, Refused, UnknownConversation
 from openai2.keys.pool import AKPool
@@ -99,7 +99,7 @@ def add_system(conversation: Conversation, text: str) -> None:
         return
     encoded = msgspec.Raw(msg.encode(message, "the system message"))
 
-    def decide(state: State) -> list[ev.Event]:
+    def decide(state: StreamState) -> list[ev.Event]:
         return [ev.MessageAdded(message=encoded), ev.Pinned(messages=[state.next_id])]
 
     conversation.commit(decide)

@@ -17,7 +17,7 @@ from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.text import clip, one_line, width
 from openai2.conversation import Conversation
 from openai2.core import events as ev
-from openai2.core.typeguards import is_mapping, is_whole
+from openai2.core.typeguards import is_int, is_mapping
 
 _FRESH = 1.0  # seconds
 _BETWEEN = " · "
@@ -49,7 +49,7 @@ class Tokens:
 
 def _spent(usage: Any) -> int:
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if is_mapping(usage) else []
-    return sum(count for count in counts if is_whole(count, 0))
+    return sum(count for count in counts if is_int(count, 0))
 
 
 class Status:

@@ -1,4 +1,4 @@
-"""What goes wrong on the way, as a `Fault` with the `openai` exception that the caller will see.
+"""What goes wrong on the way, as a `RequestError` with the `openai` exception that the caller will see.
 
 Rules:
 - What the SDK raises stays what it is; what it lets through from below (its transport, broken JSON, bad
@@ -15,7 +15,7 @@ from functools import cache
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
-from openai2.core.request_events import Fault
+from openai2.core.request_events import RequestError
 from openai2.core.typeguards import is_mapping
 from openai2.keys import masking
 
@@ -74,7 +74,7 @@ def expected() -> tuple[type[Exception], ...]:
 
     older = sys.modules.get("httpx")  # a caller may bring a client of httpx, which the SDK takes too
     more: tuple[type[Exception], ...] = (older.HTTPError, older.StreamError) if older is not None else ()
-    return (Fault, openai.OpenAIError, *_from_below(), *more)
+    return (RequestError, openai.OpenAIError, *_from_below(), *more)
 
 
 def _is_timeout(error: BaseException) -> bool:
@@ -86,11 +86,13 @@ def _is_timeout(error: BaseException) -> bool:
     )
 
 
-def fault_of(error: BaseException, keys: Collection[str], request: httpx2.Request | None = None) -> Fault:
+def fault_of(
+    error: BaseException, keys: Collection[str], request: httpx2.Request | None = None
+) -> RequestError:
     """The fault that says what the exception says, with the `openai` exception for the caller."""
     import openai
 
-    if isinstance(error, Fault):
+    if isinstance(error, RequestError):
         return _dressed(error, keys, request)
     if not isinstance(error, openai.OpenAIError):
         cause = error
@@ -104,7 +106,7 @@ def fault_of(error: BaseException, keys: Collection[str], request: httpx2.Reques
         error.__cause__ = cause
     clean(error, keys)
     if isinstance(error, openai.APIStatusError):
-        return Fault(
+        return RequestError(
             type(error).__name__,
             error.message,
             status=error.status_code,
@@ -114,18 +116,20 @@ def fault_of(error: BaseException, keys: Collection[str], request: httpx2.Reques
             error=error,
         )
     code = getattr(error, "code", None)
-    return Fault(type(error).__name__, str(error), code=None if code is None else str(code), error=error)
+    return RequestError(
+        type(error).__name__, str(error), code=None if code is None else str(code), error=error
+    )
 
 
-def too_late(request: httpx2.Request | None, keys: Collection[str] = ()) -> Fault:
+def too_late(request: httpx2.Request | None, keys: Collection[str] = ()) -> RequestError:
     """The fault of a request that has used up its time."""
     import openai
 
     error = openai.APITimeoutError(_clean_request(request, keys))
-    return Fault("APITimeoutError", str(error), error=error)
+    return RequestError("APITimeoutError", str(error), error=error)
 
 
-def _dressed(fault: Fault, keys: Collection[str], request: httpx2.Request | None) -> Fault:
+def _dressed(fault: RequestError, keys: Collection[str], request: httpx2.Request | None) -> RequestError:
     """The fault that the pure parts found, with the exception that the caller will see."""
     import openai
 

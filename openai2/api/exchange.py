@@ -4,7 +4,7 @@ Rules:
 - The request goes through the client's own `post`: its auth, headers, timeouts and exceptions, without the
   detour through typed objects that would be thrown away. Where a program asks for it, or has patched
   `create` as tracing tools do, it goes through `create` (`via_create`), and the same comes of it.
-- What goes wrong becomes a `Fault` that carries the `openai` exception the caller will see, with every
+- What goes wrong becomes a `RequestError` that carries the `openai` exception the caller will see, with every
   trace of the key masked.
 - The package `openai` is imported once a request is made.
 """
@@ -21,7 +21,7 @@ import msgspec
 
 from openai2.api import clients, deadline, via_create
 from openai2.api import errors as api_errors
-from openai2.core.request_events import Fault
+from openai2.core.request_events import RequestError
 from openai2.core.typeguards import is_mapping
 from openai2.errors import BadInput
 from openai2.request.effects import Send
@@ -203,7 +203,7 @@ class _Exchange:
     def request(self) -> httpx2.Request | None:
         return self._response.request if self._response is not None else None
 
-    def fault_of(self, error: BaseException) -> Fault:
+    def fault_of(self, error: BaseException) -> RequestError:
         """The fault that says what went wrong, with the exception for the caller."""
         secrets = api_errors.secrets_in(self._client_options, self._options)
         return api_errors.fault_of(error, [self.key, *secrets] if self.key else secrets, self.request)
@@ -215,7 +215,7 @@ class Exchange(_Exchange):
     _pieces: Iterator[bytes] | None = None
 
     def send(self, send: Send) -> None:
-        """Send, and wait for the head of the answer. Raises Fault."""
+        """Send, and wait for the head of the answer. Raises RequestError."""
         import httpx2
 
         self.close()
@@ -246,7 +246,7 @@ class Exchange(_Exchange):
         raise fault
 
     def receive(self, until: float | None) -> bytes | None:
-        """The next piece; None at the end. Raises Fault."""
+        """The next piece; None at the end. Raises RequestError."""
         assert self._pieces is not None
         try:
             if deadline.passed(until):
@@ -272,7 +272,7 @@ class AsyncExchange(_Exchange):
     _api: openai.AsyncOpenAI | None = None  # held meanwhile: with its end, its connections end
 
     async def send(self, send: Send) -> None:
-        """Send, and wait for the head of the answer. Raises Fault."""
+        """Send, and wait for the head of the answer. Raises RequestError."""
         import httpx2
 
         await self.close()
@@ -303,7 +303,7 @@ class AsyncExchange(_Exchange):
         raise fault
 
     async def receive(self, until: float | None) -> bytes | None:
-        """The next piece; None at the end. Raises Fault."""
+        """The next piece; None at the end. Raises RequestError."""
         assert self._pieces is not None
         try:
             if deadline.passed(until):

@@ -12,7 +12,7 @@ import msgspec
 
 from openai2.core import events as ev
 from openai2.core.projection import View
-from openai2.core.typeguards import is_whole
+from openai2.core.typeguards import is_int
 from openai2.errors import BadInput, NoIndex, NoRoom
 
 
@@ -21,7 +21,7 @@ def index_in(view: View, index: int) -> int:
 
     Raises NoIndex (an IndexError) where no message stands there.
     """
-    if not is_whole(index):
+    if not is_int(index):
         raise BadInput("an index is an int, not {kind}", kind=type(index).__name__)
     size = len(view)
     if not -size <= index < size:
@@ -61,7 +61,7 @@ def rollback(view: View, rounds: int) -> list[ev.Event]:
     What stands before the first user message belongs to no round and stays.
     Raises BadInput (a ValueError) where *rounds* is below 1.
     """
-    if not is_whole(rounds, 1):
+    if not is_int(rounds, 1):
         raise BadInput("the number of rounds to roll back is 1 or more, not {rounds}", rounds=rounds)
     starts = view.round_starts(rounds)
     if not starts:
@@ -76,7 +76,7 @@ def check_limit(limit: object) -> int | None:
     """A MsgMaxCount, checked. Raises BadInput (a ValueError) below 1."""
     if limit is None:
         return None
-    if not is_whole(limit, 1):
+    if not is_int(limit, 1):
         raise BadInput("MsgMaxCount is a whole number of 1 or more, not {limit}", limit=limit)
     return limit
 

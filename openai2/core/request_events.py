@@ -22,7 +22,7 @@ from openai2.errors import BadInput, Refused
 REASONING = ("reasoning_content", "reasoning")
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True):
+class RequestSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller wants asked.
 
     *question* are the new messages, encoded; *again* the ids and kinds of messages on record that are
@@ -43,7 +43,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     replays: int | None = None
 
 
-class State(msgspec.Struct, frozen=True):
+class StreamState(msgspec.Struct, frozen=True):
     """Where a conversation stands: its view, its stream's version, and the id of its next event."""
 
     view: View
@@ -51,7 +51,7 @@ class State(msgspec.Struct, frozen=True):
     next_id: int
 
 
-class Begun(msgspec.Struct, frozen=True, kw_only=True):
+class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request that is on record: its id, its question, the messages sent, and what is to leave.
 
     *version* and *basis* are those of the view that it was asked on: its version, and the ids in it.
@@ -64,10 +64,10 @@ class Begun(msgspec.Struct, frozen=True, kw_only=True):
     sent: list[int]
     leaving: list[int]
     basis: list[int]
-    asked: Ask
+    asked: RequestSpec
 
 
-def begin(ask: Ask, state: State) -> tuple[list[ev.Event], Begun]:
+def begin(ask: RequestSpec, state: StreamState) -> tuple[list[ev.Event], OpenRequest]:
     """The events that put the request on record, and what it then is.
 
     Raises NoRoom where pins leave no room, Refused or BadInput where there is nothing to ask.
@@ -99,7 +99,7 @@ def begin(ask: Ask, state: State) -> tuple[list[ev.Event], Begun]:
         )
     ]
     events += [ev.MessageAdded(message=msgspec.Raw(raw), request=request) for raw in ask.question]
-    begun = Begun(
+    begun = OpenRequest(
         request=request,
         version=state.version,
         question=question,
@@ -124,7 +124,7 @@ def _without_last_answer(view: View) -> tuple[View, list[int], list[ev.Span]]:
     return shorter, leaving, spans
 
 
-def answered(begun: Begun, state: State, message: bytes, answer: ev.Answer) -> list[ev.Event]:
+def answered(begun: OpenRequest, state: StreamState, message: bytes, answer: ev.Answer) -> list[ev.Event]:
     """The question and its answer join the view, in one transaction; the limit takes what it takes."""
     view = state.view
     number = state.next_id
@@ -164,8 +164,8 @@ def answered(begun: Begun, state: State, message: bytes, answer: ev.Answer) -> l
 
 
 def stopped(
-    begun: Begun,
-    state: State,
+    begun: OpenRequest,
+    state: StreamState,
     partial: bytes | None,
     answer: ev.Answer,
     reason: str = "caller",
@@ -175,7 +175,7 @@ def stopped(
     What a model thought before it said anything is nothing yet; it is kept on record.
     """
     events: list[ev.Event] = []
-    told, reasoning = (None, None) if partial is None else told_apart(partial)
+    told, reasoning = (None, None) if partial is None else split_reasoning(partial)
     if told is None or not begun.asked.send_reasoning:
         partial = told
         if partial is not None and reasoning is not None:
@@ -197,7 +197,7 @@ def stopped(
     return events
 
 
-def told_apart(encoded: bytes) -> tuple[bytes | None, str | None]:
+def split_reasoning(encoded: bytes) -> tuple[bytes | None, str | None]:
     """A message without its reasoning (None where nothing else is in it), and that reasoning.
 
     The same reasoning under two names, as some servers send it, is one.
@@ -213,7 +213,9 @@ def told_apart(encoded: bytes) -> tuple[bytes | None, str | None]:
     return None if bare else msgspec.json.encode(message), found[0] or None
 
 
-def failed(begun: Begun, partial: bytes | None, answer: ev.Answer, fault: Fault) -> list[ev.Event]:
+def failed(
+    begun: OpenRequest, partial: bytes | None, answer: ev.Answer, fault: RequestError
+) -> list[ev.Event]:
     """The request failed: the view stays, and what came is kept on record."""
     return [
         ev.RequestFailed(
@@ -230,7 +232,7 @@ def failed(begun: Begun, partial: bytes | None, answer: ev.Answer, fault: Fault)
     ]
 
 
-class Fault(Exception):
+class RequestError(Exception):
     """Why a try failed, without a word of whose exception it was.
 
     *kind* names the class of the exception that the caller will see, *error* is that exception. The
@@ -260,19 +262,19 @@ class Fault(Exception):
         self.final = False  # asking again would not help
 
 
-class Stopped(BaseException):
+class CallerLeft(BaseException):
     """The caller left: the iterator was dropped, the task cancelled, Ctrl-C pressed."""
 
 
 def recovered(
     request: int, started: ev.RequestStarted, question: Sequence[tuple[int, str]], view: View
-) -> Begun:
+) -> OpenRequest:
     """A request that another process began, from what it put on record; *view* is what it was asked on."""
     leaving: list[int] = []
     for first, last in started.without:
         if first in view.ids and last in view.ids:
             leaving += view.ids[view.ids.index(first) : view.ids.index(last) + 1]
-    return Begun(
+    return OpenRequest(
         request=request,
         version=started.view,
         question=[held for held, _ in question],
@@ -280,7 +282,7 @@ def recovered(
         sent=[],
         leaving=leaving,
         basis=view.ids,
-        asked=Ask(
+        asked=RequestSpec(
             question=[],
             model=started.model,
             options=started.options,

@@ -35,6 +35,6 @@ def is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str)
 
 
-def is_whole(value: object, least: int | None = None) -> TypeGuard[int]:
+def is_int(value: object, least: int | None = None) -> TypeGuard[int]:
     """Whether it is a whole number (True is none), and not below *least*."""
     return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)

@@ -19,7 +19,7 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.textdiff import Words, align
 from openai2.core.textdiff import compare as compare_words
-from openai2.core.typeguards import is_whole
+from openai2.core.typeguards import is_int
 from openai2.errors import Refused
 from openai2.history import views
 
@@ -212,7 +212,7 @@ def _side(number: int | None, messages: list[dict[str, Any]], answers: list[ev.A
 
 
 def _tokens(answers: Iterable[ev.Answer], name: str) -> int | None:
-    counts = [count for answer in answers if is_whole(count := (answer.usage or {}).get(name))]
+    counts = [count for answer in answers if is_int(count := (answer.usage or {}).get(name))]
     return sum(counts) if counts else None
 
 

@@ -84,7 +84,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
-class Keeper:
+class DraftWriter:
     """Writes the drafts of one store."""
 
     def __init__(self, store: Store) -> None:
@@ -155,14 +155,14 @@ class Keeper:
             pass
 
 
-_keepers: weakref.WeakKeyDictionary[Store, Keeper] = weakref.WeakKeyDictionary()
+_keepers: weakref.WeakKeyDictionary[Store, DraftWriter] = weakref.WeakKeyDictionary()
 _lock = threading.RLock()
 
 
-def keeper(store: Store) -> Keeper:
+def keeper(store: Store) -> DraftWriter:
     """The keeper of that store."""
     known = _keepers.get(store)
     if known is None:
         with _lock:
-            known = _keepers.setdefault(store, Keeper(store))
+            known = _keepers.setdefault(store, DraftWriter(store))
     return known

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from openai2.conversation import Conversation
 from openai2.core import events as ev
-from openai2.core.typeguards import is_whole
+from openai2.core.typeguards import is_int
 from openai2.errors import BadInput
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Following(Iterator[ev.Recorded], AsyncIterator[ev.Recorded]):
     def __init__(
         self, engine: Engine, conversation: str | Conversation | None, after: int | None, poll: float
     ) -> None:
-        if after is not None and not is_whole(after, 0):
+        if after is not None and not is_int(after, 0):
             raise BadInput("to follow from somewhere, name the event before it: 0 or more, not {after}",
                            after=after)  # fmt: skip
         if not poll > 0:

@@ -37,7 +37,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["MAX_REST", "Outcome", "Reason", "Verdict", "backoff_seconds", "judge"]
+__all__ = ["MAX_REST", "Outcome", "Reason", "Verdict", "backoff_seconds", "classify_failure"]
 
 MAX_REST = 24 * 3600.0
 """Seconds; no key rests longer without being tried again, whatever a server says."""
@@ -151,7 +151,7 @@ _STATUS_OF = {
 }
 
 
-def judge(
+def classify_failure(
     *,
     status: int | None,
     code: str | None,

@@ -41,9 +41,17 @@ from typing import Literal, NoReturn
 import msgspec
 
 from openai2.errors import BadInput, NoKey
-from openai2.keys.classify import MAX_REST, Outcome, Reason, Verdict, backoff_seconds, judge
+from openai2.keys.classify import MAX_REST, Outcome, Reason, Verdict, backoff_seconds
 
-__all__ = ["AKPool", "KeyStatus", "Outcome", "Verdict", "check_key", "fingerprint", "judge", "mask"]
+__all__ = [
+    "AKPool",
+    "KeyStatus",
+    "Outcome",
+    "Verdict",
+    "check_key",
+    "fingerprint",
+    "mask",
+]
 
 FIRST_REST = 1.0
 """Seconds that a key rests after its first 429 without a reset; it doubles with each further one."""

@@ -23,7 +23,7 @@ import msgspec
 
 from openai2.core import events as ev
 from openai2.core import messages as msg
-from openai2.core.typeguards import is_whole
+from openai2.core.typeguards import is_int
 from openai2.errors import BadInput, StoreUnavailable, UnknownConversation
 from openai2.history import views
 from openai2.history.views import Lineage
@@ -105,7 +105,7 @@ def find(
 ) -> list[Found]:
     """What `Engine.search` returns."""
     query = tokenizer.query(text, raw)
-    if limit is not None and not is_whole(limit, 1):
+    if limit is not None and not is_int(limit, 1):
         raise BadInput("the limit is 1 or more, not {limit}", limit=limit)
     with marker() as marks:
         if raw:

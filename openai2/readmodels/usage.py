@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from openai2.core import events as ev
-from openai2.core.typeguards import is_mapping, is_whole
+from openai2.core.typeguards import is_int, is_mapping
 from openai2.errors import BadInput
 
 By = Literal["key", "model", "day"]
@@ -46,7 +46,7 @@ class Line(msgspec.Struct, kw_only=True):
 
 def _tokens(usage: Mapping[str, Any] | None, name: str) -> int:
     tokens = usage.get(name) if usage else None
-    return tokens if is_whole(tokens, 0) else 0
+    return tokens if is_int(tokens, 0) else 0
 
 
 def stats(records: Iterable[ev.Recorded], by: str = "model") -> list[Line]:

@@ -15,14 +15,14 @@ from openai2.conversation import Conversation, Decide
 from openai2.core import events as ev
 from openai2.core import request_events
 from openai2.core.projection import View
-from openai2.core.request_events import State
+from openai2.core.request_events import StreamState
 from openai2.history import views
 from openai2.history.views import Lineage
 from openai2.request.effects import Open
 from openai2.store import Store, Transaction
 
 
-class Newborn(Conversation):
+class PendingFork(Conversation):
     """A fork that enters the store together with its first answer, and all that comes before it."""
 
     def __init__(self, store: Store, lineage: Lineage, forked: ev.Forked) -> None:
@@ -72,10 +72,10 @@ class Newborn(Conversation):
 
         return job
 
-    def _state(self, version: int) -> State:
-        return State(self._expected.copy(), version, self._lineage.base + version + 1)
+    def _state(self, version: int) -> StreamState:
+        return StreamState(self._expected.copy(), version, self._lineage.base + version + 1)
 
 
-def _settled(batch: list[ev.Event], state: State) -> list[ev.Event]:
+def _settled(batch: list[ev.Event], state: StreamState) -> list[ev.Event]:
     """A decision that was made before: *batch*, whatever the state."""
     return batch

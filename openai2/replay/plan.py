@@ -28,7 +28,7 @@ import msgspec
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import View
-from openai2.core.request_events import Ask
+from openai2.core.request_events import RequestSpec
 from openai2.replay.source import Source, Step, Told
 
 
@@ -121,7 +121,7 @@ class Branch:
         new = None if stands else msg.encode(msg.system_msg(self._system), "the system message")
         return self._rebuilt(self.view.copy(), self._base, new)
 
-    def next(self) -> list[ev.Event] | Ask | None:
+    def next(self) -> list[ev.Event] | RequestSpec | None:
         """What to append next, as one batch, or what to ask; None where all is done.
 
         Events that it returns count as applied.
@@ -140,12 +140,12 @@ class Branch:
                 return events
         return None
 
-    def _ask(self, step: Step) -> Ask:
+    def _ask(self, step: Step) -> RequestSpec:
         pending = self._pending(step)
         again = [(self._unanswered[old], msg.kind_of(self._source.messages[old]))
                  for old in pending if old in self._unanswered]  # fmt: skip
         fresh = [self._text(old) for old in pending if old not in self._unanswered]
-        return Ask(
+        return RequestSpec(
             question=[text for text in fresh if text is not None],
             model=step.started.model,
             options=step.started.options,

@@ -17,12 +17,12 @@ import msgspec
 
 from openai2.conversation import Conversation
 from openai2.core import events as ev
-from openai2.core.request_events import Ask, State
-from openai2.core.typeguards import is_whole
+from openai2.core.request_events import RequestSpec, StreamState
+from openai2.core.typeguards import is_int
 from openai2.errors import BadInput, NameTaken, Refused
 from openai2.history import drafts, views
 from openai2.history.views import Lineage
-from openai2.replay.pending_fork import Newborn
+from openai2.replay.pending_fork import PendingFork
 from openai2.replay.plan import Branch
 from openai2.replay.source import Source, Told
 from openai2.store import Reader
@@ -55,7 +55,7 @@ class Many:
     """Many replays: how many at a time, and who is told."""
 
     def __init__(self, jobs: int, total: int, progress: Callable[[Progress], object] | None) -> None:
-        if not is_whole(jobs, 1):
+        if not is_int(jobs, 1):
             raise BadInput("the number of jobs is 1 or more, not {jobs}", jobs=jobs)
         self.free = asyncio.Semaphore(jobs)
         self._done = 0
@@ -151,7 +151,7 @@ class Replaying:
         """How many questions are still to be asked."""
         return self._branch.missing
 
-    def told(self, answered: Ask | None = None) -> Replayed:
+    def told(self, answered: RequestSpec | None = None) -> Replayed:
         """How far it is; *answered* is what was asked last, where `asks` has not gone on yet."""
         if answered is not None:
             self._catch_up()
@@ -163,19 +163,19 @@ class Replaying:
             missing=self.missing,
         )
 
-    def asks(self) -> Iterator[Ask]:
+    def asks(self) -> Iterator[RequestSpec]:
         """What to ask of the branch, one after the other; whatever lies between happens by itself."""
         while (step := self._next()) is not None:
-            if isinstance(step, Ask):
+            if isinstance(step, RequestSpec):
                 yield step
                 self._catch_up()
             else:
                 self._append(step)
 
-    async def async_asks(self) -> AsyncIterator[Ask]:
+    async def async_asks(self) -> AsyncIterator[RequestSpec]:
         """`asks`, awaited."""
         while (step := await asyncio.to_thread(self._next)) is not None:
-            if isinstance(step, Ask):
+            if isinstance(step, RequestSpec):
                 yield step
                 await asyncio.to_thread(self._catch_up)
             else:
@@ -204,7 +204,7 @@ class Replaying:
                 )
         return None
 
-    def _born(self, parent: Lineage, version: int) -> Newborn:
+    def _born(self, parent: Lineage, version: int) -> PendingFork:
         lineage = parent.fork(views.new_id(), version)
         forked = ev.Forked(
             parent=parent.conversation,
@@ -214,7 +214,7 @@ class Replaying:
             reason="replay",
             replay=self._replay,
         )
-        return Newborn(self._store, lineage, forked)
+        return PendingFork(self._store, lineage, forked)
 
     def _close_what_was_cut(self) -> None:
         """Answers that a crash cut off count as failed, and are asked again."""
@@ -227,11 +227,11 @@ class Replaying:
                 )
             self.conversation.drop(draft)
 
-    def _next(self) -> list[ev.Event] | Ask | None:
+    def _next(self) -> list[ev.Event] | RequestSpec | None:
         if self._newborn is not None and not self._newborn.born:
             return self._first()
         step = self._branch.next()
-        if isinstance(step, Ask):
+        if isinstance(step, RequestSpec):
             options = {**step.options, **self.wish.options}
             step = msgspec.structs.replace(step, model=self.wish.model or step.model, options=options)
         return step
@@ -239,7 +239,7 @@ class Replaying:
     def _append(self, events: list[ev.Event]) -> None:
         expected = self._branch.version - len(events)
 
-        def decide(state: State) -> list[ev.Event]:
+        def decide(state: StreamState) -> list[ev.Event]:
             if state.version != expected:
                 raise Refused(
                     "conversation {conversation} went on while it was replayed",
@@ -253,7 +253,7 @@ class Replaying:
         for record in self.conversation.events(after=self._branch.version):
             self._branch.apply(record.version, record.event)
 
-    def _first(self) -> Ask:
+    def _first(self) -> RequestSpec:
         """All that comes before the first question is kept for its answer."""
         newborn = self._newborn
         assert newborn is not None
@@ -263,7 +263,7 @@ class Replaying:
             for event in setup:
                 branch.apply(branch.version + 1, event)
             batches.append(setup)
-        while not isinstance(step := branch.next(), Ask):
+        while not isinstance(step := branch.next(), RequestSpec):
             assert step is not None
             batches.append(step)
         newborn.expect(batches, branch.view.copy())

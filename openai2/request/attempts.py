@@ -16,7 +16,7 @@ from openai2.request.response import Reply
 _encode = msgspec.json.Encoder().encode
 
 
-class Tries:
+class RequestProgress:
     """What is known of the request while it runs."""
 
     def __init__(self, policy: Policy) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from openai2.core import events as ev
-from openai2.core.request_events import Ask, Begun, State
+from openai2.core.request_events import OpenRequest, RequestSpec, StreamState
 from openai2.keys import masking
 from openai2.keys.classify import Outcome
 from openai2.keys.pool import fingerprint
@@ -23,12 +23,12 @@ class Open:
 
     __slots__ = ("ask", "opened", "partial")
 
-    def __init__(self, ask: Ask, partial: Callable[[], bytes | None]) -> None:
+    def __init__(self, ask: RequestSpec, partial: Callable[[], bytes | None]) -> None:
         self.ask = ask
         self.partial = partial
         self.opened: Opened | None = None
 
-    def be(self, begun: Begun, messages: list[bytes]) -> None:
+    def be(self, begun: OpenRequest, messages: list[bytes]) -> None:
         """It is on record as *begun*, and these messages are to be sent."""
         self.opened = Opened(begun, messages)
 
@@ -36,7 +36,7 @@ class Open:
 class Opened(NamedTuple):
     """A request on record, and the encoded messages to send."""
 
-    begun: Begun
+    begun: OpenRequest
     messages: list[bytes]
 
 
@@ -45,7 +45,7 @@ class Send(msgspec.Struct, frozen=True):
 
     key: str | None
     messages: list[bytes]
-    ask: Ask
+    ask: RequestSpec
     until: float | None = None
 
 
@@ -77,14 +77,14 @@ class Close(msgspec.Struct, frozen=True):
     """Put on record how the request ended: the events that *decide* makes of the state as it is then."""
 
     request: int
-    decide: Callable[[State], list[ev.Event]]
+    decide: Callable[[StreamState], list[ev.Event]]
 
 
 Effect = Open | Send | Receive | Emit | Think | Pause | Close
 Flow = Generator[Effect, Any, str]
 
 
-class Keys(Protocol):
+class KeySource(Protocol):
     """Where keys come from: a pool, or the one key of a chat."""
 
     def checkout(self, tried: Collection[str] = ()) -> str | None: ...
@@ -92,7 +92,7 @@ class Keys(Protocol):
     def report(self, key: str, outcome: Outcome) -> None: ...
 
 
-class OneKey:
+class SingleKey:
     """A single key, or none where the client has its own way in."""
 
     __slots__ = ("key",)

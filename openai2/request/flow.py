@@ -5,7 +5,7 @@ is sent what came of it, or has thrown into it what went wrong. A driver of a do
 async, does the work; so both put the same things on record, whatever happens:
 
 - an answer that is whole joins the view together with its question;
-- `Stopped` thrown in (the caller left) keeps what came; anything else that fails leaves the view.
+- `CallerLeft` thrown in (the caller left) keeps what came; anything else that fails leaves the view.
 
 Who tries again. This is the only loop that does; the SDK's own clients never retry. A server's fault (no
 connection, 5xx, 408, 409) is tried `retries` times again, with a growing pause; a pool goes to its next key
@@ -27,18 +27,25 @@ import msgspec
 
 from openai2.core import events as ev
 from openai2.core import request_events
-from openai2.core.request_events import REASONING, Ask, Begun, Fault, State, Stopped
-from openai2.core.typeguards import is_whole
+from openai2.core.request_events import (
+    REASONING,
+    CallerLeft,
+    OpenRequest,
+    RequestError,
+    RequestSpec,
+    StreamState,
+)
+from openai2.core.typeguards import is_int
 from openai2.keys import masking
-from openai2.keys.classify import Outcome, Verdict, backoff_seconds, judge
+from openai2.keys.classify import Outcome, Verdict, backoff_seconds, classify_failure
 from openai2.keys.pool import AKPool, fingerprint
-from openai2.request.attempts import Tries
+from openai2.request.attempts import RequestProgress
 from openai2.request.effects import (
     Close,
     Effect,
     Emit,
     Flow,
-    Keys,
+    KeySource,
     Open,
     Opened,
     Pause,
@@ -60,54 +67,54 @@ MOST_SAID = 4000
 _encode = msgspec.json.Encoder().encode
 
 
-def converse(ask: Ask, keys: Keys, policy: Policy, said: list[bytes] | None = None) -> Flow:
+def converse(ask: RequestSpec, keys: KeySource, policy: Policy, said: list[bytes] | None = None) -> Flow:
     """Ask, and put on record what comes of it; the generator's return value is the answer's text.
 
     The answer's message, encoded as it joins the view, is put into *said*. Raises what the driver throws
-    in, after it is on record: `Fault` for a failed request.
+    in, after it is on record: `RequestError` for a failed request.
     """
-    tries = Tries(policy)
-    opening = Open(ask, tries.partial)
+    progress = RequestProgress(policy)
+    opening = Open(ask, progress.partial)
     try:
         yield opening
         opened = opening.opened
         assert opened is not None
-        text = yield from _exchange(tries, opened, keys)
-        closing = _close_answered(opened.begun, tries, said)
-    except Stopped:
+        text = yield from _exchange(progress, opened, keys)
+        closing = _close_answered(opened.begun, progress, said)
+    except CallerLeft:
         if opening.opened is not None:
-            yield _close_stopped(opening.opened.begun, tries)
+            yield _close_stopped(opening.opened.begun, progress)
         raise
     except Exception as error:
         if opening.opened is not None:
-            yield _close_failed(opening.opened.begun, tries, error)
+            yield _close_failed(opening.opened.begun, progress, error)
         raise
     yield closing
-    return masking.text(text, tries.secrets)
+    return masking.text(text, progress.secrets)
 
 
-def _exchange(tries: Tries, opened: Opened, keys: Keys) -> Generator[Effect, Any, str]:
+def _exchange(progress: RequestProgress, opened: Opened, keys: KeySource) -> Generator[Effect, Any, str]:
     pool = keys if isinstance(keys, AKPool) else None
     tried: set[str] = set()
-    last: Fault | None = None
+    last: RequestError | None = None
     while True:
         key = keys.checkout(tried)
-        if key is None and last is None and pool is not None and not _worth_waiting(tries, pool):
+        if key is None and last is None and pool is not None and not _worth_waiting(progress, pool):
             key = pool.fetch_key()  # the provider's own answer says best what is wrong with them all
         if key is None:
-            yield from _wait_for_a_key(tries, keys, tried, last)
+            yield from _wait_for_a_key(progress, keys, tried, last)
             continue
         key = masking.Hidden(key)
-        tries.use(key)
+        progress.use(key)
         try:
-            text = yield from _try(tries, opened, key)
-        except Fault as fault:
-            fault.message = masking.text(fault.message, tries.secrets)
-            verdict = _verdict(fault, tries)
+            text = yield from _try(progress, opened, key)
+        except RequestError as fault:
+            fault.message = masking.text(fault.message, progress.secrets)
+            verdict = _verdict(fault, progress)
             keys.report(key, verdict)
             last = fault
         else:
-            usage = tries.reply.usage or {}
+            usage = progress.reply.usage or {}
             keys.report(
                 key,
                 Outcome(
@@ -116,52 +123,52 @@ def _exchange(tries: Tries, opened: Opened, keys: Keys) -> Generator[Effect, Any
                 ),
             )
             return text
-        if tries.handed_out or last.final or verdict.final:
+        if progress.handed_out or last.final or verdict.final:
             raise last
         if pool is not None and verdict.another:
             tried.add(key)
-            tries.attempts.append(_attempt(key, last, verdict.reason, tries.secrets))
+            progress.attempts.append(_attempt(key, last, verdict.reason, progress.secrets))
             continue
-        wait = _pause_before_retry(tries, verdict)
+        wait = _pause_before_retry(progress, verdict)
         if wait is None:
             raise last
-        tries.attempts.append(_attempt(key, last, verdict.reason, tries.secrets))
+        progress.attempts.append(_attempt(key, last, verdict.reason, progress.secrets))
         yield Pause(wait)
 
 
-def _verdict(fault: Fault, tries: Tries) -> Verdict:
-    return judge(
+def _verdict(fault: RequestError, progress: RequestProgress) -> Verdict:
+    return classify_failure(
         status=fault.status,
         code=fault.code,
         type=fault.type,
         headers=fault.headers,
         message=fault.message,
-        wall_now=tries.policy.wall(),
+        wall_now=progress.policy.wall(),
     )
 
 
-def _pause_before_retry(tries: Tries, verdict: Verdict) -> float | None:
+def _pause_before_retry(progress: RequestProgress, verdict: Verdict) -> float | None:
     """Seconds to wait before the same key is tried again; None where it is not."""
     if not verdict.retry and verdict.reason != "rate_limit":
         return None
-    if tries.faults >= tries.policy.retries:
+    if progress.faults >= progress.policy.retries:
         return None
-    wait = backoff_seconds(tries.faults, random=tries.policy.random)
+    wait = backoff_seconds(progress.faults, random=progress.policy.random)
     wait = max(wait, verdict.backoff if verdict.retry else verdict.rest or 0.0)
-    tries.faults += 1
-    return wait if tries.affords(wait) else None
+    progress.faults += 1
+    return wait if progress.affords(wait) else None
 
 
-def _worth_waiting(tries: Tries, keys: Keys) -> bool:
+def _worth_waiting(progress: RequestProgress, keys: KeySource) -> bool:
     wait = keys.wakes_in()
-    return wait is not None and tries.affords(wait)
+    return wait is not None and progress.affords(wait)
 
 
 def _count(value: Any) -> int:
-    return value if is_whole(value, 0) else 0
+    return value if is_int(value, 0) else 0
 
 
-def _attempt(key: str, fault: Fault, reason: str, secrets: Collection[str]) -> dict[str, Any]:
+def _attempt(key: str, fault: RequestError, reason: str, secrets: Collection[str]) -> dict[str, Any]:
     attempt: dict[str, Any] = {"error": fault.kind, "reason": reason}
     if key:
         attempt["key"] = fingerprint(key)
@@ -173,54 +180,54 @@ def _attempt(key: str, fault: Fault, reason: str, secrets: Collection[str]) -> d
 
 
 def _wait_for_a_key(
-    tries: Tries, keys: Keys, tried: set[str], last: Fault | None
+    progress: RequestProgress, keys: KeySource, tried: set[str], last: RequestError | None
 ) -> Generator[Effect, Any, None]:
     """Wait for the key that wakes first, if that is within the request's time; else give up."""
     wait = keys.wakes_in(tried)
-    if wait is None or not tries.affords(wait):
+    if wait is None or not progress.affords(wait):
         assert last is not None
-        tries.attempts.pop()  # it is told as the failure itself
+        progress.attempts.pop()  # it is told as the failure itself
         raise last
     yield Pause(wait)
 
 
-def _try(tries: Tries, opened: Opened, key: str) -> Generator[Effect, Any, str]:
+def _try(progress: RequestProgress, opened: Opened, key: str) -> Generator[Effect, Any, str]:
     ask = opened.begun.asked
-    yield Send(key or None, opened.messages, ask, tries.until())
+    yield Send(key or None, opened.messages, ask, progress.until())
     if not ask.stream:
-        body = yield Receive(tries.until())
-        return (yield from _whole(tries, body or b"", emit=False))
-    return (yield from _stream(tries, ask))
+        body = yield Receive(progress.until())
+        return (yield from _whole(progress, body or b"", emit=False))
+    return (yield from _stream(progress, ask))
 
 
-def _whole(tries: Tries, body: bytes, *, emit: bool) -> Generator[Effect, Any, str]:
-    text = tries.reply.feed_body(body)
-    message = tries.reply.message() or {}
+def _whole(progress: RequestProgress, body: bytes, *, emit: bool) -> Generator[Effect, Any, str]:
+    text = progress.reply.feed_body(body)
+    message = progress.reply.message() or {}
     for thought in [message[name] for name in REASONING if isinstance(message.get(name), str)][:1]:
-        yield Think(masking.text(thought, tries.secrets))
+        yield Think(masking.text(thought, progress.secrets))
     if emit and text:
-        yield from _hand_out(tries, Emit(masking.text(text, tries.secrets)))
+        yield from _hand_out(progress, Emit(masking.text(text, progress.secrets)))
     return text
 
 
-def _hand_out(tries: Tries, piece: Emit | Think) -> Generator[Effect, Any, None]:
-    tries.handed_out = True
+def _hand_out(progress: RequestProgress, piece: Emit | Think) -> Generator[Effect, Any, None]:
+    progress.handed_out = True
     yield piece
-    tries.moved = tries.policy.clock()  # the consumer took its time; that is not the server's
+    progress.moved = progress.policy.clock()  # the consumer took its time; that is not the server's
 
 
-def _stream(tries: Tries, ask: Ask) -> Generator[Effect, Any, str]:
-    reply, events = tries.reply, Events()
+def _stream(progress: RequestProgress, ask: RequestSpec) -> Generator[Effect, Any, str]:
+    reply, events = progress.reply, Events()
     wanted = ask.options.get("n")
-    choices = wanted if is_whole(wanted, 1) else 1
+    choices = wanted if is_int(wanted, 1) else 1
     shown: list[str] = []
-    until = tries.until()
+    until = progress.until()
     complete = False
     piece: bytes | None = None
     while not reply.done:
         try:
             piece = yield Receive(until)
-        except Fault:
+        except RequestError:
             if not complete:
                 raise
             piece = None  # what was lost is the tail, not the answer
@@ -229,76 +236,76 @@ def _stream(tries: Tries, ask: Ask) -> Generator[Effect, Any, str]:
             if text := reply.feed_chunk(data):
                 shown.append(text)
             if reply.thought:
-                yield from _hand_out(tries, Think(masking.text(reply.thought, tries.secrets)))
+                yield from _hand_out(progress, Think(masking.text(reply.thought, progress.secrets)))
             if text:
-                yield from _hand_out(tries, Emit(masking.text(text, tries.secrets)))
+                yield from _hand_out(progress, Emit(masking.text(text, progress.secrets)))
             if reply.moved:
-                tries.moved = tries.policy.clock()
+                progress.moved = progress.policy.clock()
             if reply.done:
                 break
         if piece is None:
             break
-        until = tries.until()
+        until = progress.until()
         if reply.complete(choices) and not complete:
             complete = True
-            tries.moved = tries.policy.clock()
+            progress.moved = progress.policy.clock()
         if complete:
-            tail = tries.moved + TAIL
+            tail = progress.moved + TAIL
             until = tail if until is None else min(until, tail)
     if events.whole is not None:  # it does not stream, whatever it is asked
-        return (yield from _whole(tries, b"".join(events.whole), emit=True))
+        return (yield from _whole(progress, b"".join(events.whole), emit=True))
     reply.check_finished()
     if piece is not None:
-        yield from _drain(tries)
+        yield from _drain(progress)
     return "".join(shown)
 
 
-def _drain(tries: Tries) -> Generator[Effect, Any, None]:
+def _drain(progress: RequestProgress) -> Generator[Effect, Any, None]:
     """Read the last bytes after `[DONE]`, so that the connection can be used again."""
-    soon = tries.policy.clock() + DRAIN
+    soon = progress.policy.clock() + DRAIN
     try:
         while (yield Receive(soon)) is not None:
             pass
-    except Fault:
+    except RequestError:
         pass
 
 
-def _close_answered(begun: Begun, tries: Tries, said: list[bytes] | None) -> Close:
-    answer = tries.answer()
-    message = tries.reply.message()
+def _close_answered(begun: OpenRequest, progress: RequestProgress, said: list[bytes] | None) -> Close:
+    answer = progress.answer()
+    message = progress.reply.message()
     if message is None:
         raise broken("the server's answer is empty")
-    encoded = tries.scrubbed(_encode(message))
-    told, reasoning = request_events.told_apart(encoded)
+    encoded = progress.scrubbed(_encode(message))
+    told, reasoning = request_events.split_reasoning(encoded)
     assert told is not None
     if reasoning is not None and not begun.asked.send_reasoning:
         encoded, answer = told, msgspec.structs.replace(answer, reasoning=reasoning)
     if said is not None:
         said.append(encoded)
 
-    def decide(state: State) -> list[ev.Event]:
+    def decide(state: StreamState) -> list[ev.Event]:
         return request_events.answered(begun, state, encoded, answer)
 
     return Close(begun.request, decide)
 
 
-def _close_stopped(begun: Begun, tries: Tries) -> Close:
-    partial, answer = tries.partial(), tries.answer()
+def _close_stopped(begun: OpenRequest, progress: RequestProgress) -> Close:
+    partial, answer = progress.partial(), progress.answer()
 
-    def decide(state: State) -> list[ev.Event]:
+    def decide(state: StreamState) -> list[ev.Event]:
         return request_events.stopped(begun, state, partial, answer)
 
     return Close(begun.request, decide)
 
 
-def _close_failed(begun: Begun, tries: Tries, error: Exception) -> Close:
-    partial, answer = tries.partial(), tries.bill()
-    fault = error if isinstance(error, Fault) else Fault(type(error).__name__, str(error))
-    code = None if fault.code is None else masking.text(fault.code, tries.secrets)[:100]
-    said = masking.text(fault.message, tries.secrets)[:MOST_SAID]
-    told = Fault(fault.kind, said, status=fault.status, code=code)
+def _close_failed(begun: OpenRequest, progress: RequestProgress, error: Exception) -> Close:
+    partial, answer = progress.partial(), progress.bill()
+    fault = error if isinstance(error, RequestError) else RequestError(type(error).__name__, str(error))
+    code = None if fault.code is None else masking.text(fault.code, progress.secrets)[:100]
+    said = masking.text(fault.message, progress.secrets)[:MOST_SAID]
+    told = RequestError(fault.kind, said, status=fault.status, code=code)
 
-    def decide(state: State) -> list[ev.Event]:
+    def decide(state: StreamState) -> list[ev.Event]:
         return request_events.failed(begun, partial, answer, told)
 
     return Close(begun.request, decide)

@@ -1,7 +1,7 @@
 """What a Chat Completions server says, bytes in and a message out; no I/O.
 
 Rules: a half is never taken for a whole. A body that is no completion, a stream that ends without a
-finish reason or `[DONE]`, broken JSON, bad UTF-8 and an error inside a stream each raise `Fault`.
+finish reason or `[DONE]`, broken JSON, bad UTF-8 and an error inside a stream each raise `RequestError`.
 Pieces may be cut anywhere: in a line, in a character, one byte at a time or megabytes at once.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from openai2.core.request_events import REASONING, Fault
+from openai2.core.request_events import REASONING, RequestError
 from openai2.core.typeguards import is_dict, is_list, is_mapping
 from openai2.request.deltas import merge, plain
 from openai2.request.sse import Events
@@ -51,20 +51,20 @@ _delta = msgspec.json.Decoder(_Delta).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def broken(what: str, cause: BaseException | None = None) -> Fault:
+def broken(what: str, cause: BaseException | None = None) -> RequestError:
     """The fault of an answer that cannot be one; the caller sees an openai.APIConnectionError."""
-    fault = Fault("APIConnectionError", what)
+    fault = RequestError("APIConnectionError", what)
     fault.__cause__ = cause
     return fault
 
 
-def api_error(body: Any) -> Fault:
+def api_error(body: Any) -> RequestError:
     """The fault of an error that came where an answer should have been."""
     known: Mapping[str, Any] = body if is_mapping(body) else {}
     message = known.get("message")
     code = known.get("code")
     kind = known.get("type")
-    fault = Fault(
+    fault = RequestError(
         "APIError",
         message if isinstance(message, str) and message else "An error occurred during streaming",
         code=None if code is None else str(code),
@@ -179,7 +179,7 @@ class Reply:
         return self.done or len(self._finish) >= max(choices, len({*self._texts, *self._fields}))
 
     def check_finished(self) -> None:
-        """Raise Fault where the stream ended before the answer did."""
+        """Raise RequestError where the stream ended before the answer did."""
         if not self.done and not self._finish:
             raise broken("the stream was cut: it ended without a finish reason or [DONE]")
         if self.message() is None:
@@ -190,14 +190,14 @@ class Reply:
     def feed_body(self, body: bytes) -> str:
         """A whole answer; the text of its first choice, '' where it has none.
 
-        One that came as a stream, though nobody asked for that, is put together. Raises Fault, a *final*
-        one where the server speaks, but does not speak this API: asking again would not help.
+        A stream that was not asked for is put together. Raises RequestError; a *final* one if the server does
+        not speak this API, so that a retry would not help.
         """
         if body.lstrip()[:5] == b"data:":
             return self._feed_events(body)
         try:
             return self._feed_whole(body)
-        except Fault as fault:
+        except RequestError as fault:
             cut = not body.strip() or "truncated" in str(fault.__cause__)
             fault.final = fault.kind != "APIError" and not cut
             raise

@@ -22,8 +22,8 @@ from openai2.conversation import Conversation
 from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core import messages as msg
-from openai2.core.request_events import State
-from openai2.core.typeguards import is_whole
+from openai2.core.request_events import StreamState
+from openai2.core.typeguards import is_int
 from openai2.errors import BadInput, Refused
 from openai2.tools import functions as tool_functions
 from openai2.tools.functions import Call, Tool
@@ -32,7 +32,7 @@ from openai2.tools.functions import Call, Tool
 AT_ONCE = 8
 
 #: Asks: (text, parts, options, said) -> the answer's text; the answer's message is put into *said*.
-Ask = Callable[[str | None, Sequence[Mapping[str, Any]], dict[str, Any], list[bytes]], str]
+RequestSpec = Callable[[str | None, Sequence[Mapping[str, Any]], dict[str, Any], list[bytes]], str]
 AsyncAsk = Callable[[str | None, Sequence[Mapping[str, Any]], dict[str, Any], list[bytes]], Awaitable[str]]
 
 
@@ -47,7 +47,7 @@ class Loop:
         question: tuple[str | None, Sequence[Mapping[str, Any]]],
         options: Mapping[str, Any],
     ) -> None:
-        if not is_whole(max_rounds, 1):
+        if not is_int(max_rounds, 1):
             raise BadInput("max_rounds is a whole number of 1 or more, not {given}", given=max_rounds)
         self._conversation = conversation
         self.tools = tool_functions.tools_of(functions)
@@ -120,7 +120,7 @@ class Loop:
         """The results join the view, right behind their calls. Raises Refused where others went on."""
         encoded = msg.encode_all(results)
 
-        def decide(state: State) -> list[ev.Event]:
+        def decide(state: StreamState) -> list[ev.Event]:
             if state.view.ids[-1:] != [self._standing]:
                 raise Refused(
                     "conversation {conversation} went on while tools ran; their results have no place in it",
@@ -131,7 +131,7 @@ class Loop:
         self._conversation.commit(decide)
 
 
-def run(loop: Loop, ask: Ask) -> str:
+def run(loop: Loop, ask: RequestSpec) -> str:
     """Run the loop; the text of the answer that calls no more tools."""
     waiting = [tool.name for tool in loop.tools.values() if tool.is_async]
     if waiting:

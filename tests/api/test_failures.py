@@ -34,7 +34,7 @@ from tests.support.misbehaving_server import (
 
 KEY = "sk-made-up-0123456789abcdef"
 
-Ask = Callable[[Chat], str]
+RequestSpec = Callable[[Chat], str]
 
 
 def _asked(chat: Chat) -> str:
@@ -70,7 +70,7 @@ def _last(chat: Chat) -> ev.Event:
     return [*chat.events()][-1].event
 
 
-def _fails(ask: Ask, script: Script, use_create: bool, **options: Any) -> openai.OpenAIError:
+def _fails(ask: RequestSpec, script: Script, use_create: bool, **options: Any) -> openai.OpenAIError:
     """The exception that the script leads to, after the log and the view were looked at."""
     with Misbehaving(script) as server, _chat(server, use_create=use_create, **options) as chat:
         chat.add_dialogs({"role": "user", "content": "before"})
@@ -86,7 +86,7 @@ def _fails(ask: Ask, script: Script, use_create: bool, **options: Any) -> openai
     return caught.value
 
 
-def _answers(ask: Ask, script: Script, use_create: bool, said: str, **options: Any) -> ev.Answer:
+def _answers(ask: RequestSpec, script: Script, use_create: bool, said: str, **options: Any) -> ev.Answer:
     """The record of the answer that the script leads to."""
     with Misbehaving(script) as server, _chat(server, use_create=use_create, **options) as chat:
         assert ask(chat) == said
@@ -135,7 +135,7 @@ BAD_BODIES: dict[str, Script] = {
 @EITHER
 @pytest.mark.parametrize("ask", REQUESTS)
 @pytest.mark.parametrize("kind", BAD_BODIES)
-def test_a_bad_body_is_a_failure(ask: Ask, kind: str, use_create: bool) -> None:
+def test_a_bad_body_is_a_failure(ask: RequestSpec, kind: str, use_create: bool) -> None:
     failure = _fails(ask, BAD_BODIES[kind], use_create)
     assert isinstance(failure, openai.APIError), failure
     if kind == "error in a good answer":
@@ -158,7 +158,7 @@ GOOD_BODIES: dict[str, Script] = {
 @EITHER
 @pytest.mark.parametrize("ask", REQUESTS)
 @pytest.mark.parametrize("kind", GOOD_BODIES)
-def test_a_good_body_however_it_comes(ask: Ask, kind: str, use_create: bool) -> None:
+def test_a_good_body_however_it_comes(ask: RequestSpec, kind: str, use_create: bool) -> None:
     if use_create and kind == "in a strange type":
         pytest.skip("create() gives the text of what is no application/json, which is put right: see below")
     answer = _answers(ask, GOOD_BODIES[kind], use_create, "an answer")
@@ -175,17 +175,17 @@ def test_what_follows_an_answer_is_not_part_of_it(use_create: bool) -> None:
 
 @EITHER
 @pytest.mark.parametrize("ask", REQUESTS)
-def test_json_under_any_name(ask: Ask, use_create: bool) -> None:
+def test_json_under_any_name(ask: RequestSpec, use_create: bool) -> None:
     _answers(ask, [whole(completion(), kind="text/plain")], use_create, "an answer")
 
 
 @pytest.mark.parametrize("ask", REQUESTS)
-def test_a_stream_that_nobody_asked_for(ask: Ask) -> None:
+def test_a_stream_that_nobody_asked_for(ask: RequestSpec) -> None:
     _answers(ask, [EVENTS, stream("an ", "answer")], False, "an answer")
 
 
 @pytest.mark.parametrize("ask", REQUESTS)
-def test_five_megabytes(ask: Ask) -> None:
+def test_five_megabytes(ask: RequestSpec) -> None:
     _answers(ask, [whole(completion("x" * 5_000_000))], False, "x" * 5_000_000)
 
 
@@ -205,7 +205,7 @@ STATUSES = {
 @EITHER
 @pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_status_is_its_exception(ask: Ask, status: int, use_create: bool) -> None:
+def test_a_status_is_its_exception(ask: RequestSpec, status: int, use_create: bool) -> None:
     failure = _fails(ask, [whole(error("no luck", "a_code"), f"{status} Said")], use_create)
     assert type(failure) is STATUSES[status]
     assert isinstance(failure, openai.APIStatusError)
@@ -214,7 +214,7 @@ def test_a_status_is_its_exception(ask: Ask, status: int, use_create: bool) -> N
 
 @EITHER
 @pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
-def test_an_error_page_that_is_cut(ask: Ask, use_create: bool) -> None:
+def test_an_error_page_that_is_cut(ask: RequestSpec, use_create: bool) -> None:
     cut: Script = [head("502 Bad Gateway", "Content-Length: 999") + b"<html>", Reset()]
     assert isinstance(_fails(ask, cut, use_create), openai.APIError)
 
@@ -253,13 +253,13 @@ BAD_STREAMS: dict[str, Script] = {
 @EITHER
 @pytest.mark.parametrize("ask", STREAMS)
 @pytest.mark.parametrize("kind", BAD_STREAMS)
-def test_a_bad_stream_is_a_failure(ask: Ask, kind: str, use_create: bool) -> None:
+def test_a_bad_stream_is_a_failure(ask: RequestSpec, kind: str, use_create: bool) -> None:
     failure = _fails(ask, BAD_STREAMS[kind], use_create)
     assert isinstance(failure, openai.APIError), failure
 
 
 @pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
-def test_a_page_is_called_a_page_and_not_asked_for_again(ask: Ask) -> None:
+def test_a_page_is_called_a_page_and_not_asked_for_again(ask: RequestSpec) -> None:
     page = whole(b"\n<!DOCTYPE html><title>Sign in</title>", kind="text/html")
     with Misbehaving([page]) as server:
         with pytest.raises(openai.APIConnectionError, match="a page"):
@@ -268,7 +268,7 @@ def test_a_page_is_called_a_page_and_not_asked_for_again(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("ask", STREAMS)
-def test_what_came_of_a_cut_stream_is_on_record(ask: Ask) -> None:
+def test_what_came_of_a_cut_stream_is_on_record(ask: RequestSpec) -> None:
     chunks = head("200 OK", "Transfer-Encoding: chunked", kind="text/event-stream")
     half = event(content="half an ")
     with Misbehaving([chunks, chunked(half, end=False), Sleep(0.05), Reset()]) as server:
@@ -318,7 +318,7 @@ GOOD_STREAMS: dict[str, tuple[Script, str]] = {
 @EITHER
 @pytest.mark.parametrize("ask", STREAMS)
 @pytest.mark.parametrize("kind", GOOD_STREAMS)
-def test_a_good_stream_however_it_comes(ask: Ask, kind: str, use_create: bool) -> None:
+def test_a_good_stream_however_it_comes(ask: RequestSpec, kind: str, use_create: bool) -> None:
     if use_create and kind in ("empty data", "strange fields", "no blank line at the end"):
         pytest.skip("the SDK's own decoder does not take this")
     script, said = GOOD_STREAMS[kind]
@@ -326,7 +326,7 @@ def test_a_good_stream_however_it_comes(ask: Ask, kind: str, use_create: bool) -
 
 
 @pytest.mark.parametrize("ask", STREAMS)
-def test_a_whole_answer_where_a_stream_was_asked_for(ask: Ask) -> None:
+def test_a_whole_answer_where_a_stream_was_asked_for(ask: RequestSpec) -> None:
     _answers(ask, [whole(completion())], False, "an answer")
 
 
@@ -341,13 +341,13 @@ def test_done_alone_ends_a_stream(use_create: bool) -> None:
 
 
 @pytest.mark.parametrize("ask", STREAMS)
-def test_five_megabytes_in_one_chunk(ask: Ask) -> None:
+def test_five_megabytes_in_one_chunk(ask: RequestSpec) -> None:
     _answers(ask, [EVENTS, stream("x" * 5_000_000)], False, "x" * 5_000_000)
 
 
 @pytest.mark.parametrize("ask", STREAMS)
 @pytest.mark.parametrize("field", ["content", "reasoning_content"])
-def test_a_hundred_thousand_chunks(ask: Ask, field: str) -> None:
+def test_a_hundred_thousand_chunks(ask: RequestSpec, field: str) -> None:
     pieces = event(**{field: "ab"}) * 100_000
     said = "ab" * 100_000 if field == "content" else ""
     tail = stream() if said else event("stop", content="") + DONE
@@ -383,7 +383,7 @@ STREAM_DRIBBLES: dict[str, Script] = {
     ids=lambda value: value.__name__ if callable(value) else value if isinstance(value, str) else "",
 )
 def test_a_server_that_dribbles_is_given_up_in_time(
-    ask: Ask, kind: str, script: Script, use_create: bool
+    ask: RequestSpec, kind: str, script: Script, use_create: bool
 ) -> None:
     del kind
     began = time.monotonic()
@@ -411,7 +411,7 @@ def test_retries_and_their_pauses_are_within_the_time_too() -> None:
 
 
 @pytest.mark.parametrize("ask", STREAMS)
-def test_a_stream_goes_on_for_as_long_as_it_brings_something(ask: Ask) -> None:
+def test_a_stream_goes_on_for_as_long_as_it_brings_something(ask: RequestSpec) -> None:
     pieces: list[Any] = []
     for word in ("a ", "long ", "but ", "steady ", "answer"):
         pieces += [event(content=word), Sleep(0.4)]
@@ -426,7 +426,7 @@ def test_a_slow_reader_is_not_a_slow_server() -> None:
 
 
 @pytest.mark.parametrize("ask", STREAMS)
-def test_an_answer_that_is_whole_is_not_waited_on(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_whole_is_not_waited_on(ask: RequestSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openai2.request.flow.TAIL", 0.3)
     began = time.monotonic()
     _answers(ask, [EVENTS, stream("an answer", done=False), Dribble(b": ping\n\n")], False, "an answer")
@@ -439,7 +439,7 @@ def test_an_answer_that_is_whole_is_not_waited_on(ask: Ask, monkeypatch: pytest.
 @EITHER
 @pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
 def test_a_fault_of_the_server_is_tried_again(
-    ask: Ask, use_create: bool, monkeypatch: pytest.MonkeyPatch
+    ask: RequestSpec, use_create: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("openai2.keys.classify.FIRST_BACKOFF", 0.01)
 

@@ -45,7 +45,7 @@ TLS = Path(__file__).parents[1] / "support" / "tls"
 #: An answer after which the connection stays.
 KEPT = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
-Ask = Callable[..., list[str]]
+RequestSpec = Callable[..., list[str]]
 
 
 def _asked(chat: Chat, *questions: str) -> list[str]:
@@ -71,7 +71,7 @@ def _kept(text: str) -> bytes:
 
 
 @ASK
-def test_a_second_request_says_what_a_first_one_would(ask: Ask) -> None:
+def test_a_second_request_says_what_a_first_one_would(ask: RequestSpec) -> None:
     with ScriptedServer(reply("first"), reply("second"), reply("third")) as server:
         with Chat(KEY, "m", base_url=server.base_url) as chat:
             assert ask(chat, "one", "and a longer one, 中文") == ["first", "second"]
@@ -88,7 +88,7 @@ def test_a_second_request_says_what_a_first_one_would(ask: Ask) -> None:
 
 
 @ASK
-def test_headers_of_one_request_are_not_those_of_the_next(ask: Ask) -> None:
+def test_headers_of_one_request_are_not_those_of_the_next(ask: RequestSpec) -> None:
     with ScriptedServer(reply("yes")) as server, Chat(KEY, "m", base_url=server.base_url) as chat:
         ask(chat, "one")
         with Chat(KEY, "m", base_url=server.base_url, extra_headers={"X-Mine": "1"}) as other:
@@ -98,7 +98,7 @@ def test_headers_of_one_request_are_not_those_of_the_next(ask: Ask) -> None:
 
 
 @ASK
-def test_a_cookie_goes_back_to_where_it_came_from(ask: Ask) -> None:
+def test_a_cookie_goes_back_to_where_it_came_from(ask: RequestSpec) -> None:
     baked = reply("yes")._replace(headers={"Set-Cookie": "biscuit=1; Path=/"})
     with ScriptedServer(baked, reply("yes")) as server, Chat(KEY, "m", base_url=server.base_url) as chat:
         ask(chat, "one", "two", "three")
@@ -106,7 +106,7 @@ def test_a_cookie_goes_back_to_where_it_came_from(ask: Ask) -> None:
 
 
 @ASK
-def test_a_connection_that_the_server_closed_is_not_used_again(ask: Ask) -> None:
+def test_a_connection_that_the_server_closed_is_not_used_again(ask: RequestSpec) -> None:
     def patient(chat: Chat, *questions: str) -> list[str]:
         said: list[str] = []
         for question in questions:
@@ -171,7 +171,7 @@ def _until(there: Callable[[], bool]) -> None:
 
 
 @ASK
-def test_what_a_server_says_beforehand_is_not_its_answer(ask: Ask) -> None:
+def test_what_a_server_says_beforehand_is_not_its_answer(ask: RequestSpec) -> None:
     hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n"
     with Misbehaving([hints + whole(completion("after all"))]) as server:
         assert ask(Chat(KEY, "m", base_url=server.base_url), "a question") == ["after all"]
@@ -188,7 +188,7 @@ def test_what_a_server_says_beforehand_is_not_its_answer(ask: Ask) -> None:
     ],
     ids=["by its length", "in chunks"],
 )
-def test_what_a_server_says_unasked_is_nobodys_answer(ask: Ask, first: bytes) -> None:
+def test_what_a_server_says_unasked_is_nobodys_answer(ask: RequestSpec, first: bytes) -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
         _answering(listener, first) as heads,
@@ -211,7 +211,7 @@ def test_what_a_server_says_unasked_is_nobodys_answer(ask: Ask, first: bytes) ->
     ],
     ids=["a header that is none", "folded before the first", "another protocol"],
 )
-def test_what_is_no_answer_is_not_taken_for_one(ask: Ask, broken: bytes) -> None:
+def test_what_is_no_answer_is_not_taken_for_one(ask: RequestSpec, broken: bytes) -> None:
     with Misbehaving([broken]) as server, pytest.raises(openai.OpenAIError) as caught:
         ask(Chat(KEY, "m", base_url=server.base_url, max_retries=0), "a question")
     if ask is _asked:
@@ -219,14 +219,14 @@ def test_what_is_no_answer_is_not_taken_for_one(ask: Ask, broken: bytes) -> None
 
 
 @ASK
-def test_an_answer_is_read_to_its_end_however_long_its_headers_are(ask: Ask) -> None:
+def test_an_answer_is_read_to_its_end_however_long_its_headers_are(ask: RequestSpec) -> None:
     long = whole(completion("yes"), "200 OK", "X-Long: " + "x" * 50_000, "X-Latin: caf\xe9")
     with Misbehaving([long]) as server:
         assert ask(Chat(KEY, "m", base_url=server.base_url), "a question") == ["yes"]
 
 
 @ASK
-def test_a_header_that_would_be_two_is_not_sent(ask: Ask) -> None:
+def test_a_header_that_would_be_two_is_not_sent(ask: RequestSpec) -> None:
     for name, value in (("X-Mine", "a\r\nX-Other: b"), ("X Mine", "a"), ("X-Mine", "a\0b")):
         with ScriptedServer(reply("yes")) as server:
             chat = Chat(KEY, "m", base_url=server.base_url, extra_headers={name: value}, max_retries=0)
@@ -238,7 +238,7 @@ def test_a_header_that_would_be_two_is_not_sent(ask: Ask) -> None:
 
 
 @ASK
-def test_a_name_in_the_address_is_who_asks(ask: Ask) -> None:
+def test_a_name_in_the_address_is_who_asks(ask: RequestSpec) -> None:
     with ScriptedServer(reply("yes")) as server:
         address = server.base_url.replace("//", "//me:secret@")
         assert ask(Chat(KEY, "m", base_url=address), "a question") == ["yes"]
@@ -247,7 +247,7 @@ def test_a_name_in_the_address_is_who_asks(ask: Ask) -> None:
 
 
 @ASK
-def test_nobody_there(ask: Ask) -> None:
+def test_nobody_there(ask: RequestSpec) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     for address in (f"http://127.0.0.1:{port}/v1", "http://nobody.invalid/v1"):
@@ -260,7 +260,7 @@ def test_nobody_there(ask: Ask) -> None:
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine speaks no IPv6")
 @ASK
-def test_ipv6(ask: Ask) -> None:
+def test_ipv6(ask: RequestSpec) -> None:
     try:
         listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
     except OSError:
@@ -301,7 +301,7 @@ def test_a_slow_reader_gets_all_that_came_before_a_connection_broke(way: str, fr
 
 
 @ASK
-def test_a_server_that_refuses_before_it_has_read_all_is_understood(ask: Ask) -> None:
+def test_a_server_that_refuses_before_it_has_read_all_is_understood(ask: RequestSpec) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def refuse() -> None:
@@ -408,7 +408,7 @@ def _secure() -> Generator[tuple[str, list[bytes]]]:
 
 
 @ASK
-def test_tls(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls(ask: RequestSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(TLS / "cert.pem"))
     with _secure() as (address, heads):
         assert ask(Chat(KEY, "m", base_url=address), "one", "two") == ["in private"] * 2
@@ -416,7 +416,7 @@ def test_tls(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @ASK
-def test_a_server_that_nobody_vouches_for_is_told_nothing(ask: Ask) -> None:
+def test_a_server_that_nobody_vouches_for_is_told_nothing(ask: RequestSpec) -> None:
     with _secure() as (address, heads), pytest.raises(openai.APIConnectionError) as caught:
         ask(Chat(KEY, "m", base_url=address, max_retries=0), "a question")
     assert isinstance(caught.value.__cause__, httpx2.ConnectError)
@@ -428,7 +428,7 @@ def test_a_server_that_nobody_vouches_for_is_told_nothing(ask: Ask) -> None:
 
 
 @ASK
-def test_a_proxy_is_asked_where_one_is_set(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_is_asked_where_one_is_set(ask: RequestSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     with Misbehaving([whole(completion("by way of a proxy"))]) as proxy:
         monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
         assert ask(Chat(KEY, "m", base_url="http://there.invalid/v1"), "a question") == ["by way of a proxy"]
@@ -436,7 +436,7 @@ def test_a_proxy_is_asked_where_one_is_set(ask: Ask, monkeypatch: pytest.MonkeyP
 
 
 @ASK
-def test_a_proxy_that_dribbles_is_given_up_in_time(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_dribbles_is_given_up_in_time(ask: RequestSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     with Misbehaving([b"HTTP/1.1 200 OK\r\nX-", Sleep(30)]) as proxy:
         monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
         with pytest.raises(openai.APITimeoutError):
@@ -444,7 +444,9 @@ def test_a_proxy_that_dribbles_is_given_up_in_time(ask: Ask, monkeypatch: pytest
 
 
 @ASK
-def test_who_patched_the_transport_sees_every_request(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_patched_the_transport_sees_every_request(
+    ask: RequestSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[str] = []
 
     def answer(transport: object, request: httpx2.Request) -> httpx2.Response:
@@ -467,7 +469,7 @@ def test_who_patched_the_transport_sees_every_request(ask: Ask, monkeypatch: pyt
 
 @ASK
 def test_who_patched_the_pool_of_connections_sees_every_request(
-    ask: Ask, monkeypatch: pytest.MonkeyPatch
+    ask: RequestSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(pool: object, request: object) -> None:
         raise httpcore2.ConnectError("not here")

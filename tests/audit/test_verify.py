@@ -585,11 +585,11 @@ _MESSAGE = '{"role":"assistant","content":"half"}'
 
 def _begin(conversation: Conversation, text: str) -> int:
     """A request that stays open; its id."""
-    begun: list[request_events.Begun] = []
+    begun: list[request_events.OpenRequest] = []
 
-    def begin(state: request_events.State) -> list[ev.Event]:
+    def begin(state: request_events.StreamState) -> list[ev.Event]:
         question = [msg.encode(user_msg(text), "the prompt")]
-        events, one = request_events.begin(request_events.Ask(question=question, model="m"), state)
+        events, one = request_events.begin(request_events.RequestSpec(question=question, model="m"), state)
         begun.append(one)
         return events
 

@@ -82,7 +82,7 @@ def place(chromium: Chromium) -> str:
     )
 
 
-def settled(chromium: Chromium) -> None:
+def run_in_store(chromium: Chromium) -> None:
     time.sleep(0.35)
 
 
@@ -154,10 +154,10 @@ def test_addresses_lead_to_events(engine: Engine, show: Show) -> None:
     page = show(at=f"#{conversation.id}@2")
     assert (place(page), chat(page)) == ("a@2", ["one"])
     page.key("ArrowRight")
-    settled(page)
+    run_in_store(page)
     assert page.evaluate("location.hash") == f"#{conversation.id}@3"
     page.key("]")
-    settled(page)
+    run_in_store(page)
     assert (place(page), chat(page)) == ("b & c@2", ["one", "three"])
     page.evaluate("history.back()")
     page.wait("document.getElementById('title').innerText === 'a'")
@@ -345,7 +345,7 @@ def test_two_branches_side_by_side(engine: Engine, show: Show) -> None:
         ["right?", "only here"],
     ]
     assert (texts(page, "del.word"), texts(page, "ins.word")) == (["quick"], ["slow"])
-    settled(page)
+    run_in_store(page)
     assert ".." in page.evaluate("location.hash")
     again = page.evaluate("location.href")
     page.open("about:blank")

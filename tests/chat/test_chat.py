@@ -47,7 +47,7 @@ from openai2 import (
 )
 from openai2.api import exchange
 from openai2.core import decisions
-from openai2.core.request_events import Ask
+from openai2.core.request_events import RequestSpec
 from openai2.offline import OfflineServer
 from openai2.request.effects import Open
 from tests.support import servers
@@ -940,7 +940,7 @@ def test_a_retry_that_was_cut_replaces_what_is_left_of_the_old_answer() -> None:
             ]
         )
         conversation.pin(0)
-        opening = Open(Ask(question=[], model="m", retry=True), lambda: None)
+        opening = Open(RequestSpec(question=[], model="m", retry=True), lambda: None)
         conversation.begin(opening)
         # Meanwhile the limit takes the call, with which the old answer began.
         conversation.commit(lambda state: decisions.truncated(state.view, 2))

@@ -19,7 +19,7 @@ from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import projection, request_events
-from openai2.core.request_events import Ask, Begun, Fault
+from openai2.core.request_events import OpenRequest, RequestError, RequestSpec
 from openai2.errors import BadInput
 from openai2.request.effects import Open
 
@@ -71,7 +71,7 @@ class Pending:
     """A request that is open, as the model sees it."""
 
     def __init__(
-        self, begun: Begun, question: list[Item], limit: int | None, leaving: list[Item], again: bool
+        self, begun: OpenRequest, question: list[Item], limit: int | None, leaving: list[Item], again: bool
     ) -> None:
         self.again = again
         self.begun = begun
@@ -235,13 +235,13 @@ class Histories(RuleBasedStateMachine):
         question = [self.item(kind) for kind in kinds]
         encoded = msg.encode_all([message(item) for item in question])
         self.open_request(
-            data, conversation, model, Ask(question=encoded, model="m", limit=limit), question, []
+            data, conversation, model, RequestSpec(question=encoded, model="m", limit=limit), question, []
         )
 
     @rule(data=st.data(), limit=st.none() | st.integers(1, 6))
     def retry(self, data: st.DataObject, limit: int | None) -> None:
         conversation, model = self.pick(data)
-        ask = Ask(question=[], model="m", limit=limit, retry=True)
+        ask = RequestSpec(question=[], model="m", limit=limit, retry=True)
         question: list[Item] = []
         leaving: list[Item] = []
         again = True
@@ -265,7 +265,7 @@ class Histories(RuleBasedStateMachine):
         data: st.DataObject,
         conversation: Conversation,
         model: Model,
-        ask: Ask,
+        ask: RequestSpec,
         question: list[Item],
         leaving: list[Item],
         again: bool = False,
@@ -312,7 +312,7 @@ class Histories(RuleBasedStateMachine):
         elif end == "nothing":
             conversation.end(request, lambda state: request_events.stopped(begun, state, None, ev.Answer()))
         elif end == "failed":
-            fault = Fault("Broken", "it broke")
+            fault = RequestError("Broken", "it broke")
             conversation.end(request, lambda state: request_events.failed(begun, raw, ev.Answer(), fault))
         else:  # the program ended; another one finds the draft
             self.recover(conversation, request, raw, keep=end == "kept")

@@ -24,7 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai2.errors import BadInput, NoKey
-from openai2.keys.classify import MAX_REST, Outcome, Verdict, backoff_seconds, judge
+from openai2.keys.classify import MAX_REST, Outcome, Verdict, backoff_seconds, classify_failure
 from openai2.keys.pool import AKPool, KeyStatus, check_key, fingerprint, mask
 
 NOW = 1_700_000_000.0  # a Tuesday in November 2023
@@ -79,7 +79,9 @@ def verdict(
     headers: Mapping[str, str] | None = None,
     now: float = NOW,
 ) -> Verdict:
-    return judge(status=status, code=code, type=type, headers=headers or {}, message=message, wall_now=now)
+    return classify_failure(
+        status=status, code=code, type=type, headers=headers or {}, message=message, wall_now=now
+    )
 
 
 def rest(**headers: str) -> float | None:

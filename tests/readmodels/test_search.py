@@ -218,10 +218,10 @@ def test_it_leads_to_a_view_that_holds_the_message(engine: Engine) -> None:
 
 def asked_again(chat: Conversation, question: int, answer: str) -> None:
     """A question whose request failed, asked again and answered."""
-    ask = request_events.Ask(question=[], model=None, again=[(question, msg.USER)])
-    begun: list[request_events.Begun] = []
+    ask = request_events.RequestSpec(question=[], model=None, again=[(question, msg.USER)])
+    begun: list[request_events.OpenRequest] = []
 
-    def begin(state: request_events.State) -> list[ev.Event]:
+    def begin(state: request_events.StreamState) -> list[ev.Event]:
         events, one = request_events.begin(ask, state)
         begun.append(one)
         return events

@@ -157,13 +157,13 @@ def test_no_more_is_looked_for_than_said() -> None:
 # -- answers under way
 
 
-def _asking(conversation: Conversation, text: str, partial: str, alive: bool) -> request_events.Begun:
+def _asking(conversation: Conversation, text: str, partial: str, alive: bool) -> request_events.OpenRequest:
     """A request on record, with what has come of its answer; whether its writer is there still."""
-    begun: list[request_events.Begun] = []
+    begun: list[request_events.OpenRequest] = []
 
-    def begin(state: request_events.State) -> list[ev.Event]:
+    def begin(state: request_events.StreamState) -> list[ev.Event]:
         events, one = request_events.begin(
-            request_events.Ask(question=[msg.encode(user_msg(text), "it")], model="m"), state
+            request_events.RequestSpec(question=[msg.encode(user_msg(text), "it")], model="m"), state
         )
         begun.append(one)
         return events

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from openai2.core.request_events import Fault
+from openai2.core.request_events import RequestError
 from openai2.request.deltas import merge, usage_in_few
 from openai2.request.response import Reply
 from openai2.request.sse import Events
@@ -187,7 +187,7 @@ def test_a_stream_that_is_cut_is_a_fault(chunks: list[dict[str, Any]], place: in
     """Before the first finish reason, wherever it is: in an event, a word, a character."""
     finish = next(at for at, one in enumerate(chunks) if one["choices"][0]["finish_reason"])
     data = sse(chunks[:finish]).removesuffix(b"data: [DONE]\n\n")
-    with pytest.raises(Fault) as fault:
+    with pytest.raises(RequestError) as fault:
         hear([data[: place % len(data)]])
     assert fault.value.kind == "APIConnectionError"
 
@@ -219,7 +219,7 @@ BAD: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_chunks(kind: str) -> None:
     data, expected = BAD[kind]
-    with pytest.raises(Fault) as fault:
+    with pytest.raises(RequestError) as fault:
         hear([sse([chunk(choice({"content": "x"}))])[:-14], b"data: " + data + b"\n\n", b"data: [DONE]\n\n"])
     assert fault.value.kind == expected
 

@@ -165,14 +165,14 @@ def test_a_full_disk_fails_those_who_wait_together(full: Any) -> None:
         outcomes: list[BaseException | None] = []
 
         async def many() -> None:
-            from openai2.drivers import settled
+            from openai2.drivers import run_in_store
 
             def job(conversation: Conversation) -> Callable[[Transaction], Any]:
                 return lambda tx: conversation._commit(  # pyright: ignore[reportPrivateUsage]
                     tx, lambda state: decide(conversation.id)
                 )
 
-            jobs = [settled(engine.store, job(conversation)) for conversation in conversations]
+            jobs = [run_in_store(engine.store, job(conversation)) for conversation in conversations]
             outcomes.extend(await asyncio.gather(*jobs, return_exceptions=True))
 
         def decide(name: str) -> list[Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from openai2 import Chat, Conversation, Engine, user_msg
-from openai2.drivers import settled
+from openai2.drivers import run_in_store
 from openai2.offline import OfflineServer
 from openai2.store import SqliteStore, Transaction, open_store
 from openai2.store.group_commit import Ticket, Writer
@@ -698,7 +698,7 @@ def test_a_loop_goes_on_while_another_process_writes(store: SqliteStore, engine:
 
         async def main() -> None:
             other.execute("BEGIN IMMEDIATE")
-            adding = asyncio.create_task(settled(engine.store, conversation.adding([user_msg("a")])))
+            adding = asyncio.create_task(run_in_store(engine.store, conversation.adding([user_msg("a")])))
             for _ in range(100):
                 await asyncio.sleep(0)
             assert not adding.done()
@@ -722,7 +722,7 @@ def test_who_is_cancelled_waits_for_the_disk(store: SqliteStore, engine: Engine)
     writer._commit = slow
 
     async def main() -> None:
-        adding = asyncio.create_task(settled(engine.store, conversation.adding([user_msg("a")])))
+        adding = asyncio.create_task(run_in_store(engine.store, conversation.adding([user_msg("a")])))
         await asyncio.to_thread(reached.wait, 30)
         for _ in range(3):
             adding.cancel()
@@ -748,8 +748,8 @@ def test_loops_and_threads_write_to_one_store(engine: Engine) -> None:
     def looping(name: str) -> None:
         async def task(own: Conversation, who: str) -> None:
             for number in range(10):
-                await settled(engine.store, shared.adding([user_msg(f"{who} {number}")]))
-                await settled(engine.store, own.adding([user_msg(str(number))]), short=number % 3 > 0)
+                await run_in_store(engine.store, shared.adding([user_msg(f"{who} {number}")]))
+                await run_in_store(engine.store, own.adding([user_msg(str(number))]), short=number % 3 > 0)
 
         async def main() -> None:
             names = [f"{name}{task}" for task in range(8)]
@@ -806,13 +806,13 @@ def test_a_job_that_reads_a_past_is_not_run_in_the_loop(
 
 def test_what_is_at_hand(engine: Engine) -> None:
     conversation = engine.new()
-    assert conversation.at_hand
+    assert conversation.is_cached
     conversation.add([user_msg("a")])
-    assert conversation.at_hand
+    assert conversation.is_cached
     opened = engine.open(conversation.id)
-    assert not opened.at_hand
+    assert not opened.is_cached
     opened.messages()
-    assert opened.at_hand
+    assert opened.is_cached
 
     def fail(tx: Transaction) -> None:
         conversation.adding([user_msg("b")])(tx)
@@ -820,4 +820,4 @@ def test_what_is_at_hand(engine: Engine) -> None:
 
     with pytest.raises(KeyError):
         engine.store.transact(fail)
-    assert not opened.at_hand  # it may have seen what was undone
+    assert not opened.is_cached  # it may have seen what was undone

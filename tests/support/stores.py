@@ -22,20 +22,20 @@ def asked(
     retry: bool = False,
 ) -> None:
     """One request on record: answered, or failed where *answer* is None."""
-    begun: list[request_events.Begun] = []
+    begun: list[request_events.OpenRequest] = []
     question = [] if retry else [msg.encode(user_msg(text), "the prompt")]
 
-    def begin(state: request_events.State) -> list[ev.Event]:
-        ask = request_events.Ask(question=question, model="gpt-test", limit=limit, retry=retry)
+    def begin(state: request_events.StreamState) -> list[ev.Event]:
+        ask = request_events.RequestSpec(question=question, model="gpt-test", limit=limit, retry=retry)
         events, one = request_events.begin(ask, state)
         begun.append(one)
         return events
 
-    def end(state: request_events.State) -> list[ev.Event]:
+    def end(state: request_events.StreamState) -> list[ev.Event]:
         if answer is None:
             partial = msg.encode(assistant_msg("half an"), "the answer")
             return request_events.failed(
-                begun[0], partial, ev.Answer(), request_events.Fault("APIError", "no luck")
+                begun[0], partial, ev.Answer(), request_events.RequestError("APIError", "no luck")
             )
         given = ev.Answer(model="gpt-test", finish_reason="stop", key="sk-…abcd", seconds=0.5)
         return request_events.answered(
