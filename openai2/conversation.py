@@ -17,6 +17,7 @@ import msgspec
 from openai2.core import decisions, projection, request_events
 from openai2.core import events as ev
 from openai2.core import messages as msg
+from openai2.core.ids import check_name, new_id
 from openai2.core.messages import Message, Round
 from openai2.core.projection import ROW_OVERHEAD, View, least_tail, pack
 from openai2.core.request_events import RequestSpec, StreamState
@@ -305,7 +306,7 @@ class Conversation:
 
     def rename(self, name: str | None) -> None:
         """Give the conversation another name, or none. Raises NameTaken, BadInput."""
-        views.check_name(name)
+        check_name(name)
         self.commit(lambda state: [ev.Renamed(name=name)])
 
     def archive(self, archived: bool = True) -> None:
@@ -348,13 +349,13 @@ class Conversation:
 
         Costs one event, however long the history. Raises UnknownVersion, NameTaken.
         """
-        views.check_name(name)
+        check_name(name)
         decisions.check_text(reason, "a reason")
         if self._birth and not self.version:
             self.store.transact(lambda tx: self._put(tx, []))
         version = self.version if at is None else at
         self.check_version(version)
-        lineage = self._lineage.fork(views.new_id(), version)
+        lineage = self._lineage.fork(new_id(), version)
         event = ev.Forked(parent=self.id, version=version, base=lineage.base, name=name, reason=reason)
         twin = Conversation(self.store, lineage, [event])
         self.store.transact(lambda tx: twin._put(tx, []))

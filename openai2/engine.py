@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from openai2.conversation import Conversation
 from openai2.core import events as ev
+from openai2.core.ids import check_name, new_id
 from openai2.core.request_events import StreamState
 from openai2.errors import AmbiguousReference, NameTaken, UnknownConversation
-from openai2.history import views
 from openai2.history.views import Lineage
 from openai2.readmodels import conversations as conversation_list
 from openai2.store import Listed, SqliteStore, Store, open_store, share
@@ -81,8 +81,8 @@ class Engine:
 
     def new(self, name: str | None = None) -> Conversation:
         """A new conversation that enters the store with its first event."""
-        views.check_name(name)
-        return Conversation(self.store, Lineage.root(views.new_id()), [ev.Created(name=name)])
+        check_name(name)
+        return Conversation(self.store, Lineage.root(new_id()), [ev.Created(name=name)])
 
     def create(self, name: str | None = None) -> Conversation:
         """A new conversation, in the store at once. Raises NameTaken."""
@@ -100,7 +100,7 @@ class Engine:
 
     def open_or_create(self, name: str) -> Conversation:
         """The conversation with that name or id; made if there is none. Raises BadInput for no name."""
-        views.check_name(name)
+        check_name(name)
         try:
             return self.open(name)
         except UnknownConversation:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from openai2.core import events as ev
-from openai2.core.projection import free_name
+from openai2.core.ids import free_name
 from openai2.errors import DamagedStore, NameTaken, VersionConflict
 from openai2.store import codec, schema
 from openai2.store.reader import Draft, Head, Reader

@@ -24,8 +24,8 @@ from openai2.archive.importer import Arrived, Imported
 from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core import messages as msg
+from openai2.core.ids import new_id
 from openai2.errors import ArchiveError, BadInput, NotAMessage
-from openai2.history.views import new_id
 from openai2.readmodels import rebuild
 from openai2.store import Store, Transaction
 

@@ -15,9 +15,8 @@ import msgspec
 from openai2.archive.format import digest_of
 from openai2.archive.renumber import Number, moved_data
 from openai2.core import events as ev
+from openai2.core.ids import id_from_bytes
 from openai2.store.codec import link
-
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class Fork(NamedTuple):
@@ -97,5 +96,4 @@ def goes_back_to(record: ev.Recorded, base: int) -> int:
 
 def id_from(name: str, what: str, version: int) -> str:
     """The id of what becomes of a diverged stream: the same whenever the same thing comes in."""
-    bits = sha256(f"{name} {what} {version}".encode()).digest()
-    return "".join(_ALPHABET[byte % 32] for byte in bits[:16])
+    return id_from_bytes(sha256(f"{name} {what} {version}".encode()).digest())

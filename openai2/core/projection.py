@@ -237,18 +237,6 @@ def replay(
         yield version, view
 
 
-# -- the list of conversations
-
-
-def free_name(name: str, taken: Callable[[str], bool]) -> str:
-    """The name under which a list shows what is called *name*: with a number behind it where it is taken."""
-    shown, number = name, 1
-    while taken(shown):
-        number += 1
-        shown = f"{name} ({number})"
-    return shown
-
-
 # -- snapshots: a view in few bytes
 
 #: Snapshots take at most this share of the bytes that events take.

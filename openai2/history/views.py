@@ -19,40 +19,12 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.messages import Message
 from openai2.core.projection import CHANGES, View, unpack
-from openai2.errors import BadInput, DamagedStore
+from openai2.errors import DamagedStore
 from openai2.store import Reader
 from openai2.store.reader import left_of
 
 #: The types of the events that change the view.
 VIEW_TYPES = tuple(sorted(kind.type for kind in CHANGES))
-
-_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's, without i l o u
-_ID_LENGTH = 16
-
-
-def new_id() -> str:
-    """A conversation's id: 80 random bits, so that a few characters are enough to name it."""
-    import secrets  # late: 4 ms that whoever only reads is spared
-
-    number = secrets.randbits(5 * _ID_LENGTH)
-    return "".join(_ID_ALPHABET[number >> 5 * place & 31] for place in range(_ID_LENGTH))
-
-
-def check_name(name: object) -> str | None:
-    """A conversation's name, checked. Raises BadInput where nobody could type or tell it."""
-    if name is None:
-        return None
-    if not isinstance(name, str):
-        raise BadInput("a name is a str, not {kind}", kind=type(name).__name__)
-    if not name.strip() or name != name.strip():
-        raise BadInput("a conversation's name is not empty and has no spaces around it")
-    if "@" in name:
-        raise BadInput("a conversation's name has no @ in it: that is where the version begins")
-    if any(char < " " or char in "\x7f\x85\u2028\u2029" or "\ud800" <= char <= "\udfff" for char in name):
-        raise BadInput("a conversation's name has no control characters in it")
-    if len(name) > 200:
-        raise BadInput("a conversation's name has at most 200 characters, not {size}", size=len(name))
-    return name
 
 
 class Part(NamedTuple):

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from openai2.core import events as ev
-from openai2.core.projection import ROW_OVERHEAD, View, free_name, pack, unpack, worth_saving
+from openai2.core.ids import free_name
+from openai2.core.projection import ROW_OVERHEAD, View, pack, unpack, worth_saving
 from openai2.history import views
 from openai2.history.views import Lineage
 from openai2.store import Reader, Store, Transaction, erase

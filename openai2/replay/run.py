@@ -17,10 +17,11 @@ import msgspec
 
 from openai2.conversation import Conversation
 from openai2.core import events as ev
+from openai2.core.ids import check_name, new_id
 from openai2.core.request_events import RequestSpec, StreamState
 from openai2.core.typeguards import is_int
 from openai2.errors import BadInput, NameTaken, Refused
-from openai2.history import drafts, views
+from openai2.history import drafts
 from openai2.history.views import Lineage
 from openai2.replay.pending_fork import PendingFork
 from openai2.replay.plan import Branch
@@ -109,7 +110,7 @@ class Replaying:
     def __init__(
         self, engine: Engine, source: Conversation, wish: Wish, recorded: dict[str, Any] | None = None
     ) -> None:
-        views.check_name(wish.name)
+        check_name(wish.name)
         if wish.system is not None and not wish.system.strip():
             raise BadInput("the new system message is empty: say something, or leave it out")
         if wish.at is not None:
@@ -205,7 +206,7 @@ class Replaying:
         return None
 
     def _born(self, parent: Lineage, version: int) -> PendingFork:
-        lineage = parent.fork(views.new_id(), version)
+        lineage = parent.fork(new_id(), version)
         forked = ev.Forked(
             parent=parent.conversation,
             version=version,

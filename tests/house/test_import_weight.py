@@ -30,7 +30,7 @@ START = "openai2 cli cli.arguments.completions cli.arguments.options cli.termina
 STORE = f"{START} cli.settings.paths cli.settings.database readmodels.conversations store store.reader store.schema store.sqlite store.group_commit"
 EVENTS = (
     f"{STORE} cli.arguments.refs cli.terminal.text engine conversation history.views core.request_events core.decisions history.drafts core.projection core.messages"
-    " core.events core.typeguards"
+    " core.events core.ids core.typeguards"
 )
 
 

@@ -83,8 +83,8 @@ PURE = frozenset(
     "__future__ abc base64 binascii bisect collections copy dataclasses datetime enum functools hashlib"
     " heapq itertools json math operator re string textwrap types typing unicodedata".split()
 )
-# Threads share a pool of keys; the clock and the chance that it goes by can be handed in.
-PURE_TOO = {"keys.pool": frozenset({"random", "threading", "time"})}
+# New ids are random. Threads share a pool of keys, whose clock and random numbers can be passed in.
+PURE_TOO = {"core.ids": frozenset({"secrets"}), "keys.pool": frozenset({"random", "threading", "time"})}
 
 # Calls that would be I/O, a clock or chance even with nothing but those modules.
 IMPURE_CALLS = frozenset({"open", "print", "input", "now", "utcnow", "today", "breakpoint", "__import__"})
