@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from openai2.archive.format import Exported
     from openai2.archive.importer import Imported
     from openai2.audit.verify import Heads, Progress, Report
-    from openai2.history.diff import Diff
+    from openai2.history.diff import Branch, Diff, Exchange
     from openai2.history.follow import Following
     from openai2.history.fork_graph import Member, Why
     from openai2.readmodels.search import Found
@@ -194,7 +194,12 @@ class Engine:
         """
         from openai2.history import follow
 
-        return follow.Following(self, conversation, after, poll)
+        if isinstance(conversation, str):
+            conversation = self.open(conversation)
+        follow.check_options(after, poll)
+        shared = self.share()
+        stream = None if conversation is None else conversation.id
+        return follow.Following(shared.store, stream, after, poll, shared.close)
 
     def diff(
         self,
@@ -209,7 +214,15 @@ class Engine:
         """
         from openai2.history import diff
 
-        return diff.diff(self, a, b, versions)
+        branches: list[tuple[Branch, list[Exchange]]] = []
+        for reference, at in zip((a, b), versions, strict=True):
+            conversation = self.open(reference) if isinstance(reference, str) else reference
+            if at is not None:
+                conversation.check_version(at)
+            name, version = conversation.name, conversation.version if at is None else at
+            with conversation.store.reading() as reader:
+                branches.append(diff.read_branch(reader, conversation.id, name, version))
+        return diff.diff(*branches)
 
     # -- checking
 

@@ -1,20 +1,23 @@
-"""Two branches side by side, aligned by the question that they answer.
+"""Compare two branches side by side, aligned by question.
 
-Rules: `compare` is a pure function of two lists of rounds. Questions are the same where the user messages
-are, in every part; the longest sequence of questions that both ask in the same order is aligned, the rest
-stands in one branch only. What stands before the first question (a system prompt) is a round without a
-question. An answer is everything that came after its question, tool calls and results included.
+Invariants:
+- `compare` is a pure function of two lists of exchanges.
+- Two questions are equal if the whole user messages are equal. The longest common sequence of questions is
+  aligned; every other exchange appears in one branch only.
+- An answer is everything between a question and the next one, tool calls and results included. Messages
+  before the first question (a system prompt) form an exchange without a question.
+
+`Engine.diff` resolves the names, reads both branches with `read_branch`, and joins them with `diff`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.textdiff import Words, align
@@ -22,19 +25,18 @@ from openai2.core.textdiff import compare as compare_words
 from openai2.core.typeguards import is_int
 from openai2.errors import Refused
 from openai2.history import views
-
-if TYPE_CHECKING:
-    from openai2.engine import Engine
+from openai2.history.views import Lineage
+from openai2.store import Reader
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """One branch's answer to a question: what was said, and what it took.
+    """One branch's answer to a question, and what it cost.
 
-    *id* is that of the question (see `openai2.core.events`), *messages* those of the answer, *text* what a
-    person reads of them. *model* and *finish_reason* are those of the last answer in the round, the
-    numbers are sums over all; None where nothing on record says so.
+    *id* is the message id of the question, *messages* are those of the answer, *text* is their readable
+    text. *model* and *finish_reason* are those of the exchange's last answer; tokens and seconds are sums
+    over all its answers, None if the log has none.
     """
 
     id: int | None = None
@@ -49,16 +51,16 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Exchange(msgspec.Struct, frozen=True):
-    """A round of one branch; *question* is None for what stands before the first one."""
+    """A question of one branch and its answer; *question* is None for what precedes the first one."""
 
     question: dict[str, Any] | None
     side: Side
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One question and what the branches answered.
+    """One question and the answers of both branches.
 
-    *status* is "same", "changed", "only_a" or "only_b"; *words* tells a changed answer's text apart.
+    *status* is "same", "changed", "only_a" or "only_b"; *words* is the word diff of a changed answer.
     """
 
     status: str
@@ -70,7 +72,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
-    """The sums over one branch's rounds."""
+    """The sums over one branch's exchanges."""
 
     rounds: int = 0
     prompt_tokens: int = 0
@@ -80,7 +82,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True):
-    """Which branch, at which version, and its sums."""
+    """A conversation at a version, and its totals."""
 
     conversation: str
     name: str | None = None
@@ -89,7 +91,7 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Diff(msgspec.Struct, frozen=True, kw_only=True):
-    """Two branches side by side; the counts are those of the rows, by status."""
+    """Two branches side by side, and the number of rows by status."""
 
     a: Branch
     b: Branch
@@ -100,108 +102,110 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     only_b: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole as plain dicts and lists, ready for JSON."""
+        """Return the diff as plain dicts and lists, ready for JSON."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
 
+_STATUSES = ("same", "changed", "only_a", "only_b")
+
+
+def diff(a: tuple[Branch, Sequence[Exchange]], b: tuple[Branch, Sequence[Exchange]]) -> Diff:
+    """Return the diff of two branches. Raises Refused if they have no question in common."""
+    (left, left_exchanges), (right, right_exchanges) = a, b
+    rows = compare(left_exchanges, right_exchanges)
+    if (left_exchanges or right_exchanges) and not any(row.a and row.b and row.question for row in rows):
+        raise Refused(
+            "{a} and {b} have no question in common: there is nothing to compare",
+            a=left.name or left.conversation,
+            b=right.name or right.conversation,
+        )
+    counts = {status: sum(row.status == status for row in rows) for status in _STATUSES}
+    return Diff(a=left, b=right, rows=rows, **counts)
+
+
 def compare(a: Sequence[Exchange], b: Sequence[Exchange]) -> list[Row]:
-    """The rows of both, in order; where both have their own, those of *a* come first."""
+    """Return the rows of both branches in order; between two aligned rows, those of *a* come first."""
     rows: list[Row] = []
     i = j = 0
     for left, right, size in [*_aligned(a, b), (len(a), len(b), 0)]:
-        rows += [_alone("only_a", held) for held in a[i:left]]
-        rows += [_alone("only_b", held) for held in b[j:right]]
-        rows += [_together(a[left + k], b[right + k]) for k in range(size)]
+        rows += [_one_sided("only_a", exchange) for exchange in a[i:left]]
+        rows += [_one_sided("only_b", exchange) for exchange in b[j:right]]
+        rows += [_two_sided(a[left + k], b[right + k]) for k in range(size)]
         i, j = left + size, right + size
     return rows
 
 
 def _aligned(a: Sequence[Exchange], b: Sequence[Exchange]) -> list[tuple[int, int, int]]:
-    left, right = ([_encode(held.question).decode() for held in side] for side in (a, b))
+    """Return (start in *a*, start in *b*, length) of each common stretch of questions."""
+    left, right = ([_encode(exchange.question).decode() for exchange in side] for side in (a, b))
     if set(left).isdisjoint(right):
         return []
     found = align(left, right)
-    if found is None:  # thousands of rounds that differ: good matches rather than the best
+    if found is None:  # thousands of rounds differ: settle for a good alignment instead of the longest
         blocks = SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
         found = [(block.a, block.b, block.size) for block in blocks]
     return found
 
 
-def totals(rounds: Iterable[Exchange]) -> Totals:
-    """The sums over these rounds."""
-    sides = [held.side for held in rounds if held.question is not None]
-    return Totals(
-        rounds=len(sides),
-        prompt_tokens=sum(side.prompt_tokens or 0 for side in sides),
-        completion_tokens=sum(side.completion_tokens or 0 for side in sides),
-        seconds=round(sum(side.seconds or 0.0 for side in sides), 6),
-        models=sorted({side.model for side in sides if side.model}),
-    )
+def _one_sided(status: str, exchange: Exchange) -> Row:
+    a, b = (exchange.side, None) if status == "only_a" else (None, exchange.side)
+    return Row(status=status, question=exchange.question, text=_text_of([exchange.question]), a=a, b=b)
 
 
-def _alone(status: str, held: Exchange) -> Row:
-    a, b = (held.side, None) if status == "only_a" else (None, held.side)
-    return Row(status=status, question=held.question, text=_said([held.question]), a=a, b=b)
-
-
-def _together(a: Exchange, b: Exchange) -> Row:
+def _two_sided(a: Exchange, b: Exchange) -> Row:
     same = _encode(a.side.messages) == _encode(b.side.messages)
     return Row(
         status="same" if same else "changed",
         question=a.question,
-        text=_said([a.question]),
+        text=_text_of([a.question]),
         a=a.side,
         b=b.side,
         words=[] if same else compare_words(a.side.text, b.side.text),
     )
 
 
-def _said(messages: Iterable[dict[str, Any] | None]) -> str:
+def _text_of(messages: Iterable[dict[str, Any] | None]) -> str:
     return "\n".join(msg.text_of(message) for message in messages if message is not None)
 
 
 # -- from the log
 
 
-def rounds(conversation: Conversation, version: int | None = None) -> list[Exchange]:
-    """The rounds of the conversation's view, today's or that at *version*, with what they took."""
-    held = conversation.held(version)
-    answers = _answers(conversation, [one.id for one in held if one.message.get("role") == "assistant"])
-    found: list[Exchange] = []
+def read_branch(
+    reader: Reader, conversation: str, name: str | None, version: int
+) -> tuple[Branch, list[Exchange]]:
+    """Return the branch of a conversation at *version*, and its exchanges."""
+    lineage = Lineage.read(reader, conversation)
+    ids = views.view_at(reader, lineage, version).ids
+    exchanges: list[Exchange] = []
+    messages: list[dict[str, Any]] = []
+    answers: list[ev.Answer] = []
     start = 0
-    for index in range(1, len(held) + 1):
-        if index == len(held) or msg.kind(held[index].message) == msg.USER:
-            asked = msg.kind(held[start].message) == msg.USER
-            rest = held[start + asked : index]
-            side = _side(
-                held[start].id if asked else None,
-                [one.message for one in rest],
-                [answers[one.id] for one in rest if one.id in answers],
-            )
-            found.append(Exchange(held[start].message if asked else None, side))
-            start = index
-    return found
+    for index, event in enumerate(views.events_with(reader, lineage, ids)):
+        assert isinstance(event, ev.MessageAdded)
+        message = msg.decode(bytes(event.message))
+        if messages and msg.kind(message) == msg.USER:
+            exchanges.append(_exchange(ids[start], messages, answers))
+            messages, answers, start = [], [], index
+        messages.append(message)
+        if event.answer is not None:
+            answers.append(event.answer)
+    if messages:
+        exchanges.append(_exchange(ids[start], messages, answers))
+    branch = Branch(conversation=conversation, name=name, version=version, totals=_totals(exchanges))
+    return branch, exchanges
 
 
-def _answers(conversation: Conversation, ids: list[int]) -> dict[int, ev.Answer]:
-    with conversation.store.reading() as reader:
-        lineage = views.Lineage.read(reader, conversation.id)
-        recorded = views.events_with(reader, lineage, ids)
-    return {
-        number: event.answer
-        for number, event in zip(ids, recorded, strict=True)
-        if isinstance(event, ev.MessageAdded) and event.answer is not None
-    }
-
-
-def _side(number: int | None, messages: list[dict[str, Any]], answers: list[ev.Answer]) -> Side:
+def _exchange(number: int, messages: list[dict[str, Any]], answers: list[ev.Answer]) -> Exchange:
+    has_question = msg.kind(messages[0]) == msg.USER
+    rest = messages[has_question:]
     last = answers[-1] if answers else ev.Answer()
     seconds = [answer.seconds for answer in answers if answer.seconds is not None]
-    return Side(
-        id=number,
-        messages=messages,
-        text=_said(messages),
+    side = Side(
+        id=number if has_question else None,
+        messages=rest,
+        text=_text_of(rest),
         model=last.model,
         finish_reason=last.finish_reason,
         prompt_tokens=_tokens(answers, "prompt_tokens"),
@@ -209,6 +213,7 @@ def _side(number: int | None, messages: list[dict[str, Any]], answers: list[ev.A
         seconds=round(sum(seconds), 6) if seconds else None,
         stopped=any(answer.stopped for answer in answers),
     )
+    return Exchange(messages[0] if has_question else None, side)
 
 
 def _tokens(answers: Iterable[ev.Answer], name: str) -> int | None:
@@ -216,33 +221,12 @@ def _tokens(answers: Iterable[ev.Answer], name: str) -> int | None:
     return sum(counts) if counts else None
 
 
-def diff(
-    engine: Engine,
-    a: str | Conversation,
-    b: str | Conversation,
-    versions: tuple[int | None, int | None] = (None, None),
-) -> Diff:
-    """What `Engine.diff` does."""
-    pair = [engine.open(one) if isinstance(one, str) else one for one in (a, b)]
-    left, right = (rounds(one, at) for one, at in zip(pair, versions, strict=True))
-    rows = compare(left, right)
-    if (left or right) and not any(row.a and row.b and row.question is not None for row in rows):
-        raise Refused(
-            "{a} and {b} have no question in common: there is nothing to compare",
-            a=pair[0].name or pair[0].id,
-            b=pair[1].name or pair[1].id,
-        )
-    counts = {status: sum(row.status == status for row in rows) for status in _STATUSES}
-    branches = [
-        Branch(
-            conversation=one.id,
-            name=one.name,
-            version=one.version if at is None else at,
-            totals=totals(found),
-        )
-        for one, at, found in zip(pair, versions, (left, right), strict=True)
-    ]
-    return Diff(a=branches[0], b=branches[1], rows=rows, **counts)
-
-
-_STATUSES = ("same", "changed", "only_a", "only_b")
+def _totals(exchanges: Iterable[Exchange]) -> Totals:
+    sides = [exchange.side for exchange in exchanges if exchange.question is not None]
+    return Totals(
+        rounds=len(sides),
+        prompt_tokens=sum(side.prompt_tokens or 0 for side in sides),
+        completion_tokens=sum(side.completion_tokens or 0 for side in sides),
+        seconds=round(sum(side.seconds or 0.0 for side in sides), 6),
+        models=sorted({side.model for side in sides if side.model}),
+    )

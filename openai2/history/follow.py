@@ -1,9 +1,13 @@
-"""Following a log: the events of any process, as they are appended.
+"""Follow a log: yield the events of every process as they are committed.
 
-Rules: positions have no gaps and are given out in the order of commit, so whoever goes on from the last
-position seen loses nothing and sees nothing twice. Nothing is held while the caller thinks. Between two
-looks there is a pause, short after an event and up to *poll* where nothing happens: a look asks the store
-for its last position, which touches one page.
+Invariants:
+- Positions have no gaps and follow the order of commit, so reading on from the last position seen neither
+  loses nor repeats an event.
+- No transaction is open while the caller handles an event.
+- A poll reads the store's last position, one page. The pause between polls is 1 ms after an event and
+  doubles up to *poll* seconds.
+
+`Engine.follow` resolves the conversation and hands the shared store in.
 """
 
 from __future__ import annotations
@@ -12,90 +16,97 @@ import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core.typeguards import is_int
 from openai2.errors import BadInput
+from openai2.store import Store
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-    from openai2.engine import Engine
-
-#: Seconds between two looks while nothing happens, and right after something did.
+#: Seconds between two polls: the longest by default, and the pause right after an event.
 POLL, SOON = 0.05, 0.001
 _PAGE = 256  # events
 
 
-class Following(Iterator[ev.Recorded], AsyncIterator[ev.Recorded]):
-    """Recorded events as they come, for `for` and for `async for`; made by `Engine.follow`.
+def check_options(after: int | None, poll: float) -> None:
+    """Raise BadInput if *after* is not a version or position, or *poll* is not positive."""
+    if after is not None and not is_int(after, 0):
+        raise BadInput(
+            "expected the number of an event (0 or more) to follow after, got {after}", after=after
+        )
+    if not poll > 0:
+        raise BadInput("expected more than 0 seconds between two polls, got {poll}", poll=poll)
 
-    `stop()`, from any thread, ends it: what was found already is still handed out, then the iteration is
-    over. It holds the store open until then.
+
+class Following(Iterator[ev.Recorded], AsyncIterator[ev.Recorded]):
+    """The events of a store, or of one conversation in it, for `for` and `async for`.
+
+    Made by `Engine.follow`. `stop()`, from any thread, ends the iteration after the events already read.
+    *release* is called once, when the iteration ends or the object is dropped; until then the store must
+    stay open.
     """
 
     def __init__(
-        self, engine: Engine, conversation: str | Conversation | None, after: int | None, poll: float
+        self,
+        store: Store,
+        conversation: str | None,
+        after: int | None,
+        poll: float,
+        release: Callable[[], None],
     ) -> None:
-        if after is not None and not is_int(after, 0):
-            raise BadInput("to follow from somewhere, name the event before it: 0 or more, not {after}",
-                           after=after)  # fmt: skip
-        if not poll > 0:
-            raise BadInput("the pause between two looks is more than 0 seconds, not {poll}", poll=poll)
-        if isinstance(conversation, str):
-            conversation = engine.open(conversation)
-        self._conversation = None if conversation is None else conversation.id
+        self._store = store
+        self._conversation = conversation
         self._poll = poll
-        self._wait = SOON
-        self._found: deque[ev.Recorded] = deque()
+        self._pause = SOON
+        self._pending: deque[ev.Recorded] = deque()
         self._stopped = threading.Event()
-        self._engine = engine.share()
-        self._let_go = weakref.finalize(self, self._engine.close)
-        with self._engine.store.reading() as reader:
-            self._looked = reader.last_position()
-            if self._conversation is not None:
-                self._after = reader.head(self._conversation)[0] if after is None else after
+        self._release = weakref.finalize(self, release)
+        with store.reading() as reader:
+            self._polled = self._read_upto = reader.last_position()
+            if after is not None:
+                self._after = after
+                self._read_upto = -1  # events after *after* may exist already
+            elif conversation is not None:
+                self._after = reader.head(conversation)[0]
             else:
-                self._after = self._looked if after is None else after
-        self._seen = self._looked
-        if after is not None:
-            self._looked = -1  # there may be something already
+                self._after = self._polled
 
     def stop(self) -> None:
-        """End the following; from any thread or task, as often as you like."""
+        """End the iteration. Safe to call from any thread or task, and more than once."""
         self._stopped.set()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> ev.Recorded:
-        while not self._found:
-            if self._over():
+        while not self._pending:
+            if self._has_ended():
                 raise StopIteration
-            if self._news():
-                self._read()
-            if not self._found:
-                self._stopped.wait(self._pause())
-        return self._found.popleft()
+            if self._has_news():
+                self._read_page()
+            if not self._pending:
+                self._stopped.wait(self._next_pause())
+        return self._pending.popleft()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> ev.Recorded:
-        while not self._found:
-            if self._over():
+        while not self._pending:
+            if self._has_ended():
                 raise StopAsyncIteration
-            if self._news():
-                await asyncio.to_thread(self._read)
-            if not self._found:
-                await asyncio.sleep(self._pause())
-        return self._found.popleft()
+            if self._has_news():
+                await asyncio.to_thread(self._read_page)
+            if not self._pending:
+                await asyncio.sleep(self._next_pause())
+        return self._pending.popleft()
 
     def __enter__(self) -> Self:
         return self
@@ -104,7 +115,7 @@ class Following(Iterator[ev.Recorded], AsyncIterator[ev.Recorded]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-        self._let_go()
+        self._release()
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,31 +125,25 @@ class Following(Iterator[ev.Recorded], AsyncIterator[ev.Recorded]):
     ) -> None:
         self.__exit__(kind, error, trace)
 
-    # -- inside
-
-    def _over(self) -> bool:
+    def _has_ended(self) -> bool:
         if self._stopped.is_set():
-            self._let_go()
+            self._release()
             return True
         return False
 
-    def _pause(self) -> float:
-        wait = min(self._wait, self._poll)
-        self._wait = min(wait * 2, self._poll)
-        return wait
+    def _next_pause(self) -> float:
+        pause = min(self._pause, self._poll)
+        self._pause = min(pause * 2, self._poll)
+        return pause
 
-    def _news(self) -> bool:
-        """Whether the store has grown since the last page was read to its end."""
-        with self._engine.store.reading() as reader:
-            position = reader.last_position()
-        if position == self._looked:
-            return False
-        self._seen = position
-        return True
+    def _has_news(self) -> bool:
+        """Return True if the store has grown since the log was last read to its end."""
+        with self._store.reading() as reader:
+            self._polled = reader.last_position()
+        return self._polled != self._read_upto
 
-    def _read(self) -> None:
-        """Read one page of what is new."""
-        with self._engine.store.reading() as reader:
+    def _read_page(self) -> None:
+        with self._store.reading() as reader:
             if self._conversation is None:
                 page = list(islice(reader.every_event(self._after), _PAGE))
             else:
@@ -146,8 +151,8 @@ class Following(Iterator[ev.Recorded], AsyncIterator[ev.Recorded]):
         if page:
             last = page[-1]
             self._after = last.position if self._conversation is None else last.version
-            self._wait = SOON
+            self._pause = SOON
         if len(page) < _PAGE:
-            # Taken before the page was read: what came in between only makes the next look find news.
-            self._looked = self._seen
-        self._found.extend(page)
+            # The position polled before the page was read: a later event makes the next poll find news.
+            self._read_upto = self._polled
+        self._pending.extend(page)

@@ -134,7 +134,7 @@ def test_bad_input() -> None:
     with Engine() as engine:
         with pytest.raises(UnknownConversation):
             engine.follow("nobody")
-        with pytest.raises(BadInput, match="0 or more"):
+        with pytest.raises(BadInput, match="expected the number of an event"):
             engine.follow(after=-1)
         with pytest.raises(BadInput, match="more than 0 seconds"):
             engine.follow(poll=0)

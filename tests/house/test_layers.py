@@ -55,10 +55,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # What still imports from a row below; it is to be moved, and this table to be emptied.
 UPWARD = {
-    ("history.diff", "conversation"),
-    ("history.diff", "engine"),
-    ("history.follow", "conversation"),
-    ("history.follow", "engine"),
     ("cli.arguments.ask_options", "cli.commands.completion"),
     ("cli.settings.choose_key", "cli.commands.config"),
     ("cli.session.slash", "cli.commands.show"),
