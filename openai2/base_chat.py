@@ -11,7 +11,7 @@ import os
 import random
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,9 @@ from openai2.core.request_events import RequestSpec
 from openai2.core.typeguards import is_int
 from openai2.engine import Engine
 from openai2.errors import NoKey
-from openai2.keys.pool import AKPool, check_key
-from openai2.request.effects import KeySource, Policy, SingleKey
+from openai2.keys.pool import check_key
+from openai2.keys.source import ApiKey, KeySource, SingleKey, key_source
+from openai2.request.effects import Policy
 from openai2.request.flow import converse
 from openai2.store import Draft, Store
 
@@ -41,15 +42,13 @@ DEFAULT_MODEL = "gpt-4o-mini"
 RETRIES, _PATIENCE = 2, 600.0
 _OTHER_CREDENTIALS = frozenset(("workload_identity", "provider", "admin_api_key"))
 
-Key = str | AKPool | Callable[[], str] | None
-
 
 class BaseChat:
     """The base of `Chat` and `GroupChat`; see there for the arguments."""
 
     def __init__(
         self,
-        api_key: Key = None,
+        api_key: ApiKey = None,
         model: str | None = DEFAULT_MODEL,
         *,
         MsgMaxCount: int | None = None,
@@ -60,7 +59,7 @@ class BaseChat:
         use_create: bool = False,
         **options: Any,
     ) -> None:
-        self._keys = _keys(api_key)
+        self._keys = key_source(api_key)
         self.send_reasoning = send_reasoning
         self.use_create = use_create
         self.model = model
@@ -106,9 +105,9 @@ class BaseChat:
         """Let MsgMaxCount take these messages again. Raises IndexError."""
         self.conversation.unpin(*indexes)
 
-    def reset_api_key(self, api_key: Key) -> None:
+    def reset_api_key(self, api_key: ApiKey) -> None:
         """From now on, use this key or pool."""
-        self._keys = _keys(api_key)
+        self._keys = key_source(api_key)
 
     # -- the history
 
@@ -275,29 +274,6 @@ def _patience(timeout: Any) -> float | None:
     """The seconds that a timeout, of any kind that the SDK takes, gives a request; None for no end."""
     seconds = getattr(timeout, "read", timeout)
     return float(seconds) if isinstance(seconds, (int, float)) else None
-
-
-def _keys(api_key: Key) -> KeySource | None:
-    if api_key is None or isinstance(api_key, AKPool):
-        return api_key
-    if callable(api_key):
-        return CallableKey(api_key)
-    return SingleKey(check_key(api_key))
-
-
-class CallableKey(SingleKey):
-    """A key that a function gives, anew for each request."""
-
-    __slots__ = ("_give",)
-
-    def __init__(self, give: Callable[[], str]) -> None:
-        self._give = give
-
-    def checkout(self, tried: Collection[str] = ()) -> str | None:
-        return None if tried else check_key(self._give())
-
-    def __repr__(self) -> str:
-        return "<key from a function>"
 
 
 def _the_environments_key(client_options: Mapping[str, Any]) -> KeySource:

@@ -5,16 +5,13 @@ The vocabulary between `flow`, which says what is to be done, and `drivers`, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
 
 import msgspec
 
 from openai2.core import events as ev
 from openai2.core.request_events import OpenRequest, RequestSpec, StreamState
-from openai2.keys import masking
-from openai2.keys.classify import Outcome
-from openai2.keys.pool import fingerprint
 
 
 class Open:
@@ -82,35 +79,6 @@ class Close(msgspec.Struct, frozen=True):
 
 Effect = Open | Send | Receive | Emit | Think | Pause | Close
 Flow = Generator[Effect, Any, str]
-
-
-class KeySource(Protocol):
-    """Where keys come from: a pool, or the one key of a chat."""
-
-    def checkout(self, tried: Collection[str] = ()) -> str | None: ...
-    def wakes_in(self, tried: Collection[str] | None = None) -> float | None: ...
-    def report(self, key: str, outcome: Outcome) -> None: ...
-
-
-class SingleKey:
-    """A single key, or none where the client has its own way in."""
-
-    __slots__ = ("key",)
-
-    def __init__(self, key: str) -> None:
-        self.key = masking.Hidden(key)
-
-    def checkout(self, tried: Collection[str] = ()) -> str | None:
-        return None if tried else self.key
-
-    def wakes_in(self, tried: Collection[str] | None = None) -> float | None:
-        return None
-
-    def report(self, key: str, outcome: Outcome) -> None:
-        pass
-
-    def __repr__(self) -> str:
-        return f"<key {fingerprint(self.key)}>"
 
 
 class Policy(msgspec.Struct, frozen=True):

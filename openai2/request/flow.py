@@ -39,13 +39,13 @@ from openai2.core.typeguards import is_int
 from openai2.keys import masking
 from openai2.keys.classify import Outcome, Verdict, backoff_seconds, classify_failure
 from openai2.keys.pool import AKPool, fingerprint
+from openai2.keys.source import KeySource
 from openai2.request.attempts import RequestProgress
 from openai2.request.effects import (
     Close,
     Effect,
     Emit,
     Flow,
-    KeySource,
     Open,
     Opened,
     Pause,
