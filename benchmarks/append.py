@@ -97,7 +97,7 @@ def together(synchronous: str, tasks: int = 64, turns: int = 4) -> Work:
     async def main() -> None:
         async def task(number: int) -> None:
             for _ in range(turns):
-                await run_in_store(engine.store, conversations[number].adding(said))
+                await run_in_store(engine.store, conversations[number].add_job(said))
 
         await asyncio.gather(*(task(number) for number in range(tasks)))
 

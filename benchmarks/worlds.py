@@ -104,8 +104,8 @@ def turns(count: int, view: int = 20) -> Path:
             def some(tx: Transaction) -> int:
                 last = version
                 for _ in range(1000):
-                    conversation.committing(begin)(tx)
-                    last = conversation.committing(end)(tx)[-1].version
+                    conversation.commit_job(begin)(tx)
+                    last = conversation.commit_job(end)(tx)[-1].version
                     if last >= count:
                         break
                 return last

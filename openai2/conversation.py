@@ -232,20 +232,20 @@ class Conversation:
 
     def commit(self, decide: Decide) -> list[ev.Recorded]:
         """Append what *decide* makes of the state as it stands, all or nothing, and return it."""
-        return self.store.transact(self.committing(decide))
+        return self.store.transact(self.commit_job(decide))
 
-    def committing(self, decide: Decide) -> Callable[[Transaction], list[ev.Recorded]]:
-        """The job that `commit` runs, for those who submit it or run several in one transaction."""
+    def commit_job(self, decide: Decide) -> Callable[[Transaction], list[ev.Recorded]]:
+        """Return the job that `commit` runs, to submit it or to run several in one transaction."""
         return lambda tx: self._commit(tx, decide)
 
     def add(self, messages: Iterable[Any]) -> list[ev.Recorded]:
         """Add messages to the view, all or nothing. Raises NotAMessage."""
-        return self.store.transact(self.adding(messages))
+        return self.store.transact(self.add_job(messages))
 
-    def adding(self, messages: Iterable[Any]) -> Callable[[Transaction], list[ev.Recorded]]:
-        """The job that `add` runs."""
+    def add_job(self, messages: Iterable[Any]) -> Callable[[Transaction], list[ev.Recorded]]:
+        """Return the job that `add` runs."""
         encoded = msg.encode_all(messages)
-        return self.committing(lambda state: decisions.add(encoded))
+        return self.commit_job(lambda state: decisions.add(encoded))
 
     def pin(self, *indexes: int) -> None:
         """Pin the messages at these indexes. Raises NoIndex (an IndexError)."""
@@ -374,7 +374,7 @@ class Conversation:
     def begin(self, opening: Open) -> None:
         """Put a request on record, and its draft; *opening* is told what is to be sent."""
         try:
-            self.store.transact(self.beginning(opening))
+            self.store.transact(self.begin_job(opening))
         except Exception:
             opening.opened = None  # it is not on record, and nothing is to be closed
             raise
@@ -387,8 +387,8 @@ class Conversation:
         with self.store.reading() as reader:
             return any(draft.request == request for draft in reader.drafts(self.id))
 
-    def beginning(self, opening: Open) -> Callable[[Transaction], None]:
-        """The job that `begin` runs."""
+    def begin_job(self, opening: Open) -> Callable[[Transaction], None]:
+        """Return the job that records the start of a request."""
 
         def job(tx: Transaction) -> None:
             with self._lock:
@@ -420,10 +420,10 @@ class Conversation:
 
     def end(self, request: int, decide: Decide) -> None:
         """Put on record how a request ended, and forget its draft."""
-        self.store.transact(self.ending(request, decide))
+        self.store.transact(self.end_job(request, decide))
 
-    def ending(self, request: int, decide: Decide) -> Callable[[Transaction], None]:
-        """The job that `end` runs."""
+    def end_job(self, request: int, decide: Decide) -> Callable[[Transaction], None]:
+        """Return the job that records the end of a request and drops its draft."""
 
         def job(tx: Transaction) -> None:
             self._commit(tx, decide)

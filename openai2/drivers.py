@@ -145,7 +145,7 @@ async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
     if isinstance(effect, Open):
         try:
             await run_in_store(
-                conversation.store, conversation.beginning(effect), short=_is_short(conversation, effect)
+                conversation.store, conversation.begin_job(effect), short=_is_short(conversation, effect)
             )
         except Exception:
             effect.opened = None  # it is not on record, and nothing is to be closed
@@ -154,7 +154,7 @@ async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
             _watch(conversation, effect)
     else:
         drafts.keeper(conversation.store).forget(conversation.id, effect.request)
-        job = conversation.ending(effect.request, effect.decide)
+        job = conversation.end_job(effect.request, effect.decide)
         await run_in_store(conversation.store, job, short=conversation.is_cached)
 
 

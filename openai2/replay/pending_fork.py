@@ -37,9 +37,9 @@ class PendingFork(Conversation):
         """The events that come before the first question, and the view that they make."""
         self._batches, self._expected = list(batches), view
 
-    def beginning(self, opening: Open) -> Callable[[Transaction], None]:
+    def begin_job(self, opening: Open) -> Callable[[Transaction], None]:
         if self.born:
-            return super().beginning(opening)
+            return super().begin_job(opening)
 
         def job(tx: Transaction) -> None:
             before = [event for batch in self._batches for event in batch]
@@ -56,9 +56,9 @@ class PendingFork(Conversation):
 
         return job
 
-    def ending(self, request: int, decide: Decide) -> Callable[[Transaction], None]:
+    def end_job(self, request: int, decide: Decide) -> Callable[[Transaction], None]:
         if self.born:
-            return super().ending(request, decide)
+            return super().end_job(request, decide)
 
         def job(tx: Transaction) -> None:
             version = 1 + sum(map(len, self._batches)) + len(self._opening)

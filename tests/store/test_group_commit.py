@@ -681,7 +681,7 @@ def test_readers_do_not_see_what_is_open(store: SqliteStore, engine: Engine) -> 
     writer = store._writer
     writer._wake = SimpleQueue()  # no thread comes to commit
     loop, told = Loop(), list[Any]()
-    engine.store.submit(conversation.adding([user_msg("a")]), told.append, loop, short=True)
+    engine.store.submit(conversation.add_job([user_msg("a")]), told.append, loop, short=True)
     loop.turn()
     assert writer._open and not told
     assert conversation.messages() == [] and conversation.version == 1
@@ -698,7 +698,7 @@ def test_a_loop_goes_on_while_another_process_writes(store: SqliteStore, engine:
 
         async def main() -> None:
             other.execute("BEGIN IMMEDIATE")
-            adding = asyncio.create_task(run_in_store(engine.store, conversation.adding([user_msg("a")])))
+            adding = asyncio.create_task(run_in_store(engine.store, conversation.add_job([user_msg("a")])))
             for _ in range(100):
                 await asyncio.sleep(0)
             assert not adding.done()
@@ -722,7 +722,7 @@ def test_who_is_cancelled_waits_for_the_disk(store: SqliteStore, engine: Engine)
     writer._commit = slow
 
     async def main() -> None:
-        adding = asyncio.create_task(run_in_store(engine.store, conversation.adding([user_msg("a")])))
+        adding = asyncio.create_task(run_in_store(engine.store, conversation.add_job([user_msg("a")])))
         await asyncio.to_thread(reached.wait, 30)
         for _ in range(3):
             adding.cancel()
@@ -748,8 +748,8 @@ def test_loops_and_threads_write_to_one_store(engine: Engine) -> None:
     def looping(name: str) -> None:
         async def task(own: Conversation, who: str) -> None:
             for number in range(10):
-                await run_in_store(engine.store, shared.adding([user_msg(f"{who} {number}")]))
-                await run_in_store(engine.store, own.adding([user_msg(str(number))]), short=number % 3 > 0)
+                await run_in_store(engine.store, shared.add_job([user_msg(f"{who} {number}")]))
+                await run_in_store(engine.store, own.add_job([user_msg(str(number))]), short=number % 3 > 0)
 
         async def main() -> None:
             names = [f"{name}{task}" for task in range(8)]
@@ -815,7 +815,7 @@ def test_what_is_at_hand(engine: Engine) -> None:
     assert opened.is_cached
 
     def fail(tx: Transaction) -> None:
-        conversation.adding([user_msg("b")])(tx)
+        conversation.add_job([user_msg("b")])(tx)
         raise KeyError("undone")
 
     with pytest.raises(KeyError):
