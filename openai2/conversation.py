@@ -24,7 +24,9 @@ from openai2.core.request_events import RequestSpec, StreamState
 from openai2.core.typeguards import is_int
 from openai2.errors import BadInput, Openai2Error, Refused, UnknownConversation, UnknownVersion
 from openai2.history import drafts, views
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
+from openai2.history.messages import decoded_messages, encoded_messages, events_by_id, last_messages
+from openai2.history.requests import last_unanswered, started_request
 from openai2.store import NO_HASH, Draft, Reader, Store
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ class Conversation:
         """The messages that a model would be sent, or the *last* of them, each a dict of one's own."""
         with self._reading() as reader:
             if last is not None and self._view is None and self._version:
-                found = views.last_texts(reader, self._lineage, self._version, last)
+                found = last_messages(reader, self._lineage, self._version, last)
                 if found is not None:
                     return [msg.decode(raw) for raw in found]
             ids = self._standing(reader).ids
@@ -197,8 +199,8 @@ class Conversation:
         with self._reading() as reader:
             view = self._standing(reader)
             ids = list(view.remarks)
-            remarks = views.events_with(reader, self._lineage, ids)
-            roles = views.events_with(reader, self._lineage, list(view.roles.values()))
+            remarks = events_by_id(reader, self._lineage, ids)
+            roles = events_by_id(reader, self._lineage, list(view.roles.values()))
         return (
             ids,
             [event for event in remarks if isinstance(event, ev.RemarkAdded)],
@@ -410,7 +412,7 @@ class Conversation:
 
     def _ask_again(self, tx: Transaction, state: StreamState, ask: RequestSpec) -> RequestSpec:
         """A retry: of the last question that got no answer, else of the last that did."""
-        unanswered = views.last_unanswered(tx, self.id, self._lineage.base)
+        unanswered = last_unanswered(tx, self.id, self._lineage.base)
         if unanswered is None:
             return ask
         started, question = unanswered
@@ -450,7 +452,7 @@ class Conversation:
                 raise Refused("request {request} was closed meanwhile", request=draft.request)
 
             def decide(state: StreamState) -> list[ev.Event]:
-                started, question = views.started(tx, self.id, self._lineage.base, draft.request)
+                started, question = started_request(tx, self.id, self._lineage.base, draft.request)
                 asked_on = views.view_at(tx, self._lineage, started.view)
                 begun = request_events.recovered(draft.request, started, question, asked_on)
                 if keep:
@@ -606,7 +608,7 @@ class Conversation:
         missing = [number for number in ids if number not in self._texts]
         if len(missing) <= _PAGE:
             return [msg.decode(raw) for raw in self._raw(reader, ids)]
-        found = views.said(reader, self._lineage, missing)
+        found = decoded_messages(reader, self._lineage, missing)
         if len(missing) < len(ids):
             found.update((number, msg.decode(raw)) for number in ids if (raw := self._texts.get(number)))
         try:
@@ -618,7 +620,7 @@ class Conversation:
         held = self._texts
         missing = [number for number in ids if number not in held]
         if missing:
-            found = views.texts(reader, self._lineage, missing)
+            found = encoded_messages(reader, self._lineage, missing)
             if self._view is not None and len(missing) <= 2 * len(self._view) + 64:
                 held.update(found)
             else:

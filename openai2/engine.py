@@ -11,7 +11,7 @@ from openai2.core import events as ev
 from openai2.core.ids import check_name, new_id
 from openai2.core.request_events import StreamState
 from openai2.errors import AmbiguousReference, NameTaken, UnknownConversation
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
 from openai2.readmodels import conversations as conversation_list
 from openai2.store import Listed, SqliteStore, Store, open_store, share
 

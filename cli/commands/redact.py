@@ -21,7 +21,7 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.engine import Engine
 from openai2.errors import BadInput, NoIndex, Refused
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
 from openai2.redaction import redact as redaction
 from openai2.redaction.redact import Removed
 

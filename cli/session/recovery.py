@@ -7,8 +7,8 @@ from openai2.cli.session.session import Session
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import note, one_line, out, visible
 from openai2.core import messages as msg
-from openai2.history import views
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
+from openai2.history.requests import started_request
 from openai2.store import Draft
 
 #: What may be answered; the first letter of a word is enough, and an empty answer means the first.
@@ -36,7 +36,7 @@ def _show(session: Session, draft: Draft) -> None:
     conversation = session.chat.conversation
     with conversation.store.reading() as reader:
         base = Lineage.read(reader, conversation.id).base
-        _started, question = views.started(reader, conversation.id, base, draft.request)
+        _started, question = started_request(reader, conversation.id, base, draft.request)
     asked = " ".join(msg.text_of(conversation.message(number)) for number, _kind in question)
     note(_("This question's answer was cut off when the program ended: {question}", question=one_line(asked)))
     if draft.partial is None:

@@ -14,7 +14,8 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import replay
 from openai2.history import views
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
+from openai2.history.messages import encoded_messages
 from openai2.store import Reader
 
 T = TypeVar("T")
@@ -132,7 +133,7 @@ class Story:
         return self._said(gone)
 
     def _said(self, ids: list[int]) -> list[str]:
-        texts = views.texts(self._reader, self._lineage, ids)
+        texts = encoded_messages(self._reader, self._lineage, ids)
         return [f"- {_who_said(msg.decode(texts[number]))}" for number in ids if number in texts]
 
 

@@ -25,7 +25,8 @@ from openai2.core.textdiff import compare as compare_words
 from openai2.core.typeguards import is_int
 from openai2.errors import Refused
 from openai2.history import views
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
+from openai2.history.messages import events_by_id
 from openai2.store import Reader
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -182,7 +183,7 @@ def read_branch(
     messages: list[dict[str, Any]] = []
     answers: list[ev.Answer] = []
     start = 0
-    for index, event in enumerate(views.events_with(reader, lineage, ids)):
+    for index, event in enumerate(events_by_id(reader, lineage, ids)):
         assert isinstance(event, ev.MessageAdded)
         message = msg.decode(bytes(event.message))
         if messages and msg.kind(message) == msg.USER:

@@ -17,8 +17,8 @@ from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import View, pack, unpack
-from openai2.history import views
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
+from openai2.history.messages import encoded_messages
 from openai2.store import Listed, Reader
 
 
@@ -78,7 +78,7 @@ def why(reader: Reader, lineage: Lineage) -> list[Why]:
             if record.version in wanted:
                 kept[record.version] = pack(view)
     standing = set(view.ids)
-    texts = views.texts(reader, lineage, ids)
+    texts = encoded_messages(reader, lineage, ids)
     return [
         Why(number, msg.decode(texts[number]), number in standing, put_in.get(number), taken_out.get(number))
         for number in ids

@@ -17,7 +17,7 @@ from openai2.core import events as ev
 from openai2.core.ids import free_name
 from openai2.core.projection import ROW_OVERHEAD, View, pack, unpack, worth_saving
 from openai2.history import views
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
 from openai2.store import Reader, Store, Transaction, erase
 from openai2.store.reader import LIST
 from openai2.store.transaction import LISTED_TYPES

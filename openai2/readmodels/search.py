@@ -26,7 +26,7 @@ from openai2.core import messages as msg
 from openai2.core.typeguards import is_int
 from openai2.errors import BadInput, StoreUnavailable, UnknownConversation
 from openai2.history import views
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
 from openai2.store import Listed, Reader, Store, tokenizer
 from openai2.store import fulltext as index
 from openai2.store.scratch_index import Aside, marker

@@ -29,6 +29,8 @@ from openai2.core.textdiff import words
 from openai2.core.typeguards import is_dict
 from openai2.errors import RecordingError
 from openai2.history import views
+from openai2.history.lineage import Lineage
+from openai2.history.messages import encoded_messages
 
 VERSION = 1
 _HEAD = "openai2 recording"
@@ -195,7 +197,7 @@ def of(conversation: Conversation) -> list[Exchange]:
     """
     found: list[Exchange] = []
     with conversation.store.reading() as reader:
-        lineage = views.Lineage.read(reader, conversation.id)
+        lineage = Lineage.read(reader, conversation.id)
         requests: dict[int, tuple[ev.RequestStarted, list[int]]] = {}
         for record in reader.events(conversation.id):
             event, number = record.event, lineage.base + record.version
@@ -214,7 +216,7 @@ def of(conversation: Conversation) -> list[Exchange]:
                     answered = _whole(event)
                 view = views.view_at(reader, lineage, started.view)
                 view.remove(started.without)
-                texts = views.texts(reader, lineage, [*view.ids, *question])
+                texts = encoded_messages(reader, lineage, [*view.ids, *question])
                 kinds = "".join(msg.kind_of(texts[one]) for one in question)
                 sent = decisions.sent(view, started.limit, question, kinds)
                 options = dict(started.options)

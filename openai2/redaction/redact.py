@@ -25,7 +25,7 @@ from openai2.core.decisions import check_text
 from openai2.core.typeguards import is_list, is_mapping
 from openai2.errors import Refused, UnknownConversation
 from openai2.history import drafts
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
 from openai2.readmodels import rebuild
 from openai2.redaction import copies
 from openai2.store import Reader, Store, Transaction, erase

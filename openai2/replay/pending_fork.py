@@ -16,8 +16,8 @@ from openai2.core import events as ev
 from openai2.core import request_events
 from openai2.core.projection import View
 from openai2.core.request_events import StreamState
-from openai2.history import views
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
+from openai2.history.messages import encoded_messages
 from openai2.request.effects import Open
 from openai2.store import Store, Transaction
 
@@ -50,7 +50,7 @@ class PendingFork(Conversation):
                 if isinstance(event, ev.MessageAdded)
             }
             inherited = [number for number in begun.sent if number not in texts]
-            texts.update(views.texts(tx, self._lineage, inherited))
+            texts.update(encoded_messages(tx, self._lineage, inherited))
             self._opening = events
             opening.be(begun, [texts[number] for number in begun.sent])
 

@@ -22,7 +22,7 @@ from openai2.core.request_events import RequestSpec, StreamState
 from openai2.core.typeguards import is_int
 from openai2.errors import BadInput, NameTaken, Refused
 from openai2.history import drafts
-from openai2.history.views import Lineage
+from openai2.history.lineage import Lineage
 from openai2.replay.pending_fork import PendingFork
 from openai2.replay.plan import Branch
 from openai2.replay.source import Source, Told

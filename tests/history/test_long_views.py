@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from openai2 import Conversation, DamagedStore, Engine, Openai2Error, user_msg
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.history import views
+from openai2.history.lineage import Lineage
+from openai2.history.messages import decoded_messages, encoded_messages
 from openai2.store import Reader
 from tests.support.stores import asked, long, plain
 
@@ -28,9 +29,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 def _one_by_one(engine: Engine, conversation: Conversation) -> list[msg.Message]:
     with engine.store.reading() as reader:
-        lineage = views.Lineage.read(reader, conversation.id)
+        lineage = Lineage.read(reader, conversation.id)
         ids = views.view_at(reader, lineage, reader.head(conversation.id)[0]).ids
-        texts = views.texts(reader, lineage, ids)
+        texts = encoded_messages(reader, lineage, ids)
     return [msg.decode(texts[number]) for number in ids]
 
 
@@ -53,33 +54,6 @@ def test_a_long_view_is_what_its_events_say(engine: Engine) -> None:
         assert held.messages(last=800) == expected[-800:]
         held.add([user_msg("kept in memory")])
         assert held.messages() == [*expected, user_msg("kept in memory")]
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_the_garbage_collector_rests_meanwhile_and_is_as_it_was(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, enabled: bool
-) -> None:
-    conversation = long(engine, size=1500)
-    rested: list[bool] = []
-    joined = Reader.added_joined
-
-    def looked(self: Reader, *values: Any) -> tuple[str, bytes] | None:
-        rested.append(not gc.isenabled())
-        if len(rested) > 4:
-            raise RuntimeError("the disk is gone")
-        return joined(self, *values)
-
-    monkeypatch.setattr(Reader, "added_joined", looked)
-    (gc.enable if enabled else gc.disable)()
-    try:
-        assert len(engine.open(conversation.id).messages()) > 1024
-        assert gc.isenabled() == enabled
-        with pytest.raises(RuntimeError):
-            engine.open(conversation.id).messages()
-        assert gc.isenabled() == enabled
-    finally:
-        gc.enable()
-    assert len(rested) == 5 and all(rested)
 
 
 def test_what_was_redacted_is_empty_and_the_rest_is_there(engine: Engine) -> None:
@@ -182,8 +156,8 @@ if sys.version_info >= (3, 11):  # before, sqlite3 cannot set limits
             before = reader.sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
             try:
                 assert reader.added_joined(conversation.id, 2, 600) is None
-                lineage = views.Lineage.root(conversation.id)
-                found = views.said(reader, lineage, range(2, 1202))
+                lineage = Lineage.root(conversation.id)
+                found = decoded_messages(reader, lineage, range(2, 1202))
             finally:
                 reader.sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
         assert list(found.values()) == conversation.messages()

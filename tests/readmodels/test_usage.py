@@ -22,7 +22,8 @@ from openai2.api import clients
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core.messages import assistant_msg, user_msg
-from openai2.history import views
+from openai2.history.lineage import Lineage
+from openai2.history.messages import last_messages
 from openai2.offline import OfflineServer
 
 KEY = "sk-counting-000000000"
@@ -266,8 +267,8 @@ def test_the_way_backwards_gives_up_where_it_does_not_pay(engine: Engine) -> Non
     conversation.add(rounds(500))
     conversation.rollback(490)
     with engine.store.reading() as reader:
-        lineage = views.Lineage.read(reader, conversation.id)
-        assert views.last_texts(reader, lineage, conversation.version, 5) is None
+        lineage = Lineage.read(reader, conversation.id)
+        assert last_messages(reader, lineage, conversation.version, 5) is None
     assert engine.open("rolled").messages(last=5) == rounds(500)[15:20]
 
 
