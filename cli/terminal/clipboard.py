@@ -1,4 +1,4 @@
-"""Text for the clipboard: by the terminal, which also works across ssh, or by a program that is there."""
+"""Copy text to the clipboard: through the terminal, which also works over ssh, or with an installed program."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 
 from openai2.cli.terminal.text import is_terminal
 
-#: The programs that take text for the clipboard, and where they can: a variable that must be set, if any.
+#: Clipboard programs: name, arguments, and the environment variable that must be set, if any.
 _PROGRAMS: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
     ("wl-copy", (), "WAYLAND_DISPLAY"),
     ("xclip", ("-selection", "clipboard"), "DISPLAY"),
@@ -18,35 +18,35 @@ _PROGRAMS: tuple[tuple[str, tuple[str, ...], str | None], ...] = (
     ("pbcopy", (), None),
     ("clip.exe", (), None),
 )
-#: Characters of base64 that terminals take in one go; of more, some take nothing.
-_MOST = 100_000
+#: Base64 characters that terminals accept at once; some drop longer sequences.
+_MAX_BASE64 = 100_000
 
 
 def copy(text: str) -> bool:
-    """Put *text* into the clipboard; whether there was any way to."""
-    by_program = _by_program(text)
-    return _by_terminal(text) or by_program
+    """Copy *text* to the clipboard. Return False if neither a terminal nor a program could take it."""
+    copied = _copy_by_program(text)
+    return _copy_by_terminal(text) or copied
 
 
-def _by_terminal(text: str) -> bool:
-    """OSC 52. Whether the terminal obeys, it does not say."""
+def _copy_by_terminal(text: str) -> bool:
+    """Send OSC 52. The terminal does not confirm it."""
     encoded = base64.b64encode(text.encode()).decode("ascii")
-    able = is_terminal(sys.stdout) and os.environ.get("TERM", "") not in ("", "dumb", "linux")
-    if not able or len(encoded) > _MOST:
+    is_capable = is_terminal(sys.stdout) and os.environ.get("TERM", "") not in ("", "dumb", "linux")
+    if not is_capable or len(encoded) > _MAX_BASE64:
         return False
     sys.stdout.write(f"\x1b]52;c;{encoded}\a")
     sys.stdout.flush()
     return True
 
 
-def _by_program(text: str) -> bool:
-    for name, arguments, needed in _PROGRAMS:
-        path = shutil.which(name) if needed is None or os.environ.get(needed) else None
+def _copy_by_program(text: str) -> bool:
+    for name, arguments, variable in _PROGRAMS:
+        path = shutil.which(name) if variable is None or os.environ.get(variable) else None
         if path is None:
             continue
         encoding = "utf-16" if name == "clip.exe" else "utf-8"
         try:
-            subprocess.run(  # noqa: S603 - a program of our own list, found on the person's path
+            subprocess.run(  # noqa: S603 - a program of the list above, found on PATH
                 [path, *arguments],
                 input=text.encode(encoding),
                 stdout=subprocess.DEVNULL,

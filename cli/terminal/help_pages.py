@@ -1,6 +1,6 @@
-"""Pages of help, in columns: click wraps by characters, of which a Chinese one takes two columns.
+"""Layout of help in languages other than English.
 
-Rule: English pages of help are click's own.
+click wraps by characters, but a Chinese character takes two columns. English help is laid out by click.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import click
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import width
 
-# No line begins with these, or ends with those.
+# Characters that do not begin, or do not end, a line.
 _CLOSING = "，。、；：？！）】》」』”’…—·,.;:?!)]}>%"
 _OPENING = "（【《「『“‘([{<"
-# A wide character on its own, or a word of others: what stands close together stays together.
+# A single wide character, a word of narrow ones, or white space. Lines break between these.
 _PIECES = re.compile(r"[\u2e80-\uffef]|[^\s\u2e80-\uffef]+|\s+")
 
 
 def wrapped(text: str, columns: int) -> Iterator[str]:
-    """The lines of *text*, one paragraph, none wider than *columns* unless a single word is."""
+    """Yield the lines of *text*, one paragraph, none wider than *columns* unless a single word is."""
     line = ""
     for piece in _pieces(text):
         if line and width((line + piece).rstrip()) > columns:
@@ -34,22 +34,22 @@ def wrapped(text: str, columns: int) -> Iterator[str]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Where a line may be broken: between pieces."""
-    held = ""
+    """Yield the pieces of *text* between which a line may break."""
+    pending = ""
     for piece in _PIECES.findall(text):
-        if held and not (piece[0] in _CLOSING or held[-1] in _OPENING):
-            yield held
-            held = ""
-        held += " " if piece.isspace() else piece
-    if held:
-        yield held
+        if pending and not (piece[0] in _CLOSING or pending[-1] in _OPENING):
+            yield pending
+            pending = ""
+        pending += " " if piece.isspace() else piece
+    if pending:
+        yield pending
 
 
 class Page(click.HelpFormatter):
-    """A page of help in another language than English; a paragraph that begins with \\b stays as it is."""
+    """Format a page of help by columns; a paragraph that begins with \\b is kept unwrapped."""
 
     def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
-        """The first line."""
+        """Write the usage line."""
         title = _("Usage:") if prefix is None else prefix.rstrip()
         lead = f"{title}{' ' if title.isascii() else ''}{prog} "
         first, *rest = list(wrapped(args, max(self.width - width(lead), 20))) or [""]
@@ -58,29 +58,29 @@ class Page(click.HelpFormatter):
             self.write(" " * width(lead) + line + "\n")
 
     def write_heading(self, heading: str) -> None:
-        """A section's title."""
+        """Write the title of a section."""
         self.write(" " * self.current_indent + _("{title}:", title=heading) + "\n")
 
     def write_text(self, text: str) -> None:
-        """Paragraphs."""
+        """Write paragraphs."""
         indent = " " * self.current_indent
-        told: list[str] = []
+        written: list[str] = []
         for paragraph in re.split(r"\n{2,}", text.strip("\n")):
-            as_it_is, mark, rest = paragraph.partition("\b\n")
-            lines = rest.split("\n") if mark and not as_it_is else self._wrapped(paragraph)
-            told.append("".join(f"{indent}{line}\n" for line in lines))
-        self.write("\n".join(told))
+            before, mark, rest = paragraph.partition("\b\n")
+            lines = rest.split("\n") if mark and not before else self._wrapped(paragraph)
+            written.append("".join(f"{indent}{line}\n" for line in lines))
+        self.write("\n".join(written))
 
     def _wrapped(self, paragraph: str) -> Iterator[str]:
         return wrapped(" ".join(paragraph.split()), self.width - self.current_indent)
 
     def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
-        """Options, or commands, and what they are for."""
+        """Write terms (options, commands) and their descriptions in two columns."""
         rows = list(rows)
-        first = min(max((width(term) for term, _told in rows), default=0), col_max) + col_spacing
+        first = min(max((width(term) for term, _description in rows), default=0), col_max) + col_spacing
         indent = " " * self.current_indent
-        for term, told in rows:
-            lines = list(wrapped(" ".join(told.split()), max(self.width - len(indent) - first, 10)))
+        for term, description in rows:
+            lines = list(wrapped(" ".join(description.split()), max(self.width - len(indent) - first, 10)))
             if not lines or width(term) > first - col_spacing:
                 self.write(f"{indent}{term}\n")
             else:
@@ -90,14 +90,14 @@ class Page(click.HelpFormatter):
 
 
 class Context(click.Context):
-    """A context whose help is set in columns."""
+    """A click context that formats its help with `Page`."""
 
     formatter_class = Page
 
 
-def set_in_columns(command: click.Command) -> None:
-    """Let the help of *command*, and of the commands in it, be set in columns."""
+def use_columns(command: click.Command) -> None:
+    """Format the help of *command* and of its subcommands by columns."""
     command.context_class = Context
     if isinstance(command, click.Group):
         for inner in command.commands.values():
-            set_in_columns(inner)
+            use_columns(inner)

@@ -1,12 +1,11 @@
-"""Words for people: every text that the command shows goes through `_`.
+"""Translation: every text that the command shows goes through `_`. See docs/languages.md.
 
-Rules: a text is a whole sentence with `{named}` places, never put together from halves, so that it can
-be said in another language; what fills the places is data and is not translated. This module is the
-only one that knows which language that is; docs/languages.md tells how texts and languages are added.
-
-The texts stand in the source in English. Another language is a catalogue of gettext's in `locale/`, which is
-read when the first text is asked for. A text at a module's top is said when the module is imported: the
-language of a process is settled once.
+Invariants:
+- A text is a whole sentence with `{named}` fields, so that it can be translated. The values of the fields are
+  data and are not translated.
+- Only this module knows the language. It is fixed once per process, because texts at the top of a module are
+  translated during import.
+- Source texts are English. Other languages are gettext catalogues in `locale/`, loaded with the first text.
 """
 
 from __future__ import annotations
@@ -22,74 +21,76 @@ from openai2.errors import Openai2Error
 DOMAIN = "openai2"
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "locale")
 
-#: What the environment may ask for: ours first, then as for every other program.
-_ASKED = ("OPENAI2_LANG", "LC_ALL", "LC_MESSAGES", "LANG", "LANGUAGE")
-#: Simplified Chinese under its other names. Who asks for traditional characters gets English.
+#: Environment variables that name the language, in order of precedence.
+_VARIABLES = ("OPENAI2_LANG", "LC_ALL", "LC_MESSAGES", "LANG", "LANGUAGE")
+#: Other names of Simplified Chinese. Traditional Chinese falls back to English.
 _ALSO = {"zh": "zh_CN", "zh_SG": "zh_CN", "zh_MY": "zh_CN", "zh_Hans": "zh_CN"}
-#: Facts of errors that are words of ours, or of the system's, and no names.
+#: Facts of errors whose values are translated: words of openai2 or of the system, not names.
 _WORDS = frozenset(("which", "what", "place", "reason", "thing"))
 _ENGLISH = ("", "C", "c", "POSIX", "posix", "en")
 
 
 def _(text: str, /, **facts: object) -> str:
-    """*text* in the person's language, its `{named}` places filled with *facts*."""
+    """Return *text* translated, its `{named}` fields filled with *facts*."""
     catalogue = _catalogue()
-    if catalogue is not None and text:  # gettext has a catalogue's own head under the empty text
+    if catalogue is not None and text:  # the empty text is the key of the catalogue's header
         text = catalogue.gettext(text)
     return text.format(**facts) if facts else text
 
 
 def counted(one: str, many: str, n: int, /, **facts: object) -> str:
-    """*one* or *many*, by *n*, which fills the place `{n}`."""
+    """Return *one* or *many* translated, depending on *n*, which fills the field `{n}`."""
     catalogue = _catalogue()
     text = (one if n == 1 else many) if catalogue is None else catalogue.ngettext(one, many, n)
     return text.format(n=n, **facts)
 
 
-def known(text: str) -> str:
-    """*text*, which comes from elsewhere, in the person's language where that knows it."""
+def translate_foreign(text: str) -> str:
+    """Return *text* of a library or the system translated if the catalogue has it, else unchanged."""
     catalogue = _catalogue()
     return text if catalogue is None or not text else catalogue.gettext(text)
 
 
-def told(error: Openai2Error) -> str:
-    """The sentence of one of our own errors, with what it says of the error below it."""
-    below = error.__cause__ or error.__context__
+def error_message(error: Openai2Error) -> str:
+    """Return the message of *error* translated, including a quoted message of its cause."""
+    cause = error.__cause__ or error.__context__
     facts = {
-        name: told(below) if isinstance(below, Openai2Error) and fact == str(below) else _said(name, fact)
+        name: error_message(cause)
+        if isinstance(cause, Openai2Error) and fact == str(cause)
+        else _translate_fact(name, fact)
         for name, fact in error.facts.items()
     }
     return _(error.template, **facts)
 
 
-def said(template: str, facts: Mapping[str, object]) -> str:
-    """A sentence that the engine made."""
-    return _(template, **{name: _said(name, fact) for name, fact in facts.items()})
+def message(template: str, facts: Mapping[str, object]) -> str:
+    """Return a message of the engine translated: its *template* filled with *facts*."""
+    return _(template, **{name: _translate_fact(name, fact) for name, fact in facts.items()})
 
 
-def _said(name: str, fact: object) -> object:
-    # Sentences are told by what they have, so that no light command imports their class.
+def _translate_fact(name: str, fact: object) -> object:
+    # A nested message is recognised by its attributes, so that light commands need not import its class.
     template = getattr(fact, "template", None)
     if isinstance(template, str):
-        return said(template, getattr(fact, "facts", {}))
-    return known(fact) if name in _WORDS and isinstance(fact, str) else fact
+        return message(template, getattr(fact, "facts", {}))
+    return translate_foreign(fact) if name in _WORDS and isinstance(fact, str) else fact
 
 
 @cache
 def language() -> str | None:
-    """The language of this process, as its folder in `locale/` is called; None for English."""
-    asked = next(filter(None, (os.environ.get(name) for name in _ASKED)), None) or _of_windows()
-    for name in asked.split(":"):  # as LANGUAGE may name several
+    """Return the language of this process as the name of its folder in `locale/`; None for English."""
+    asked = next(filter(None, (os.environ.get(name) for name in _VARIABLES)), None) or _windows_language()
+    for name in asked.split(":"):  # LANGUAGE may list several
         found = _known(name)
         if found is not None:
             return found or None
     return None
 
 
-def let_click_know() -> None:
-    """Have click say its own texts ("Usage:", "No such option …") in the same language.
+def translate_click() -> None:
+    """Translate click's own texts ("Usage:", "No such option …") too.
 
-    It asks gettext's current domain, in the language that the environment names.
+    click uses gettext's current domain and the language of the environment.
     """
     name = language()
     if name is None:
@@ -111,7 +112,7 @@ def _path(name: str) -> str:
 
 
 def _known(asked: str) -> str | None:
-    """The folder for `zh_CN.UTF-8`, `zh-cn`, `zh` and the like; '' for English, None for what is unknown."""
+    """Return the folder for `zh_CN.UTF-8`, `zh-cn`, `zh` and so on; '' for English, None if it is unknown."""
     parts = asked.partition(".")[0].partition("@")[0].replace("-", "_").split("_")
     if len(parts) > 1:
         parts[1] = parts[1].upper() if len(parts[1]) == 2 else parts[1].title()
@@ -119,15 +120,15 @@ def _known(asked: str) -> str | None:
     if asked in _ENGLISH or parts[0] in _ENGLISH:
         return ""
     name = _ALSO.get(name, name)
-    # The parts came from the environment, and lead to a file only if they are words.
+    # The parts come from the environment: only letters may become part of a path.
     found = (it for it in (name, parts[0].lower()) if it.replace("_", "").isalpha())
     return next((it for it in found if os.path.exists(_path(it))), None)
 
 
 if sys.platform == "win32":
 
-    def _of_windows() -> str:
-        """The language in which Windows speaks with this person, where the environment says nothing."""
+    def _windows_language() -> str:
+        """Return the language of the Windows user interface."""
         import ctypes
         import locale
 
@@ -135,6 +136,6 @@ if sys.platform == "win32":
 
 else:
 
-    def _of_windows() -> str:
-        """Nothing, for this is not Windows."""
+    def _windows_language() -> str:
+        """Return '': this is not Windows."""
         return ""

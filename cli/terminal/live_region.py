@@ -1,8 +1,9 @@
-"""The end of the screen that may still change: what is finished scrolls away, the rest is redrawn.
+"""The lines at the end of the screen that may still change. Finished lines scroll away, the others are redrawn.
 
-Rules: only what has changed is written, in one piece, so that nothing flickers. The cursor rests at the end
-of the last line that may change; without one, at the start of an empty line. After the terminal was made
-narrower, the lines on it may have been broken by it (most do so) or cut off (xterm, the Linux console).
+Invariants:
+- Only changed lines are written, in one write, so that nothing flickers.
+- The cursor is at the end of the last live line, or at the start of an empty line if there is no live line.
+- When a terminal gets narrower, it wraps long lines (most terminals) or cuts them (xterm, the Linux console).
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from typing import TextIO
 
 from openai2.cli.terminal.markdown import Line
 
-# Terminals that know these draw what stands between them at once; others ignore them.
+# Synchronized output: terminals that know these sequences draw the text between them at once; others ignore them.
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
 
 
 def breaks_lines() -> bool:
-    """Whether the terminal, once made narrower, breaks the lines that are too long for it."""
+    """Return True if the terminal wraps long lines when it gets narrower."""
     return not os.environ.get("XTERM_VERSION") and os.environ.get("TERM") != "linux"
 
 
 class Region:
-    """The lines at the end of the screen that may still change."""
+    """The live lines at the end of the screen."""
 
     def __init__(self, stream: TextIO, *, breaks: bool | None = None) -> None:
         self._stream = stream
@@ -31,16 +32,16 @@ class Region:
         self._live: list[Line] = []
 
     def put(self, finished: Sequence[Line], live: Sequence[Line], columns: int) -> None:
-        """Let the lines that may change make way for these; *columns* is the width of the terminal now."""
+        """Replace the live lines by *finished* and *live*; *columns* is the current width of the terminal."""
         new = [*finished, *live]
         common = 0
         while common < min(len(new), len(self._live)) and new[common] == self._live[common]:
             common += 1
         if live and common == len(new):
-            if common == len(self._live):  # what was there stays, only more of it is finished
+            if common == len(self._live):  # the lines stay, more of them are finished
                 self._live = list(live)
                 return
-            common -= 1  # the cursor is to rest at the end of a line
+            common -= 1  # rewrite the last line, so that the cursor ends behind it
         written = self._back_to(common, columns)
         written += "".join(f"{line.painted}\x1b[K\r\n" for line in new[common:])
         if live:
@@ -52,7 +53,7 @@ class Region:
         self._stream.flush()
 
     def _back_to(self, place: int, columns: int) -> str:
-        """From the end of the last line to the start of that one, all from there on erased."""
+        """Return the sequence that moves from the end of the last line to line *place* and erases from there."""
         if not self._live:
             return ""
         if place == len(self._live):
@@ -61,5 +62,5 @@ class Region:
         return (f"\x1b[{rows - 1}A" if rows > 1 else "") + "\r\x1b[J"
 
     def _rows(self, line: Line, columns: int) -> int:
-        """How many rows of the screen the line takes."""
+        """Return the number of screen rows that *line* takes."""
         return max(1, -(-line.columns // columns)) if self._breaks else 1

@@ -1,7 +1,7 @@
-"""How far something is that takes long: one line on standard error, where a person looks at it.
+"""A progress line on standard error.
 
-Rules: nothing is drawn in the first half second, nor where standard error is no terminal; what was drawn is
-wiped away before anything else is said.
+Invariants: nothing is drawn during the first half second, or if standard error is not a terminal. The line is
+erased before anything else is printed.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from openai2.cli.terminal.text import clip, is_terminal, screen, visible
 
 Report = Callable[[int, int], None]
 
-#: Seconds before the line appears, and between two drawings of it.
-PATIENCE, PACE = 0.5, 0.1
+#: Seconds before the line appears, and between two updates.
+DELAY, INTERVAL = 0.5, 0.1
 _BAR = 24  # columns
 
 
 class Line:
-    """The line, while there is one."""
+    """The progress line of one task."""
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._due = time.monotonic() + PATIENCE
+        self._due = time.monotonic() + DELAY
         self._shown = False
 
     def __call__(self, done: int, total: int) -> None:
-        """So much is done, of so much."""
+        """Show that *done* of *total* steps are done."""
         self.show(done, total, "")
 
-    def show(self, done: int, total: int, more: str) -> None:
-        """The same, with a word on what it is at."""
+    def show(self, done: int, total: int, detail: str) -> None:
+        """Show that *done* of *total* steps are done, and the current *detail*."""
         now = time.monotonic()
         if now < self._due or not is_terminal(sys.stderr):
             return
-        self._due = now + PACE
+        self._due = now + INTERVAL
         self._shown = True
         share = min(done / total, 1.0) if total > 0 else 0.0
         filled = round(share * _BAR)
-        text = f"{self._label} [{'#' * filled}{'.' * (_BAR - filled)}] {done}/{total} {more}".rstrip()
+        text = f"{self._label} [{'#' * filled}{'.' * (_BAR - filled)}] {done}/{total} {detail}".rstrip()
         sys.stderr.write("\r" + clip(visible(text), screen() - 1) + "\x1b[K")
         sys.stderr.flush()
 
-    def wipe(self) -> None:
-        """Take the line away."""
+    def clear(self) -> None:
+        """Erase the line."""
         if self._shown:
             self._shown = False
             sys.stderr.write("\r\x1b[K")
@@ -55,9 +55,9 @@ class Line:
 
 @contextmanager
 def progress(label: str) -> Generator[Line, None, None]:
-    """A line for the time of the block, to be called with (done, total)."""
+    """Provide a progress line for the block; call it with (done, total)."""
     line = Line(label)
     try:
         yield line
     finally:
-        line.wipe()
+        line.clear()

@@ -1,9 +1,11 @@
-"""What a terminal is sent: text made harmless, measured, cut and painted.
+"""Text for a terminal: escape, measure, cut, fold and colour it.
 
-Rules: what comes from outside (messages, names, errors) goes through `visible` before a terminal sees
-it: control characters are shown as pictures, never obeyed. Widths are counted in columns, of which a
-Chinese character takes two. Paint is added last, on what is harmless already, and only for a terminal.
-Nothing here imports much at once: `list` and `log` are to answer at once.
+Invariants:
+- Text from outside (messages, names, errors) passes through `visible` before a terminal gets it: control
+  characters are shown, never executed.
+- Widths are counted in columns. A Chinese character takes two.
+- Colour is added last, to escaped text, and only for a terminal.
+- The module imports little, because `list` and `log` depend on it.
 """
 
 from __future__ import annotations
@@ -16,15 +18,15 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TextIO
 
-# C0 but for tab and line end, DEL and C1; what turns the direction of writing; lines and paragraphs of
-# Unicode's own; and halves of characters, which no terminal can be sent.
+# C0 except tab and line feed, DEL and C1; marks of writing direction; Unicode's line and paragraph separators;
+# and lone surrogates, which cannot be encoded.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _CLOSING = frozenset("，。、；：？！）】》」』”’…")
 _PAINTS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
 def visible(text: str) -> str:
-    """*text* with its control characters shown: `^[` for escape, `\\x9b` and the like for the others."""
+    """Return *text* with control characters escaped: `^[` for escape, `\\x9b` and so on for C1."""
     return _UNSAFE.sub(_picture, text.replace("\r\n", "\n"))
 
 
@@ -36,17 +38,17 @@ def _picture(match: re.Match[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """*text* made visible on one line: line ends and other runs of space become a single space."""
+    """Return *text* escaped, on one line: each run of white space becomes one space."""
     return visible(" ".join(text.split()))
 
 
 def json_safe(text: str) -> str:
-    """JSON with the characters that a terminal might obey written as escapes; it says the same."""
+    """Return equivalent JSON in which the characters that a terminal might execute are escaped."""
     return re.sub("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", lambda m: f"\\u{ord(m[0]):04x}", text)
 
 
 def local(time: str) -> datetime:
-    """The time of an event on the clock of the person."""
+    """Return the time of an event in the local time zone."""
     return datetime.fromisoformat(time.replace("Z", "+00:00")).astimezone()
 
 
@@ -62,12 +64,12 @@ def _columns_of(char: str) -> int:
 
 
 def width(text: str) -> int:
-    """How many columns *text*, one line of it, takes."""
+    """Return the number of columns that *text*, a single line, takes."""
     return len(text) if text.isascii() else sum(map(_columns_of, text))
 
 
 def clip(text: str, columns: int) -> str:
-    """*text* cut to that many columns, with … where something was cut."""
+    """Return *text* cut to *columns*, ending in … if it was cut."""
     if width(text) <= columns:
         return text
     used, kept = 1, ""
@@ -80,12 +82,12 @@ def clip(text: str, columns: int) -> str:
 
 
 def pad(text: str, columns: int) -> str:
-    """*text* filled up with spaces to that many columns."""
+    """Return *text* padded with spaces to *columns*."""
     return text + " " * max(0, columns - width(text))
 
 
 def fold(text: str, columns: int) -> Iterator[str]:
-    """The lines of *text*, none wider than *columns*; broken at a space, or anywhere in Chinese."""
+    """Yield the lines of *text*, none wider than *columns*. Break at a space, or anywhere in Chinese text."""
     columns = max(columns, 2)
     for line in text.expandtabs(4).split("\n"):
         while width(line) > columns:
@@ -94,7 +96,7 @@ def fold(text: str, columns: int) -> Iterator[str]:
                 used += _columns_of(line[end])
                 end += 1
             space = line.rfind(" ", 1, end + 1)
-            # A space far back is no place to break: Chinese has none but around other words.
+            # Chinese has spaces only around foreign words, so a space far back is ignored.
             if space > end // 2:
                 yield line[:space]
                 line = line[space + 1 :]
@@ -106,7 +108,7 @@ def fold(text: str, columns: int) -> Iterator[str]:
 
 
 def _before_punctuation(line: str, end: int) -> int:
-    """Where to break *line*, at *end* or a little before, so that the next one does not begin with 。"""
+    """Return where to break *line*, at most three characters before *end*, so that no line begins with 。"""
     for place in range(end, max(end - 3, 0), -1):
         if line[place] not in _CLOSING:
             return place
@@ -114,16 +116,16 @@ def _before_punctuation(line: str, end: int) -> int:
 
 
 def screen() -> int:
-    """The columns of the terminal; 80 where there is none."""
-    import shutil  # late: it brings every kind of compression along
+    """Return the width of the terminal in columns, 80 if there is none."""
+    import shutil  # late: it imports every compression module
 
     return max(shutil.get_terminal_size((80, 24)).columns, 12)
 
 
 def table(rows: Sequence[Sequence[str]], columns: int, right: frozenset[int] = frozenset()) -> Iterator[str]:
-    """*rows* (the first is the head) in columns, two spaces apart; the last column takes what is left.
+    """Yield *rows* (the first is the header) in columns, two spaces apart; the last column takes the rest.
 
-    The columns numbered in *right* are ranged right.
+    *right* holds the numbers of the columns that are aligned right.
     """
     if not rows:
         return
@@ -140,7 +142,7 @@ def table(rows: Sequence[Sequence[str]], columns: int, right: frozenset[int] = f
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person looks at *stream*."""
+    """Return True if *stream* is a terminal."""
     try:
         return stream.isatty()
     except ValueError:  # closed
@@ -148,7 +150,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def paint(text: str, how: str, stream: TextIO | None = None) -> str:
-    """*text* in a colour or weight, where *stream* (standard output) is a terminal that shows such."""
+    """Return *text* in a colour or weight if *stream* (by default standard output) is a terminal with colours."""
     shown = is_terminal(sys.stdout if stream is None else stream)
     if not text or not shown or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
@@ -156,19 +158,19 @@ def paint(text: str, how: str, stream: TextIO | None = None) -> str:
 
 
 def out(line: str = "", end: str = "\n") -> None:
-    """Write to standard output. What comes from outside has been made `visible` by the caller."""
+    """Write to standard output. The caller has passed text from outside through `visible`."""
     sys.stdout.write(line + end)
 
 
 def out_json(value: object) -> None:
-    """Print *value* as JSON that is pleasant to read, and safe to."""
+    """Print *value* as indented JSON that is safe on a terminal."""
     import msgspec
 
     out(json_safe(msgspec.json.format(msgspec.json.encode(value), indent=2).decode()))
 
 
 def note(line: str) -> None:
-    """A line on standard error: whatever is neither an answer nor a result that was asked for."""
+    """Print a line on standard error: everything except answers and requested results."""
     sys.stdout.flush()
     for part in fold(visible(line), screen()) if is_terminal(sys.stderr) else (visible(line),):
         sys.stderr.write(paint(part, "dim", sys.stderr) + "\n")
@@ -176,5 +178,5 @@ def note(line: str) -> None:
 
 
 def answer_text(text: str) -> str:
-    """A piece of an answer for standard output: harmless on a terminal, verbatim for a program."""
+    """Return a piece of an answer for standard output: escaped on a terminal, verbatim in a pipe."""
     return visible(text) if is_terminal(sys.stdout) else text
