@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from openai2.cli.arguments.options import conversation_option, db_option, json_option
-from openai2.cli.terminal.i18n import _, language, let_click_know
+from openai2.cli.terminal.i18n import _, language, translate_click
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -123,9 +123,9 @@ class _Commands(click.Group):
         module = import_module(f"openai2.cli.commands.{HOMES[cmd_name]}")
         command: click.Command = module.COMMANDS[cmd_name]
         if language() is not None:
-            from openai2.cli.terminal.help_pages import set_in_columns
+            from openai2.cli.terminal.help_pages import use_columns
 
-            set_in_columns(command)
+            use_columns(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -162,10 +162,10 @@ class _Commands(click.Group):
         _stand_in_for_closed_streams()
         _write_what_can_be()
         if language() is not None:
-            from openai2.cli.terminal.help_pages import set_in_columns
+            from openai2.cli.terminal.help_pages import use_columns
 
-            let_click_know()
-            set_in_columns(self)
+            translate_click()
+            use_columns(self)
         try:
             status: Any = super().main(*args, **extra)
         except (_PipeClosed, BrokenPipeError):

@@ -110,7 +110,7 @@ _WRITERS: dict[str, _Writer] = {EVENTS: _archive, HTML: _page}
 
 
 def _told(line: Line, conversations: int, events: int, added: int, path: str | None) -> None:
-    line.wipe()
+    line.clear()
     what = {
         "events": counted("{n} event", "{n} events", events),
         "streams": counted("{n} conversation", "{n} conversations", conversations),

@@ -14,7 +14,7 @@ from openai2.cli.arguments.options import db_option, json_option
 from openai2.cli.settings import key_sources, paths
 from openai2.cli.settings.database import engine_to_look, is_there
 from openai2.cli.settings.key_file import Entry, KeyFile, check_name
-from openai2.cli.terminal.i18n import _, counted, told
+from openai2.cli.terminal.i18n import _, counted, error_message
 from openai2.cli.terminal.text import is_terminal, note, one_line, out, out_json
 from openai2.cli.views.error_text import warn
 from openai2.errors import BadInput, Openai2Error
@@ -164,7 +164,7 @@ def _health(db: str | None) -> dict[str, Line]:
         with engine_to_look(db) as engine:
             return {line.name: line for line in engine.stats("key")}
     except Openai2Error as error:
-        warn(told(error))
+        warn(error_message(error))
         return {}
 
 

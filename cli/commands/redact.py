@@ -14,7 +14,7 @@ from openai2.cli.arguments import refs
 from openai2.cli.arguments.completions import conversations
 from openai2.cli.arguments.options import db_option
 from openai2.cli.settings.database import engine_to_look
-from openai2.cli.terminal.i18n import _, counted, known
+from openai2.cli.terminal.i18n import _, counted, translate_foreign
 from openai2.cli.terminal.text import clip, is_terminal, note, one_line, out, screen
 from openai2.conversation import Conversation
 from openai2.core import events as ev
@@ -150,7 +150,7 @@ def _name(conversation: Conversation) -> str:
 def _confirm(yes: bool) -> None:
     note(_("What remains:"))
     for line in redaction.REMAINS:
-        note(f"- {known(line)}")
+        note(f"- {translate_foreign(line)}")
     if yes:
         return
     if not is_terminal(sys.stdin):

@@ -8,7 +8,7 @@ import click
 
 from openai2.cli.arguments.options import db_option, json_option
 from openai2.cli.settings.database import engine_to_look
-from openai2.cli.terminal.i18n import _, counted, said
+from openai2.cli.terminal.i18n import _, counted, message
 from openai2.cli.terminal.progress import progress
 from openai2.cli.terminal.text import note, one_line, out, out_json
 from openai2.errors import BadInput
@@ -56,7 +56,7 @@ def verify(heads: TextIO | None, hashes: tuple[str, ...], as_json: bool, db: str
     else:
         for problem in report.problems:
             place = [problem.conversation or "", "" if problem.version is None else f"@{problem.version}"]
-            out(one_line(f"{''.join(place)} {said(problem.template, problem.facts)}".lstrip()))
+            out(one_line(f"{''.join(place)} {message(problem.template, problem.facts)}".lstrip()))
         events = counted("{n} event", "{n} events", report.events)
         streams = counted("{n} conversation", "{n} conversations", report.conversations)
         if report.ok:

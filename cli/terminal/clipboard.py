@@ -1,4 +1,4 @@
-"""Copy text to the clipboard: through the terminal, which also works over ssh, or with an installed program."""
+"""Copy text to the clipboard: through the terminal, which works over ssh too, or with a program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines at the end of the screen that may still change. Finished lines scroll away, the others are redrawn.
+"""Redraw the live lines at the end of the screen; finished lines scroll away.
 
 Invariants:
 - Only changed lines are written, in one write, so that nothing flickers.
@@ -14,7 +14,7 @@ from typing import TextIO
 
 from openai2.cli.terminal.markdown import Line
 
-# Synchronized output: terminals that know these sequences draw the text between them at once; others ignore them.
+# Synchronized output: the terminal draws the text between these at once, or ignores them.
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
 
 
@@ -53,7 +53,7 @@ class Region:
         self._stream.flush()
 
     def _back_to(self, place: int, columns: int) -> str:
-        """Return the sequence that moves from the end of the last line to line *place* and erases from there."""
+        """Return the sequence that moves back to the start of line *place* and erases from there."""
         if not self._live:
             return ""
         if place == len(self._live):

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TextIO
 
-# C0 except tab and line feed, DEL and C1; marks of writing direction; Unicode's line and paragraph separators;
-# and lone surrogates, which cannot be encoded.
+# C0 except tab and line feed, DEL and C1; marks of writing direction; Unicode's line and paragraph
+# separators; and lone surrogates, which cannot be encoded.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _CLOSING = frozenset("，。、；：？！）】》」』”’…")
 _PAINTS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -150,7 +150,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def paint(text: str, how: str, stream: TextIO | None = None) -> str:
-    """Return *text* in a colour or weight if *stream* (by default standard output) is a terminal with colours."""
+    """Return *text* in a colour or weight if *stream* (default: standard output) shows colours."""
     shown = is_terminal(sys.stdout if stream is None else stream)
     if not text or not shown or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from openai2.cli.settings import paths
-from openai2.cli.terminal.i18n import _, known, told
+from openai2.cli.terminal.i18n import _, error_message, translate_foreign
 from openai2.cli.terminal.text import note, one_line, paint
 from openai2.core.typeguards import is_dict
 from openai2.errors import Openai2Error
@@ -26,7 +26,7 @@ FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 def line_of(error: BaseException) -> str:
     """The one sentence for a person."""
     if isinstance(error, Openai2Error):
-        sentence = told(error)
+        sentence = error_message(error)
     elif isinstance(error, click.UsageError):
         sentence = _usage(error)
     elif isinstance(error, click.ClickException):
@@ -114,12 +114,12 @@ def _of_the_api(error: BaseException) -> str:
         return _("the server did not answer in time")
     cause = error.__cause__ or error.__context__
     if kind == "APIConnectionError" and cause is not None and str(cause) and str(cause) not in sentence:
-        return _("the server cannot be reached: {reason}", reason=known(str(cause)))
-    return known(sentence)
+        return _("the server cannot be reached: {reason}", reason=translate_foreign(str(cause)))
+    return translate_foreign(sentence)
 
 
 def _of_the_system(error: OSError) -> str:
-    reason = known(error.strerror or str(error)) or type(error).__name__
+    reason = translate_foreign(error.strerror or str(error)) or type(error).__name__
     if error.filename is None:
         return reason
     return _("{path}: {reason}", path=str(error.filename), reason=reason)

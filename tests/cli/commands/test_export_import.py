@@ -225,6 +225,6 @@ def test_progress_is_drawn_for_a_person_who_waits(
     now[0] = 1.0
     line(2, 8)
     line(3, 8)
-    line.wipe()
-    line.wipe()
+    line.clear()
+    line.clear()
     assert capsys.readouterr().err == "\rverifying [######..................] 2/8\x1b[K\r\x1b[K"
