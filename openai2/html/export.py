@@ -46,6 +46,9 @@ FRAMES = 512
 #: Bytes of data that a row carries itself; more of it goes to the texts.
 SHORT = 2048
 
+#: The modules of the page's script, in the order in which they are joined into one function.
+SCRIPTS = ("words", "model", "markdown", "view", "search", "main")
+
 Change = list[tuple[int, list[int], list[int]]]
 
 
@@ -161,7 +164,7 @@ def page(
     streams: Sequence[Stream], opened: str | None = None, progress: Progress | None = None
 ) -> Iterator[str]:
     """The page, piece by piece. *streams* are whole families, parents first; it opens with *opened*."""
-    template, style, script = (_resource(f"page.{kind}") for kind in ("html", "css", "js"))
+    template, style, script = _resource("page.html"), _resource("page.css"), _script()
     title = next((stream.name or stream.id for stream in streams if stream.id == opened), "openai2")
     head, rest = template.split("{{data}}")
     fill = {
@@ -178,6 +181,11 @@ def page(
 
 def _nobody(done: int, total: int) -> None:
     """Progress that nobody watches."""
+
+
+def _script() -> str:
+    modules = "".join(_resource(f"{name}.js") for name in SCRIPTS)
+    return f'"use strict";\n(() => {{\n{modules}}})();\n'
 
 
 def _resource(name: str) -> str:

@@ -306,7 +306,7 @@ def test_tool_calls_pictures_and_what_was_redacted(engine: Engine, show: Show) -
     said = chat(page)
     assert "127.0.0.1:9/x.png" in said[0] and "not loaded" in said[0]
     assert "weather" in said[1] and '"city": "Paris"' in said[1]
-    assert said[2:] == ["21 °C", "removed for good: a secret"]
+    assert said[2:] == ["21 °C", "permanently removed: a secret"]
 
 
 def test_a_message_of_five_megabytes_is_shown_shortened(engine: Engine, show: Show) -> None:
@@ -369,7 +369,7 @@ def test_search_finds_and_leads_there(engine: Engine, show: Show) -> None:
     assert page.evaluate("CSS.highlights.get('found').size") >= 2
     page.key("/")
     page.type("there is no such thing")
-    page.wait("document.getElementById('state').innerText === 'Nothing found'")
+    page.wait("document.getElementById('progress').innerText === 'Nothing found'")
     page.key("Escape")
     assert page.evaluate("document.querySelectorAll('dialog[open]').length") == 0
 
