@@ -1,1 +1,1 @@
-"""The export of conversations as one HTML page."""
+"""Export of conversations as one HTML page."""

@@ -109,7 +109,7 @@ class View {
 
   /** Load the last complete view at or before *number*. */
   loadFrame(number) {
-    for (let stream = this.branch; stream; stream = stream.parent) {
+    for (let stream = this.branch; stream; number = Math.min(number, stream.base), stream = stream.parent) {
       const version = stream.frames.filter((frame) => stream.base + frame <= number).pop();
       if (!version) continue;
       const {ids, pins} = rowOf(stream, version).frame;
