@@ -1,4 +1,4 @@
-"""Draws docs/images anew: `make images`. The dialogue is with the built-in server, so anybody can."""
+"""Draw docs/images (`make images`) from a dialogue with the offline server."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from openai2 import Chat, Engine, system_msg
 from openai2.offline import OfflineServer
-from tests.browser.chromium import Chromium
+from tests.support.chromium import Chromium
 
 IMAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "images"
-MOST = 150_000  # bytes
+MAX_BYTES = 150_000
 
 
-def talk(engine: Engine, server: OfflineServer) -> None:
-    """A dialogue with what there is to see: a pin, a rollback, forks, and the limit at work."""
+def create_dialogues(engine: Engine, server: OfflineServer) -> None:
+    """Create dialogues with a pin, a rollback, an undo, forks and a message limit."""
 
     def chat(name: str, limit: int | None = None) -> Chat:
         return Chat(
@@ -51,24 +51,24 @@ def talk(engine: Engine, server: OfflineServer) -> None:
 
 
 def main() -> None:
-    """Draw them all."""
+    """Draw all images."""
     IMAGES.mkdir(exist_ok=True)
     with Engine(None) as engine, OfflineServer() as server, tempfile.TemporaryDirectory() as folder:
-        talk(engine, server)
+        create_dialogues(engine, server)
         page = Path(folder) / "page.html"
         engine.export_page("Anna", page)
         with Chromium() as chromium:
             chromium.size(1080, 680, 1.2)
             chromium.open(f"{page.as_uri()}#Anna")
-            chromium.picture(IMAGES / "page-light.png")
+            chromium.screenshot(IMAGES / "page-light.png")
             chromium.media(prefers_color_scheme="dark")
             chromium.open("about:blank")
             chromium.open(f"{page.as_uri()}#Anna@15..Capitals")
-            chromium.picture(IMAGES / "page-dark.png")
+            chromium.screenshot(IMAGES / "page-dark.png")
     for path in sorted(IMAGES.glob("page-*.png")):
         size = path.stat().st_size
         print(f"{path.name}: {size} bytes")
-        assert size < MOST, f"{path.name} is too large for a README"
+        assert size < MAX_BYTES, f"{path.name} exceeds {MAX_BYTES} bytes"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by the DevTools protocol over a pair of pipes: no driver and no port."""
+"""A headless Chromium, driven by the DevTools protocol over two pipes."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-pipe"),
 )
-# The keys that the browser itself acts on are known to it by number.
+# The browser handles these keys itself and knows them by number.
 _CODES = {"Escape": 27, "Enter": 13, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
-def found() -> str | None:
-    """The path of the browser that is installed, if one is."""
+def find_browser() -> str | None:
+    """Return the path of the installed browser, or None."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Chromium:
     """A browser with one tab, as a context manager."""
 
-    def __init__(self, language: str = "en-US", patience: float = 60.0) -> None:
-        path = found()
+    def __init__(self, language: str = "en-US", timeout: float = 60.0) -> None:
+        path = find_browser()
         if path is None:
             raise FileNotFoundError("no Chromium is installed")
-        self._patience = patience
+        self._timeout = timeout
         self._profile = tempfile.TemporaryDirectory(prefix="openai2-chromium-", ignore_cleanup_errors=True)
         reads, self._out = os.pipe()
         self._in, writes = os.pipe()
-        # The browser reads from its descriptor 3 and writes to 4; a shell puts them there.
+        # The browser reads from descriptor 3 and writes to 4: the shell connects the pipes to these.
         self._process = subprocess.Popen(
             [
                 *("bash", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "bash", path, *FLAGS),
@@ -57,9 +57,9 @@ class Chromium:
         self._buffer = b""
         self._last = 0
         self._session: str | None = None
-        #: What the page said on its console, and what went wrong in it.
-        self.said: list[str] = []
-        #: The addresses that were asked for.
+        #: Console messages and uncaught exceptions.
+        self.console: list[str] = []
+        #: Requested URLs.
         self.requests: list[str] = []
         try:
             self._begin(language)
@@ -68,7 +68,8 @@ class Chromium:
             raise
 
     def _begin(self, language: str) -> None:
-        pages = [one for one in self.call("Target.getTargets")["targetInfos"] if one["type"] == "page"]
+        targets = self.call("Target.getTargets")["targetInfos"]
+        pages = [target for target in targets if target["type"] == "page"]
         attached = self.call("Target.attachToTarget", targetId=pages[0]["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -90,7 +91,7 @@ class Chromium:
         self.close()
 
     def close(self) -> None:
-        """End the browser, and forget all that it kept."""
+        """End the browser and delete its profile."""
         for end in (self._out, self._in):
             os.close(end)
         try:
@@ -103,7 +104,7 @@ class Chromium:
     # -- the protocol
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """What a method of the protocol returns. Raises RuntimeError, TimeoutError."""
+        """Call a method of the protocol and return its result. Raises RuntimeError, TimeoutError."""
         self._last += 1
         number = self._last
         message: dict[str, Any] = {"id": number, "method": method, "params": params}
@@ -113,7 +114,7 @@ class Chromium:
         while data:
             data = data[os.write(self._out, data) :]
         while True:
-            reply = self._next(time.monotonic() + self._patience, method)
+            reply = self._next(time.monotonic() + self._timeout, method)
             if reply.get("id") != number:
                 continue
             if "error" in reply:
@@ -121,13 +122,13 @@ class Chromium:
             result: dict[str, Any] = reply["result"]
             return result
 
-    def _next(self, until: float, what: str) -> dict[str, Any]:
+    def _next(self, until: float, method: str) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             if not select.select([self._in], [], [], max(0.0, until - time.monotonic()))[0]:
-                raise TimeoutError(f"the browser does not answer to {what}")
+                raise TimeoutError(f"no answer to {method}")
             piece = os.read(self._in, 1 << 20)
             if not piece:
-                raise RuntimeError(f"the browser ended during {what}")
+                raise RuntimeError(f"the browser exited during {method}")
             self._buffer += piece
         line, _, self._buffer = self._buffer.partition(b"\0")
         reply: dict[str, Any] = json.loads(line)
@@ -138,26 +139,26 @@ class Chromium:
         params = reply.get("params", {})
         if reply.get("method") == "Runtime.exceptionThrown":
             details = params["exceptionDetails"]
-            self.said.append(str(details.get("exception", {}).get("description") or details["text"]))
+            self.console.append(str(details.get("exception", {}).get("description") or details["text"]))
         elif reply.get("method") == "Runtime.consoleAPICalled":
-            self.said.append(" ".join(str(one.get("value")) for one in params["args"]))
+            self.console.append(" ".join(str(arg.get("value")) for arg in params["args"]))
         elif reply.get("method") == "Log.entryAdded":
-            self.said.append(str(params["entry"]["text"]))
+            self.console.append(str(params["entry"]["text"]))
         elif reply.get("method") == "Network.requestWillBeSent":
             self.requests.append(str(params["request"]["url"]))
 
-    # -- what a person does
+    # -- actions
 
     def open(self, url: str) -> None:
-        """Go to an address, and wait until it is there."""
+        """Navigate to a URL and wait until it is loaded."""
         self.call("Page.navigate", url=url)
         self.wait("document.readyState === 'complete'")
 
     def evaluate(self, script: str) -> Any:
-        """The value of an expression in the page; a promise is awaited. Raises RuntimeError."""
+        """Return the value of an expression in the page; await a promise. Raises RuntimeError."""
         reply = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in reply:
-            raise RuntimeError(reply["exceptionDetails"]["exception"].get("description", "it threw"))
+            raise RuntimeError(reply["exceptionDetails"]["exception"].get("description", "exception"))
         return reply["result"].get("value")
 
     def wait(self, condition: str, seconds: float = 20.0) -> None:
@@ -165,11 +166,11 @@ class Chromium:
         until = time.monotonic() + seconds
         while not self.evaluate(f"Boolean({condition})"):
             if time.monotonic() > until:
-                raise TimeoutError(f"it did not become true: {condition}")
+                raise TimeoutError(f"still false: {condition}")
             time.sleep(0.02)
 
-    def still(self) -> None:
-        """Wait until what was asked for is drawn."""
+    def wait_for_frame(self) -> None:
+        """Wait until pending changes are drawn."""
         self.evaluate(
             "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))"
         )
@@ -182,25 +183,25 @@ class Chromium:
             params["text"] = key
         self.call("Input.dispatchKeyEvent", type="keyDown", **params)
         self.call("Input.dispatchKeyEvent", type="keyUp", **params)
-        self.still()
+        self.wait_for_frame()
 
     def type(self, text: str) -> None:
-        """Write into what has the focus."""
+        """Insert text into the focused element."""
         self.call("Input.insertText", text=text)
-        self.still()
+        self.wait_for_frame()
 
     def click(self, selector: str) -> None:
-        """Click in the middle of an element."""
+        """Click on the middle of an element."""
         box = self.evaluate(
             f"(() => {{ const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
             " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
-        self.still()
+        self.wait_for_frame()
 
     def size(self, width: int, height: int, scale: float = 1.0) -> None:
-        """Give the window that size."""
+        """Set the size of the window in CSS pixels; below 600 it is a phone."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -210,16 +211,16 @@ class Chromium:
         )
 
     def media(self, **features: str) -> None:
-        """Prefer something: `media(prefers_color_scheme="dark")`."""
-        wanted = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
-        self.call("Emulation.setEmulatedMedia", features=wanted)
+        """Emulate media features, as in `media(prefers_color_scheme="dark")`; without any, reset them."""
+        emulated = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        self.call("Emulation.setEmulatedMedia", features=emulated)
 
-    def picture(self, path: Path) -> None:
-        """Save what is to be seen as a PNG."""
-        self.still()
+    def screenshot(self, path: Path) -> None:
+        """Save the window as a PNG."""
+        self.wait_for_frame()
         path.write_bytes(b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
-    def paper(self, path: Path) -> None:
+    def print_pdf(self, path: Path) -> None:
         """Print to a PDF."""
         printed = self.call("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
         path.write_bytes(b64decode(printed["data"]))
