@@ -1,4 +1,4 @@
-"""Verification: every link of the chain, beside a loop over the rows that hashes the same bytes."""
+"""Verify, beside a loop over the rows that hashes the same bytes."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from openai2.archive.atomic_file import File
     from openai2.archive.format import Exported
     from openai2.archive.importer import Imported
-    from openai2.audit.verify import Heads, Progress, Report
+    from openai2.audit.report import Report
+    from openai2.audit.verify import Heads, Progress
     from openai2.history.diff import Branch, Diff, Exchange
     from openai2.history.follow import Following
     from openai2.history.fork_graph import Member, Why

@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from openai2.sentence import Sentence, sentence
 from openai2.store import schema
 from openai2.store.reader import Reader
+from openai2.store.transaction import LISTED_TYPES
 
 #: conversation, version, position, batch, type, data, time, hash
 Row = tuple[bytes, int, int, int, bytes, bytes, bytes, bytes]
-#: conversation, version, position, type, data, time: a row for who asks what it means, not whether it fits
-Meant = tuple[bytes, int, int, bytes, bytes, bytes]
 
 _ROW = (
     "CAST(conversation AS BLOB), version, position, batch, CAST(type AS BLOB), CAST(data AS BLOB),"
     " CAST(time AS BLOB), hash"
-)
-_MEANT = (
-    "CAST(conversation AS BLOB), CAST(version AS INTEGER), position, CAST(type AS BLOB), CAST(data AS BLOB),"
-    " CAST(time AS BLOB)"
 )
 _PAGE = 64  # rows that are in memory at once: one can hold pictures
 _TYPES = {
@@ -152,28 +147,13 @@ class Scan:
 
     def noted(self) -> Iterator[Noted]:
         """The events that found, fork, name, hide, restore or redact, in the order of their commit."""
-        from openai2.store.transaction import LISTED_TYPES  # late: who reads the chain alone needs no events
-
         types = (*LISTED_TYPES, "restored", "redacted")
         rows = self._sql.execute(f"{_NOTED} WHERE type IN {types} AND NOT ({_ODD}) ORDER BY position")
         return (Noted(*row) for row in rows)
 
-    def redactions(self) -> Iterator[Noted]:
-        """Those of them that redact; found by the index of redactions, where that is there."""
-        rows = self._sql.execute(f"{_NOTED} WHERE type = 'redacted' AND NOT ({_ODD}) ORDER BY +position")
-        return (Noted(*row) for row in rows)
-
     def rows(self) -> Iterator[list[Row]]:
         """Every row of sound types, in the order of positions, some at a time."""
-        return self._pages(f"{_ROW} FROM events WHERE NOT ({_ODD})")
-
-    def meant(self, of_any_type: bool = False) -> Iterator[list[Meant]]:
-        """What these rows mean, without what only links them. *of_any_type*: those of strange types, too,
-        which takes a quarter less time; columns may be None then, and a version any number."""
-        return self._pages(f"{_MEANT} FROM events {'' if of_any_type else f'WHERE NOT ({_ODD})'}")
-
-    def _pages(self, query: str) -> Iterator[list[Any]]:
-        rows = self._sql.execute(f"SELECT {query} ORDER BY position")
+        rows = self._sql.execute(f"SELECT {_ROW} FROM events WHERE NOT ({_ODD}) ORDER BY position")
         return iter(lambda: rows.fetchmany(_PAGE), [])
 
     def link(self, conversation: bytes, version: int) -> tuple[bytes, int] | None:

@@ -246,13 +246,6 @@ class Reader:
         (position,) = self.sql.execute("SELECT ifnull(max(position), 0) FROM events").fetchone()
         return int(position)
 
-    def reaches_past(self, position: int) -> bool:
-        """Whether there is an event behind that position, of however damaged a log."""
-        (is_there,) = self.sql.execute(
-            "SELECT EXISTS (SELECT 1 FROM events WHERE position > ?)", (position,)
-        ).fetchone()
-        return bool(is_there)
-
     def version_at(self, conversation: str, time: str) -> int:
         """The stream's last version at that time; 0 where it had none yet."""
         (version,) = self.sql.execute(

@@ -25,7 +25,7 @@ import msgspec
 from openai2.archive.format import Chains, digest_of
 from openai2.archive.reader import Outline, event_of, outline, records
 from openai2.archive.rebase import Fork, counted_on, goes_back_to, id_from, retold
-from openai2.audit.references import Family
+from openai2.audit.references import References
 from openai2.core import events as ev
 from openai2.errors import ArchiveError
 from openai2.readmodels import rebuild
@@ -84,19 +84,19 @@ def take_in(store: Store, file: IO[bytes], progress: Progress) -> Imported:
 
 def _verify(file: IO[bytes], found: Outline, progress: Callable[[int], None]) -> None:
     chains = Chains(found.redacted, found.forked)
-    family = Family(found.wanted)
-    current, ledger = "", None
+    references = References(found.wanted)
+    current, stream = "", None
     for number, record in records(file, found):
         try:
             chains.enter(record)
             emptied = not record.json
             record = _with_left(found, record)
-            if record.conversation != current or ledger is None:
-                if ledger is not None:
-                    family.forget_view(current)
+            if record.conversation != current or stream is None:
+                if stream is not None:
+                    stream.drop_view()
                 current = record.conversation
-                ledger = family.stream(current, found.forked.get(current))
-            wrong = ledger.enter(event_of(record, number), emptied)
+                stream = references.begin(current, found.forked.get(current))
+            wrong = stream.apply(event_of(record, number), emptied)
             if wrong is not None:
                 raise ValueError(wrong)
         except ValueError as fault:

@@ -1,287 +1,275 @@
-"""The second half of an audit: every stream folded from nothing, and what is derived compared with it.
+"""The content: every stream is folded from its events, and derived tables are compared with the result.
 
-Rules: events come in the order of their commit; so parents come before their forks, and hand on the views
-that these begin with, packed. Only of streams whose chain is sound (`chaincheck`) anything is told, since of
-a changed one all else that could be said follows from the change; forks of an unsound stream are left out
-with it.
+Invariants:
+- Rows come in the order of their positions, so parents come before their forks. The packed views that forks
+  begin with are kept until then.
+- Problems are reported at the end, and only of streams whose chain is sound: everything else that could be
+  said of a changed stream, and of its forks, follows from the change.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from itertools import groupby
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
 import msgspec
 
-from openai2.audit.chain import Tell
-from openai2.audit.pending import Pending
-from openai2.audit.prescan import Beforehand
-from openai2.audit.references import Family
+from openai2.audit.prescan import Prescan
+from openai2.audit.references import DraftCheck, References, StreamReferences
+from openai2.audit.report import Problems
 from openai2.core import events as ev
 from openai2.core.projection import pack
 from openai2.readmodels.rebuild import Names
 from openai2.sentence import Sentence, sentence
-from openai2.store.audit_reader import Meant, Noted, Scan, text
+from openai2.store.audit_reader import Noted, Row, Scan, text
 from openai2.store.reader import LIST
 
-_NONE: frozenset[int] = frozenset()
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_LISTED = "name parent parent_version base archived created updated version messages asked".split()
-_conversation, _position, _time = itemgetter(0), itemgetter(2), itemgetter(5)
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_LIST_COLUMNS = "name parent parent_version base archived created updated version messages asked".split()
+_position, _time = itemgetter(2), itemgetter(6)
 
 
-class _Fold:
-    """A stream while it is folded, and after.
+class _StreamFold:
+    """The fold of one stream so far.
 
-    *parent* is what it descends from; *send* takes its next events, None once it is folded or has failed.
-    What came of them is in *faults*, how far it goes in *version*, and in *line* what the list is to say.
+    *references* is None if the parent is unknown: then nothing is folded. *fault* is the first (problem,
+    version, position); the fold ends there. *listed*, *messages*, *asked* and *updated* are the row of the
+    list of conversations at the position where the list has got to.
     """
 
-    __slots__ = ("faults", "line", "parent", "send", "version")
-
-    def __init__(self, parent: ev.Forked | None) -> None:
+    def __init__(
+        self, conversation: str, parent: ev.Forked | None, references: StreamReferences | None, created: bytes
+    ) -> None:
+        self.conversation = conversation
         self.parent = parent
+        self.references = references
+        self.created = created
+        self.updated = b""
         self.version = 0
-        self.send: Callable[[list[Meant]], None] | None = None
-        self.faults: list[tuple[Sentence, int, int | None]] = []
-        self.line: list[object] | None = None
+        self.listed, self.messages, self.asked = 1, 0, 0
+        self.fault: tuple[Sentence, int, int] | None = None
+        self.wrong_snapshots: list[int] = []
+        self.is_complete = False
 
 
-class Recount:
-    """Folds and compares: `begin`, `fold` all events, and `finish`."""
+class ContentCheck:
+    """Folds and compares: `fold` all rows, a run at a time, then `finish`."""
 
-    def __init__(self, scan: Scan, tell: Tell, before: Beforehand) -> None:
+    def __init__(self, scan: Scan, problems: Problems, prescan: Prescan, last_position: int) -> None:
         self._scan = scan
-        self._tell = tell
-        self._before = before
-        self._wanted: dict[str, set[int]] = {}
-        self._family = Family(self._wanted)
-        self._folds: dict[str, _Fold] = {}
-        self._snapshots: dict[str, set[int]] = {}
+        self._problems = problems
+        self._prescan = prescan
+        self._streams: dict[bytes, _StreamFold] = {}
+        self._ends = scan.ends()
+        self._decoders = {tag.encode(): ev.decoder(tag).decode for tag in ev.TYPES}
+        self._drafts = DraftCheck(scan.drafts())
+        self._snapshots = self._read_snapshots()
+        self._needed_views: dict[str, set[int]] = {}
+        for fork in prescan.forks():
+            self._needed_views.setdefault(fork.parent, set()).add(fork.version)
         self._names = Names()
         self._archived: dict[str, bool] = {}
         self._deleted: set[str] = set()
-        self._cursor = 0
-        self._pending = Pending(scan.drafts())
-        self._decoders = {tag.encode(): ev.decoder(tag).decode for tag in ev.TYPES}
+        for note in prescan.noted:
+            self._apply_note(note)
+        self._references = References(self._needed_views)
+        self._cursor = self._read_cursors(last_position)
 
-    @property
-    def streams(self) -> int:
-        """How many were met."""
-        return len(self._folds)
-
-    def begin(self, last: int) -> None:
-        """Read what is to be compared; *last* is the position at which the log ends."""
+    def _read_snapshots(self) -> dict[str, set[int]]:
+        snapshots: dict[str, set[int]] = {}
         for conversation, version in self._scan.snapshots():
             if isinstance(version, int):
-                self._snapshots.setdefault(conversation, set()).add(version)
+                snapshots.setdefault(conversation, set()).add(version)
             else:
-                self._tell(sentence("there is a snapshot of a version that is not there"), conversation)
-        for fork in self._before.forks():
-            self._wanted.setdefault(fork.parent, set()).add(fork.version)
-        for note in self._before.noted:
-            self._note(note)
-        self._cursor = self._cursor_of_the_list(last)
+                self._problems.add(sentence("a snapshot has a version that does not exist"), conversation)
+        return snapshots
 
-    def fold(
-        self,
-        pages: Iterable[list[Meant]],
-        unsound: Collection[bytes],
-        progress: Callable[[int], object],
-    ) -> None:
-        """Fold all events, which come in *pages*, but those of streams whose chain is *unsound*."""
-        ends = self._scan.ends()
-        folds: dict[bytes, _Fold] = {}
-        done = 0
-        for page in self._parted(pages):
-            for name, same in groupby(page, _conversation):
-                run = list(same)
-                fold = folds.get(name)
-                if fold is None:
-                    fold = self._begun(run[0], ends.get(name, -1), name in unsound)
-                    folds[name] = self._folds[text(name)] = fold
-                if fold.send is not None:
-                    fold.send(run)
-            done += len(page)
-            progress(done)
+    def _read_cursors(self, last_position: int) -> int:
+        """Check all cursors; return the position up to which the list of conversations was brought."""
+        list_cursor = 0
+        for name, position in self._scan.cursors().items():
+            if type(position) is not int or not 0 <= position <= last_position:
+                what = "the table {name} claims to be read up to {position}; the log ends at {last}"
+                self._problems.add(sentence(what, name=name, position=position, last=last_position))
+            elif name == LIST:
+                list_cursor = position
+        return list_cursor
 
-    def finish(self, unsound: Collection[bytes]) -> None:
-        """Tell what is wrong with streams whose chain is sound, parents first, and with what is derived."""
-        sound = dict.fromkeys(self._folds, True)
-        sound.update((text(name), False) for name in unsound)
-        for conversation, fold in self._folds.items():
-            if fold.parent is not None and not sound.get(fold.parent.parent):
-                sound[conversation] = False
-            if sound[conversation]:
-                self._tell_stream(conversation, fold)
-                sound[conversation] = fold.line is not None
-        self._compare_list(sound)
-        for conversation, what in self._pending.problems(sound):
-            self._tell(what, conversation)
-        for conversation in sorted(self._snapshots.keys() - sound.keys()):
-            version = min(self._snapshots[conversation])
-            what = sentence("there is a snapshot of a conversation that is not there")
-            self._tell(what, conversation, version)
-
-    def _note(self, note: Noted) -> None:
+    def _apply_note(self, note: Noted) -> None:
         conversation = text(note.conversation)
         if note.type in ("archived", "unarchived"):
             self._archived[conversation] = note.type == "archived"
         elif note.type != "redacted":
-            event, _ = self._event(note.conversation, note.version, note.type.encode(), note.data)
+            event, _ = self._decode(note.conversation, note.version, note.type.encode(), note.data)
             if isinstance(event, ev.Restored):
-                self._wanted.setdefault(conversation, set()).add(event.version)
+                self._needed_views.setdefault(conversation, set()).add(event.version)
             elif event is not None:
                 self._names.hear(conversation, event)
                 if isinstance(event, ev.Deleted):
                     self._deleted.add(conversation)
 
-    def _parted(self, pages: Iterable[list[Meant]]) -> Iterator[list[Meant]]:
-        """Pages, none of which goes on beyond what the list of conversations has read."""
-        for page in pages:
-            known = bisect_right(page, self._cursor, key=_position)
-            yield from filter(None, (page[:known], page[known:]))
+    # -- the fold
 
-    def _event(
-        self, name: bytes, version: int, tag: bytes, data: bytes
+    def fold(self, conversation: bytes, run: list[Row]) -> None:
+        """Fold the next rows of one *conversation*, whose chain is sound so far."""
+        stream = self._streams.get(conversation)
+        if stream is None:
+            stream = self._streams[conversation] = self._begin(run[0])
+        if run[0][2] <= self._cursor < run[-1][2]:  # the list ends inside this run: note its state there
+            split = bisect_right(run, self._cursor, key=_position)
+            self._fold(stream, run[:split])
+            run = run[split:]
+        self._fold(stream, run)
+        if stream.references is not None and stream.version == self._ends.get(conversation):
+            stream.is_complete = stream.fault is None
+            stream.references.drop_view()
+
+    def _begin(self, row: Row) -> _StreamFold:
+        name, _, _, _, tag, data, time, _ = row
+        conversation = text(name)
+        fork = self._prescan.fork(name, data) if tag == b"forked" else None
+        references = None
+        if fork is None or self._references.has(fork.parent):
+            references = self._references.begin(conversation, fork)
+        return _StreamFold(conversation, fork, references, time)
+
+    def _fold(self, stream: _StreamFold, run: list[Row]) -> None:
+        references, conversation = stream.references, stream.conversation
+        if references is None or stream.fault is not None:
+            return
+        apply, decoders, base = references.apply, self._decoders, references.base
+        requests = self._drafts.requests(conversation)
+        snapshots = self._snapshots.get(conversation)
+        for name, version, position, _, tag, data, _, _ in run:
+            event: ev.Event | None
+            wrong: Sentence | None
+            try:
+                event = decoders[tag](data)
+            except (KeyError, *_DECODE_ERRORS):  # unknown, damaged or redacted
+                event, wrong = self._decode(name, version, tag, data)
+                if event is not None:
+                    wrong = apply(event, is_redacted=not data)
+            else:
+                wrong = apply(event)
+            if wrong is not None:
+                stream.fault = (wrong, version, position)
+                return
+            if requests is not None and event is not None:
+                requests.apply(base + version, event)
+            if (
+                snapshots is not None
+                and version in snapshots
+                and self._scan.snapshot(conversation, version) != pack(references.view)
+            ):
+                stream.wrong_snapshots.append(version)
+        _, stream.version, position, *_ = run[-1]
+        if position <= self._cursor:
+            stream.listed, stream.messages = stream.version, len(references.view.ids)
+            stream.asked = next(
+                (row[2] for row in reversed(run) if row[4] == b"request_started"), stream.asked
+            )
+            stream.updated = max(stream.updated, *map(_time, run))
+
+    def _decode(
+        self, conversation: bytes, version: int, tag: bytes, data: bytes
     ) -> tuple[ev.Event | None, Sentence | None]:
-        """An event, or why it cannot be read."""
+        """Return the event, or what a redaction left of it; else why it cannot be decoded."""
         if not data:
-            redactions = self._before.redactions(name, version)
+            redactions = self._prescan.redactions(conversation, version)
             if not redactions:
                 return None, sentence("its data is empty")
             data = bytes(redactions[-1].left)
         try:
             return ev.decode(text(tag), data), None
-        except _UNREADABLE as fault:
-            return None, sentence("it cannot be read: {reason}", reason=str(fault))
+        except _DECODE_ERRORS as error:
+            return None, sentence("it cannot be read: {reason}", reason=str(error))
 
-    # -- a stream
+    # -- the end
 
-    def _begun(self, first: Meant, end: int, unsound: bool) -> _Fold:
-        """A stream that begins with the event *first* and ends with the version *end*."""
-        name, version, _, tag, data, _ = first
-        fork = self._before.fork(name, data) if tag == b"forked" else None
-        fold = _Fold(fork)
-        if version == 1 and not unsound and (fork is None or self._family.knows(fork.parent)):
-            folding = self._folding(name, fold, end)
-            next(folding)
-            fold.send = folding.send
-        return fold
+    def finish(self, unsound: Iterable[bytes]) -> None:
+        """Report what is wrong with streams, and with tables derived from them, except *unsound* streams."""
+        is_sound = {stream.conversation: True for stream in self._streams.values()}
+        is_sound.update((text(conversation), False) for conversation in unsound)
+        for stream in self._streams.values():  # parents come first
+            conversation = stream.conversation
+            if stream.parent is not None and not is_sound.get(stream.parent.parent):
+                is_sound[conversation] = False
+            if is_sound[conversation]:
+                self._report_stream(stream)
+                is_sound[conversation] = stream.is_complete
+        self._compare_list(is_sound)
+        for conversation, what in self._drafts.problems(is_sound):
+            self._problems.add(what, conversation)
+        for conversation in sorted(self._snapshots.keys() - is_sound.keys()):
+            what = sentence("a snapshot belongs to a conversation that does not exist")
+            self._problems.add(what, conversation, min(self._snapshots[conversation]))
 
-    def _folding(self, name: bytes, fold: _Fold, end: int) -> Generator[None, list[Meant], None]:
-        """Takes the events of a stream as they are sent, and leaves in *fold* what came of them."""
-        conversation, parent, cursor = text(name), fold.parent, self._cursor
-        ledger = self._family.stream(conversation, parent)
-        view, enter, decoders = ledger.view, ledger.enter, self._decoders
-        requests = self._pending.of(conversation)
-        snapshots = self._snapshots.get(conversation, _NONE)
-        wrong_snapshots: list[int] = []
-        listed, messages, asked = 1, 0, 0  # version, messages and question where the list has come to
-        created = updated = b""
-        version = position = 0
-        while version != end:
-            run = yield
-            created = created or run[0][5]
-            for _, version, position, tag, data, _ in run:
-                event: ev.Event | None
-                wrong: Sentence | None
-                try:
-                    event = decoders[tag](data)
-                except (KeyError, *_UNREADABLE):  # it was redacted, perhaps
-                    event, wrong = self._event(name, version, tag, data)
-                    if event is not None:
-                        wrong = enter(event, not data)
-                else:
-                    wrong = enter(event)
-                if wrong is not None:
-                    fold.faults = [(wrong, version, position)]
-                    fold.send = None
-                    yield
-                    return
-                if requests is not None and event is not None:
-                    requests.hear(ledger.base + version, event)
-                if version in snapshots and self._scan.snapshot(conversation, version) != pack(view):
-                    wrong_snapshots.append(version)
-            if position <= cursor:
-                listed, messages = version, len(view.ids)
-                asked = next((row[2] for row in reversed(run) if row[3] == b"request_started"), asked)
-                updated = max(updated, *map(_time, run))
-        self._family.forget_view(conversation)
-        if wrong_snapshots:
-            what = sentence("the snapshot at this version is not what the events give")
-            if len(wrong_snapshots) > 1:
-                what = sentence(
-                    "the snapshot at this version is not what the events give, nor are {more} later ones",
-                    more=len(wrong_snapshots) - 1,
-                )
-            fold.faults.append((what, wrong_snapshots[0], None))
-        fold.version = version
-        fold.line = [
-            self._names.of(conversation),
-            parent.parent if parent else None,
-            parent.version if parent else None,
-            ledger.base,
-            int(self._archived.get(conversation, False)),
-            text(created),
-            text(updated or created),
-            *(listed, messages, asked),
-        ]
-        fold.send = None
-        yield
-
-    def _tell_stream(self, conversation: str, fold: _Fold) -> None:
-        """What was wrong with a stream whose chain is sound."""
-        for what, version, position in fold.faults:
-            self._tell(what, conversation, version, position)
-        if fold.line is None:
+    def _report_stream(self, stream: _StreamFold) -> None:
+        conversation = stream.conversation
+        if stream.fault is not None:
+            self._problems.add(stream.fault[0], conversation, *stream.fault[1:])
+        if not stream.is_complete:
             return
-        for version in sorted(self._snapshots.get(conversation, _NONE)):
-            if not 1 <= version <= fold.version:
-                what = sentence("there is a snapshot of a version that is not there")
-                self._tell(what, conversation, version)
+        if stream.wrong_snapshots:
+            version, more = stream.wrong_snapshots[0], len(stream.wrong_snapshots) - 1
+            what = sentence("the snapshot at this version differs from the events")
+            if more:
+                what = sentence(
+                    "the snapshot at this version differs from the events, and so do {more} later ones",
+                    more=more,
+                )
+            self._problems.add(what, conversation, version)
+        for version in sorted(self._snapshots.get(conversation, ())):
+            if not 1 <= version <= stream.version:
+                what = sentence("a snapshot has a version that does not exist")
+                self._problems.add(what, conversation, version)
 
-    # -- the list
-
-    def _cursor_of_the_list(self, last: int) -> int:
-        cursor = 0
-        for name, position in self._scan.cursors().items():
-            if type(position) is not int or not 0 <= position <= last:
-                what = "the table {name} says that it has read up to {position}; the log ends at {last}"
-                self._tell(sentence(what, name=name, position=position, last=last))
-            elif name == LIST:
-                cursor = position
-        return cursor
-
-    def _compare_list(self, sound: Mapping[str, bool]) -> None:
+    def _compare_list(self, is_sound: Mapping[str, bool]) -> None:
         if self._scan.lacks("conversations") or self._scan.lacks("cursors"):
-            return  # there is nothing that the list could be compared with, and that has been told
+            return  # that the table is missing is reported already
         listed = self._scan.listed()
-        for conversation, fold in self._folds.items():
-            if not sound[conversation] or fold.line is None:
+        for stream in self._streams.values():
+            conversation = stream.conversation
+            if not is_sound[conversation]:
                 continue
             found = listed.get(conversation)
             if conversation in self._deleted:
                 if found is not None:
-                    what = sentence("it was deleted, and is in the list of conversations")
-                    self._tell(what, conversation)
+                    what = sentence("it was deleted, but it is in the list of conversations")
+                    self._problems.add(what, conversation)
                 continue
             if found is None:
-                self._tell(sentence("it is missing in the list of conversations"), conversation)
+                what = sentence("it is missing from the list of conversations")
+                self._problems.add(what, conversation)
                 continue
-            wrong = [
-                f"{column}: {there!r} ≠ {right!r}"
-                for column, there, right in zip(_LISTED, found, fold.line, strict=True)
-                if there != right or type(there) is not type(right)
-            ]
-            if wrong:
-                what = sentence(
-                    "the list of conversations says other than the events: {differences}",
-                    differences=", ".join(wrong),
+            differences = [
+                f"{column}: {actual!r} ≠ {expected!r}"
+                for column, actual, expected in zip(
+                    _LIST_COLUMNS, found, self._expected_row(stream), strict=True
                 )
-                self._tell(what, conversation)
-        for conversation in sorted(listed.keys() - sound.keys()):
-            what = sentence("it is in the list of conversations, and has no events")
-            self._tell(what, conversation)
+                if actual != expected or type(actual) is not type(expected)
+            ]
+            if differences:
+                what = sentence(
+                    "the list of conversations differs from the events: {differences}",
+                    differences=", ".join(differences),
+                )
+                self._problems.add(what, conversation)
+        for conversation in sorted(listed.keys() - is_sound.keys()):
+            what = sentence("it is in the list of conversations, but has no events")
+            self._problems.add(what, conversation)
+
+    def _expected_row(self, stream: _StreamFold) -> list[object]:
+        """Return the row that the list of conversations should have for the stream."""
+        parent, references = stream.parent, stream.references
+        return [
+            self._names.of(stream.conversation),
+            None if parent is None else parent.parent,
+            None if parent is None else parent.version,
+            None if references is None else references.base,
+            int(self._archived.get(stream.conversation, False)),
+            text(stream.created),
+            text(stream.updated or stream.created),
+            *(stream.listed, stream.messages, stream.asked),
+        ]

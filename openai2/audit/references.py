@@ -1,192 +1,260 @@
-"""What events refer to, checked while a stream is folded: is it there, and is it what it should be?
+"""References of events and drafts, checked while a stream is folded: does the target exist, and does it fit?
 
-Rules: no I/O; `Ledger.enter` folds one event and says in a few words what is wrong with it, or nothing. It
-trusts no event: each span, id, version and count is looked up in the view as it stood.
+Invariants:
+- No I/O.
+- No event is trusted: each span, id, version and count is looked up in the view at that version.
+- The text of a draft is nowhere else, so only its form can be checked. In a damaged stream, nothing more is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import View, pack, unpack
+from openai2.errors import NotAMessage
 from openai2.sentence import Sentence, sentence
+from openai2.store.audit_reader import Drafted
 
-_NOTHING, _REQUEST = 0, ord("R")
-_REMOVAL = (ev.RolledBack, ev.Truncated)
+_OTHER, _REQUEST = 0, ord("R")  # marks of events that are not messages
+_REMOVALS = (ev.RolledBack, ev.Truncated)
+_MAX_LEASE = 253_402_300_800.0  # epoch seconds: the year 10000
 
 
-class Family:
-    """Streams that are folded side by side, parents before their forks.
+class References:
+    """All streams of a store, folded side by side, parents before their forks.
 
-    *wanted* are the versions by stream whose views are asked for again: those that are restored, and those
-    that forks begin at. They are kept packed, a few bytes a message.
+    *needed_views* are the versions, by stream, whose views are needed again: by `restored` and by forks.
+    They are kept packed, a few bytes a message.
     """
 
-    def __init__(self, wanted: Mapping[str, set[int]]) -> None:
-        self._wanted = wanted
-        self._streams: dict[str, Ledger] = {}
+    def __init__(self, needed_views: Mapping[str, set[int]]) -> None:
+        self._needed_views = needed_views
+        self._streams: dict[str, StreamReferences] = {}
 
-    def stream(self, conversation: str, parent: ev.Forked | None) -> Ledger:
-        """The ledger of a stream that begins now; its parent is known, and has been folded so far."""
-        above = None if parent is None else self._streams[parent.parent]
-        ledger = Ledger(above, 0 if parent is None else parent.version, self._wanted.get(conversation, set()))
-        self._streams[conversation] = ledger
-        return ledger
+    def begin(self, conversation: str, fork: ev.Forked | None) -> StreamReferences:
+        """Begin a stream. The parent of a *fork* must be known, and folded up to the fork."""
+        parent = None if fork is None else self._streams[fork.parent]
+        stream = StreamReferences(
+            parent, 0 if fork is None else fork.version, self._needed_views.get(conversation, set())
+        )
+        self._streams[conversation] = stream
+        return stream
 
-    def knows(self, conversation: str) -> bool:
-        """Whether the stream has begun."""
+    def has(self, conversation: str) -> bool:
+        """Return True if the stream has begun."""
         return conversation in self._streams
 
-    def forget_view(self, conversation: str) -> None:
-        """The stream is folded; only what its forks need is kept."""
-        self._streams[conversation].view = View()
 
+class StreamReferences:
+    """The fold of one stream: its view, and a mark for each version.
 
-class Ledger:
-    """A stream while it is folded: its view, and a mark for each version.
-
-    *above* is the ledger of the stream that it forked from at *forked*. A version's mark is the kind of its
-    message, or that of a request.
+    *parent* is the stream that it forked from, at the version *forked_at*. A mark is the kind of the message,
+    _REQUEST or _OTHER.
     """
 
-    def __init__(self, above: Ledger | None, forked: int, wanted: set[int]) -> None:
+    def __init__(self, parent: StreamReferences | None, forked_at: int, needed_views: set[int]) -> None:
         self.view = View()
-        self.base: int = 0 if above is None else above.base + forked
-        self._above = above
-        self._forked = forked
-        self._wanted = wanted
-        self._kept: dict[int, bytes] = {}
-        self._emptied: set[int] = set()
+        self.base: int = 0 if parent is None else parent.base + forked_at
+        self._parent = parent
+        self._needed_views = needed_views
+        self._views: dict[int, bytes] = {}
+        self._redacted: set[int] = set()
         self._marks = bytearray(1)
         self._highest = self.base  # no id in the view is higher
 
-    def enter(self, event: ev.Event, emptied: bool = False) -> Sentence | None:
-        """Fold the next event; what is wrong with it, None where nothing is. *emptied*: it is redacted."""
-        marks = self._marks
-        version = len(marks)
+    def apply(self, event: ev.Event, is_redacted: bool = False) -> Sentence | None:
+        """Fold the next event; return what is wrong with it, or None. *is_redacted*: its data was removed."""
+        version = len(self._marks)
         if isinstance(event, ev.MessageAdded):
-            wrong = self._enter_message(event, version)
+            wrong = self._apply_message(event, version)
         elif isinstance(event, ev.RequestStarted):
-            wrong = self._judge_request(event, version)
-            marks.append(_REQUEST)
+            wrong = self._check_request(event, version)
+            self._marks.append(_REQUEST)
         else:
-            wrong = self._judge(event, version) or self._apply(event, version)
-            marks.append(_NOTHING)
-        if emptied:
-            self._emptied.add(version)
-        if version in self._wanted:
-            self._kept[version] = pack(self.view)
+            wrong = self._check(event, version) or self._apply_change(event, version)
+            self._marks.append(_OTHER)
+        if is_redacted:
+            self._redacted.add(version)
+        if version in self._needed_views:
+            self._views[version] = pack(self.view)
         return wrong
 
-    def _enter_message(self, event: ev.MessageAdded, version: int) -> Sentence | None:
+    def drop_view(self) -> None:
+        """Drop the view of a stream that has ended; the views that forks need stay."""
+        self.view = View()
+
+    def _apply_message(self, event: ev.MessageAdded, version: int) -> Sentence | None:
         try:
             kind = msg.kind_of(event.message)
-        except (msgspec.DecodeError, RecursionError) as fault:
-            return sentence("it cannot be read: {reason}", reason=str(fault))
+        except (msgspec.DecodeError, RecursionError) as error:
+            return sentence("it cannot be read: {reason}", reason=str(error))
         request = event.request
-        if request is not None and self._mark_of(request) != _REQUEST:
+        if request is not None and self._mark(request) != _REQUEST:
             return sentence("request {request} is not on record", request=request)
-        wrong = self._judge_question(event) if event.question or event.kinds is not None else None
+        wrong = self._check_question(event) if event.question or event.kinds is not None else None
         if wrong is not None:
             return wrong
-        if event.remarks and (gone := _absent(event.remarks, self.view.remarks)) is not None:
-            return sentence("remark {message} is not waiting", message=gone)
+        if event.remarks and (missing := _first_missing(event.remarks, self.view.remarks)) is not None:
+            return sentence("remark {message} is not pending", message=missing)
         self._marks.append(ord(kind))
-        if request is None or event.answer is not None:  # else it joins with its answer
+        if request is None or event.answer is not None:  # a question joins the view with its answer
             self._highest = self.base + version
             self.view.add(event, self._highest, kind)
         return None
 
-    def _apply(self, event: ev.Event, version: int) -> Sentence | None:
-        taken = said = 0
+    def _apply_change(self, event: ev.Event, version: int) -> Sentence | None:
+        removed = recorded = 0
         try:
-            if isinstance(event, _REMOVAL):
-                taken, said = len(self.view.remove(event.spans)), event.messages
+            if isinstance(event, _REMOVALS):
+                removed, recorded = len(self.view.remove(event.spans)), event.messages
             else:
-                self.view.apply(event, self.base + version, lambda at: self._earlier(event, at))
-        except (ValueError, KeyError, IndexError) as fault:
-            return sentence("it cannot be applied: {reason}", reason=str(fault))
-        if taken != said:
-            what = "it took {taken} messages out of the view, and says {said}"
-            return sentence(what, taken=taken, said=said)
+                self.view.apply(event, self.base + version, lambda at: self._earlier_view(event, at))
+        except (ValueError, KeyError, IndexError) as error:
+            return sentence("it cannot be applied: {reason}", reason=str(error))
+        if removed != recorded:
+            what = "it removed {removed} messages from the view, but records {recorded}"
+            return sentence(what, removed=removed, recorded=recorded)
         return None
 
-    def _earlier(self, event: ev.Event, at: int) -> View:
-        source = self._above if isinstance(event, ev.Forked) else self
-        assert source is not None
-        return unpack(source._kept[at])
+    def _earlier_view(self, event: ev.Event, version: int) -> View:
+        stream = self._parent if isinstance(event, ev.Forked) else self
+        assert stream is not None
+        return unpack(stream._views[version])
 
-    def _judge(self, event: ev.Event, version: int) -> Sentence | None:
-        if isinstance(event, _REMOVAL):
-            return None  # whose spans are looked for where they are taken out
+    def _check(self, event: ev.Event, version: int) -> Sentence | None:
+        if isinstance(event, _REMOVALS):
+            return None  # removing the spans from the view checks them
         if isinstance(event, (ev.Pinned, ev.Unpinned)):
-            held = self.view.ids if isinstance(event, ev.Pinned) else self.view.pins
-            gone = _absent(event.messages, held)
-            if gone is not None:
-                what = "message {message} does not stand in the view, or is not pinned"
-                return sentence(what, message=gone)
+            known = self.view.ids if isinstance(event, ev.Pinned) else self.view.pins
+            missing = _first_missing(event.messages, known)
+            if missing is not None:
+                return sentence("message {message} is not in the view, or is not pinned", message=missing)
         elif isinstance(event, ev.Restored):
             if not 1 <= event.version < version:
-                return sentence(
-                    "it restores version {version}, which is not before it", version=event.version
-                )
+                return sentence("it restores version {version}, which is not earlier", version=event.version)
             if event.redo is not None and not 1 <= event.redo < version:
-                what = "its redo leads to version {version}, which is not before it"
+                what = "its redo leads to version {version}, which is not earlier"
                 return sentence(what, version=event.redo)
         elif isinstance(event, (ev.RequestStopped, ev.RequestFailed)):
-            if self._mark_of(event.request) != _REQUEST:
+            if self._mark(event.request) != _REQUEST:
                 return sentence("request {request} is not on record", request=event.request)
         elif isinstance(event, ev.Redacted):
             if not 1 <= event.version < version:
-                return sentence("it redacts version {version}, which is not before it", version=event.version)
-            if event.version not in self._emptied:
-                what = "it says that version {version} was redacted, but the content is still there"
+                return sentence("it redacts version {version}, which is not earlier", version=event.version)
+            if event.version not in self._redacted:
+                what = "it records that version {version} was redacted, but the content is still there"
                 return sentence(what, version=event.version)
         elif isinstance(event, (ev.Created, ev.Forked)) and version != 1:
-            return sentence("{type} is the first event of a stream, and of nothing else", type=event.type)
+            return sentence("{type} must be the first event of a stream", type=event.type)
         return None
 
-    def _judge_question(self, event: ev.MessageAdded) -> Sentence | None:
+    def _check_question(self, event: ev.MessageAdded) -> Sentence | None:
         question, kinds = event.question, event.kinds
         if kinds is not None and len(kinds) != len(question):
-            return sentence("it has not as many kinds as messages in its question")
+            return sentence("its question does not have as many kinds as messages")
         for number, kind in zip(question, kinds or msg.USER * len(question), strict=True):
-            if self._mark_of(number) != ord(kind):
-                what = "its question {message} is no message on record, or of another kind"
+            if self._mark(number) != ord(kind):
+                what = "its question {message} is not a message on record, or is of another kind"
                 return sentence(what, message=number)
             if number <= self._highest and number in self.view.ids:  # most are higher
-                return sentence("its question {message} stands in the view already", message=number)
+                return sentence("its question {message} is in the view already", message=number)
         return None
 
-    def _judge_request(self, event: ev.RequestStarted, version: int) -> Sentence | None:
+    def _check_request(self, event: ev.RequestStarted, version: int) -> Sentence | None:
         if not 0 <= event.view < version:
-            return sentence("it was asked on version {version}, which is not before it", version=event.view)
+            return sentence("it was asked on version {version}, which is not earlier", version=event.view)
         for number in event.question:
-            if self._mark_of(number) in (_NOTHING, _REQUEST):
-                return sentence("its question {message} is no message on record", message=number)
+            if self._mark(number) in (_OTHER, _REQUEST):
+                return sentence("its question {message} is not a message on record", message=number)
         if not event.without:
             return None
-        gone = _absent([number for span in event.without for number in span], self.view.ids)
-        if gone is None:
-            return None
-        return sentence("message {message} does not stand in the view", message=gone)
+        missing = _first_missing([number for span in event.without for number in span], self.view.ids)
+        return None if missing is None else sentence("message {message} is not in the view", message=missing)
 
-    def _mark_of(self, number: int) -> int:
-        """The mark of an id, an inherited one's too."""
-        ledger = self
-        while number <= ledger.base and ledger._above is not None:
-            ledger = ledger._above
-        version = number - ledger.base
-        return ledger._marks[version] if 0 < version < len(ledger._marks) else _NOTHING
+    def _mark(self, number: int) -> int:
+        """Return the mark of an id of this stream, or of an inherited one."""
+        stream = self
+        while number <= stream.base and stream._parent is not None:
+            stream = stream._parent
+        version = number - stream.base
+        return stream._marks[version] if 0 < version < len(stream._marks) else _OTHER
 
 
-def _absent(wanted: Sequence[int], held: Iterable[int]) -> int | None:
-    """The first of the wanted that is not there."""
-    if not wanted:
+def _first_missing(numbers: Sequence[int], known: Iterable[int]) -> int | None:
+    if not numbers:
         return None
-    there = set(held)
-    return next((number for number in wanted if number not in there), None)
+    known = set(known)
+    return next((number for number in numbers if number not in known), None)
+
+
+class StreamRequests:
+    """Which requests of one stream have started, and which have ended."""
+
+    def __init__(self) -> None:
+        self.started: set[int] = set()
+        self.ended: set[int] = set()
+        self.is_deleted = False
+
+    def apply(self, number: int, event: ev.Event) -> None:
+        """Fold the next event, whose id is *number*."""
+        if isinstance(event, ev.RequestStarted):
+            self.started.add(number)
+        elif isinstance(event, ev.MessageAdded):
+            if event.request is not None and event.answer is not None:
+                self.ended.add(event.request)
+        elif isinstance(event, (ev.RequestStopped, ev.RequestFailed)):
+            self.ended.add(event.request)
+        elif isinstance(event, ev.Deleted):
+            self.is_deleted = True
+
+
+class DraftCheck:
+    """Checks drafts: the request of each has started in its stream, and has not ended."""
+
+    def __init__(self, drafts: Iterable[Drafted]) -> None:
+        self._drafts = list(drafts)
+        self._requests = {draft.conversation: StreamRequests() for draft in self._drafts}
+
+    def requests(self, conversation: str) -> StreamRequests | None:
+        """Return the requests of a stream, to apply its events to; None if it has no drafts."""
+        return self._requests.get(conversation)
+
+    def problems(self, is_sound: Mapping[str, bool]) -> Iterator[tuple[str, Sentence]]:
+        """Yield (conversation, what is wrong). *is_sound* has every conversation of the store."""
+        for draft in self._drafts:
+            wrong = _check_form(draft)
+            if draft.conversation not in is_sound:
+                wrong = sentence("a draft belongs to a conversation that does not exist")
+            elif wrong is None and is_sound[draft.conversation]:
+                wrong = _check_request(draft, self._requests[draft.conversation])
+            if wrong is not None:
+                yield draft.conversation, wrong
+
+
+def _check_form(draft: Drafted) -> Sentence | None:
+    request = draft.request
+    if draft.odd:
+        what = "a column of the draft of request {request} is of the wrong type: {differences}"
+        return sentence(what, request=request, differences=draft.odd)
+    if not (math.isfinite(draft.lease) and 0 <= draft.lease < _MAX_LEASE):
+        what = "the lease of the draft of request {request} ends at {lease}, which is not a time"
+        return sentence(what, request=request, lease=draft.lease)
+    if draft.partial is not None:
+        try:
+            msg.encode(msg.decode(draft.partial), "the answer")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NotAMessage):
+            return sentence("the draft of request {request} is not a message", request=request)
+    return None
+
+
+def _check_request(draft: Drafted, requests: StreamRequests) -> Sentence | None:
+    if draft.request not in requests.started:
+        return sentence("a draft belongs to request {request}, which is not on record", request=draft.request)
+    if draft.request in requests.ended or requests.is_deleted:
+        return sentence("a draft belongs to request {request}, which has ended", request=draft.request)
+    return None

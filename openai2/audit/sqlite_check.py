@@ -1,11 +1,7 @@
-"""SQLite's own check of a file, in a thread beside whoever reads the log meanwhile.
-
-It takes no turn of the interpreter's, so where there are two processors it costs no time.
-"""
+"""SQLite's own check of the file, in a thread. SQLite releases the GIL, so the check runs in parallel."""
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -17,24 +13,23 @@ from openai2.store.audit_reader import Scan
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_STOP_INTERVAL = 100_000  # instructions of SQLite's machine between two looks at the stop flag
 
-class FileCheck:
-    """Begins with the `with` block; whoever leaves that by an exception breaks it off."""
+
+class SqliteCheck:
+    """Runs while its `with` block runs. An exception that leaves the block stops it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._reasons: list[str] = []
-        self._fault: Exception | None = None
-        self._lock = threading.Lock()
-        self._sql: sqlite3.Connection | None = None  # while it checks
-        self._stopped = False
-        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._run, name="openai2-sqlite-check", daemon=True)
 
     def __enter__(self) -> Self:
         if isinstance(self._store, SqliteStore) and self._store.path is not None:
-            self._thread = threading.Thread(target=self._run, name="openai2-filecheck", daemon=True)
             self._thread.start()
-        else:  # one in memory has one connection, which whoever reads it holds
+        else:  # a store in memory has one connection, which the caller needs next
             self._run()
         return self
 
@@ -44,41 +39,34 @@ class FileCheck:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._thread is None:
-            return
-        self._stopped = kind is not None
-        while self._stopped and self._thread.is_alive():  # what has not begun cannot be interrupted yet
-            with self._lock:
-                if self._sql is not None:
-                    self._sql.interrupt()
-            self._thread.join(0.01)
-        self._thread.join()
+        self._is_stopped = kind is not None
+        self._wait()
 
     def reasons(self) -> list[str]:
-        """What is wrong with the file. Raises StoreUnavailable where it cannot be read."""
-        if self._thread is not None:
-            self._thread.join()
-        if self._fault is not None:
-            raise self._fault
+        """Wait for the check and return what is wrong. Raises StoreUnavailable if the file cannot be read."""
+        self._wait()
+        if self._error is not None:
+            raise self._error
         return self._reasons
+
+    def _wait(self) -> None:
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         try:
             with self._store.reading() as reader:
+                reader.sql.set_progress_handler(lambda: self._is_stopped, _STOP_INTERVAL)
                 try:
-                    with self._lock:
-                        self._sql = reader.sql
-                    if not self._stopped:
-                        self._reasons += Scan(reader).damage()
+                    self._reasons += Scan(reader).damage()
                 finally:
-                    with self._lock:  # whoever borrows the connection next is not to be interrupted
-                        self._sql = None
+                    reader.sql.set_progress_handler(None, 0)
         except (NotAStore, DamagedStore) as damage:
-            self._reasons.append(reason_of(damage))
-        except Exception as fault:  # noqa: BLE001 - whoever asks for the reasons gets it
-            self._fault = fault
+            self._reasons.append(damage_reason(damage))
+        except Exception as error:  # noqa: BLE001 - `reasons` raises it in the caller's thread
+            self._error = error
 
 
-def reason_of(damage: Openai2Error) -> str:
-    """What SQLite said."""
+def damage_reason(damage: Openai2Error) -> str:
+    """Return what SQLite reported."""
     return str(damage.facts.get("reason") or damage)

@@ -308,10 +308,10 @@ def test_what_verify_finds_in_chinese(tmp_path: Path) -> None:
         assert said in done.stdout, done.stdout
     assert not _ENGLISH.search(_CODE.sub("", done.stdout)), done.stdout
     english = run("verify", "--db", str(path))
-    assert f"{conversation.id}@16 it was changed: its hash is not that of what it says\n" in english.stdout
+    assert f"{conversation.id}@16 it was changed: its hash does not match its content\n" in english.stdout
     told = json.loads(run("verify", "--json", "--db", str(path), OPENAI2_LANG="zh").stdout)["problems"]
     assert [set(one) for one in told] == [{"conversation", "version", "position", "what"}] * len(told)
-    assert told[0]["what"] == "it was changed: its hash is not that of what it says"
+    assert told[0]["what"] == "it was changed: its hash does not match its content"
 
 
 def test_errors_of_the_api_in_chinese(tmp_path: Path) -> None:

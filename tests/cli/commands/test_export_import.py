@@ -186,7 +186,7 @@ def test_heads_that_were_kept_elsewhere(db: str, tmp_path: Path) -> None:
     heads.write_text(ok("head", "--all", "--db", db), "utf-8")
     one = ok("head", "数数", "--db", db).split()[2]
     ok("verify", "--head", one, "--heads", str(heads), "--db", db)
-    assert "is no head" in refused("verify", "--head", "x", "--db", db)
+    assert "invalid head" in refused("verify", "--head", "x", "--db", db)
     _cut(db, json.loads(ok("list", "--json", "--db", db)))
     result = invoke("verify", "--head", one, "--db", db)
     assert result.exit_code == 1 and one in result.output
