@@ -1,13 +1,13 @@
-"""openai2: conversations that can be accounted for.
+"""openai2: conversations as append-only event logs in SQLite.
 
-Every action on a dialogue is an event in SQLite that is never changed; the messages are a projection of
-those events. `Chat` is the face for programs, `openai2` the command.
+Every action on a conversation is an event that never changes; its messages are a projection of those events.
+`Chat` is the interface for programs, `openai2` the command.
 """
 
 import os as _os
 
 if not _os.path.isdir(_os.path.join(_os.path.dirname(_os.path.abspath(__file__)), "store")):
-    # A checkout: store/ and cli/ lie beside the package.
+    # A checkout: store/ and cli/ are next to the package.
     __path__.append(_os.path.dirname(_os.path.dirname(_os.path.abspath(__file__))))
 
 __version__ = "2.0.0"
@@ -43,38 +43,7 @@ if TYPE_CHECKING:
     from openai2.group import GroupChat
     from openai2.keys.pool import AKPool
 
-_HOMES = {
-    "AKPool": "keys.pool",
-    "AmbiguousReference": "errors",
-    "ArchiveError": "errors",
-    "BadInput": "errors",
-    "Chat": "chat",
-    "Conversation": "conversation",
-    "DamagedStore": "errors",
-    "Engine": "engine",
-    "GroupChat": "group",
-    "Multimodal_Part": "core.messages",
-    "NameTaken": "errors",
-    "NewerStore": "errors",
-    "NoIndex": "errors",
-    "NoKey": "errors",
-    "NoRoom": "errors",
-    "NotAMessage": "errors",
-    "NotARemark": "errors",
-    "NotAStore": "errors",
-    "Openai2Error": "errors",
-    "RecordingError": "errors",
-    "Refused": "errors",
-    "StoreError": "errors",
-    "StoreUnavailable": "errors",
-    "UnknownConversation": "errors",
-    "UnknownVersion": "errors",
-    "VersionConflict": "errors",
-    "assistant_msg": "core.messages",
-    "system_msg": "core.messages",
-    "user_msg": "core.messages",
-}
-
+# Written out, since type checkers cannot read a computed list.
 __all__ = [
     "AKPool",
     "AmbiguousReference",
@@ -108,18 +77,29 @@ __all__ = [
     "user_msg",
 ]
 
+_HOMES = {  # the module of each name that is not in `errors`
+    "AKPool": "keys.pool",
+    "Chat": "chat",
+    "Conversation": "conversation",
+    "Engine": "engine",
+    "GroupChat": "group",
+    "Multimodal_Part": "core.messages",
+    "assistant_msg": "core.messages",
+    "system_msg": "core.messages",
+    "user_msg": "core.messages",
+}
+
 
 def __getattr__(name: str) -> object:
-    # Late, so that `import openai2` costs next to nothing.
-    home = _HOMES.get(name)
-    if home is None:
+    # Late, so that `import openai2` is fast.
+    if name not in __all__:
         raise AttributeError(f"module 'openai2' has no attribute {name!r}")
     from importlib import import_module
 
-    value: object = getattr(import_module(f"openai2.{home}"), name)
+    value: object = getattr(import_module(f"openai2.{_HOMES.get(name, 'errors')}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *__all__})

@@ -28,7 +28,26 @@ not here: they reach the caller as the `openai` exceptions that they are.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class LazyMessage(NamedTuple):
+    """A message that is not an error: a *template* with `{named}` places, and the *facts* that fill them.
+
+    The command translates the template; `str()` fills in the English one. A fact is data, a word that the
+    catalogues know, or a LazyMessage.
+    """
+
+    template: str
+    facts: dict[str, Any]
+
+    def __str__(self) -> str:
+        return self.template.format(**self.facts) if self.facts else self.template
+
+
+def lazy_message(template: str, /, **facts: Any) -> LazyMessage:
+    """Return the message of *template*, filled with *facts* when it is shown."""
+    return LazyMessage(template, facts)
 
 
 class Openai2Error(Exception):

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from openai2.sentence import Sentence, sentence
+from openai2.errors import LazyMessage, lazy_message
 from openai2.store import schema
 from openai2.store.reader import Reader
 from openai2.store.transaction import LISTED_TYPES
@@ -91,21 +91,21 @@ class Scan:
             if line != "ok":
                 yield str(line)
 
-    def strange_schema(self) -> Iterator[Sentence]:
+    def strange_schema(self) -> Iterator[LazyMessage]:
         """Where the table of events, or a guard on it, is not what we make."""
         query = f"{_SCHEMA} WHERE tbl_name = 'events' AND sql IS NOT NULL"
         wanted = _as_made(schema.EVENTS + schema.GUARDS, query)
         found = {(kind, name): sql for kind, name, sql in self._sql.execute(query)}
         for kind, name in sorted(wanted.keys() - found.keys()):
-            yield sentence("the {thing} {name}, which guards the log, is missing", thing=kind, name=name)
+            yield lazy_message("the {thing} {name}, which guards the log, is missing", thing=kind, name=name)
         for kind, name in sorted(wanted.keys() & found.keys()):
             if wanted[kind, name] != found[kind, name]:
-                yield sentence("the {thing} {name} is not as openai2 makes it", thing=kind, name=name)
+                yield lazy_message("the {thing} {name} is not as openai2 makes it", thing=kind, name=name)
         for kind, name in sorted(found.keys() - wanted.keys()):
             if kind == "trigger":
-                yield sentence("the trigger {name} on the log is not openai2's", name=name)
+                yield lazy_message("the trigger {name} on the log is not openai2's", name=name)
 
-    def strange_derived(self) -> Iterator[Sentence]:
+    def strange_derived(self) -> Iterator[LazyMessage]:
         """Where a derived table, or a view to read by, is missing or not what we make."""
         query = f"{_SCHEMA} WHERE type <> 'index' AND tbl_name <> 'events'"
         parts = (schema.CONVERSATIONS, schema.SNAPSHOTS, schema.CURSORS, schema.DRAFTS, schema.VIEWS)
@@ -114,14 +114,14 @@ class Scan:
         for kind, name in sorted(wanted.keys() - found.keys()):
             self._lacking.add(name)
             what = "the {thing} {name} is missing: `openai2 rebuild` makes it anew"
-            yield sentence(what, thing=kind, name=name)
+            yield lazy_message(what, thing=kind, name=name)
         for kind, name in sorted(wanted.keys() & found.keys()):
             if wanted[kind, name] != found[kind, name]:
                 what = "the {thing} {name} is not as openai2 makes it: `openai2 rebuild` makes it anew"
-                yield sentence(what, thing=kind, name=name)
+                yield lazy_message(what, thing=kind, name=name)
         for kind, name in sorted(found.keys() - wanted.keys()):
             if kind == "trigger":
-                yield sentence("the trigger {name} is not openai2's", name=name)
+                yield lazy_message("the trigger {name} is not openai2's", name=name)
 
     def lacks(self, name: str) -> bool:
         """Whether `strange_derived` has missed that table."""

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from openai2.audit.prescan import Prescan
 from openai2.audit.report import Problems
-from openai2.sentence import Sentence, sentence
+from openai2.errors import LazyMessage, lazy_message
 from openai2.store.audit_reader import Row, Scan, text
 from openai2.store.reader import NO_HASH, TAG
 
@@ -117,7 +117,7 @@ class ChainCheck:
         if version != 1 or tag == b"created":
             return stream
         if tag != b"forked":
-            what = sentence("a stream begins with created or forked")
+            what = lazy_message("a stream begins with created or forked")
             self._report(stream, conversation, version, position, what)
             return stream
         fork = self._prescan.fork(conversation, data)
@@ -126,12 +126,12 @@ class ChainCheck:
         if fork is not None and parent is not None and 1 <= fork.version <= parent.version:
             origin = self._scan.link(fork.parent.encode(), fork.version)
         if fork is None or parent is None or origin is None:
-            what = sentence("it forks from an event that does not exist")
+            what = lazy_message("it forks from an event that does not exist")
             self._report(stream, conversation, version, position, what)
             return stream
         stream.base = parent.base + fork.version
         if fork.base != stream.base:
-            what = sentence(
+            what = lazy_message(
                 "its numbers go on from {base}, but its parent's event has the number {number}",
                 base=fork.base,
                 number=stream.base,
@@ -147,13 +147,13 @@ class ChainCheck:
         """Return the recorded digest of data that was redacted; _EMPTY_DIGEST if there is none."""
         redactions = self._prescan.redactions(conversation, version)
         if not redactions:
-            what = sentence("its data is empty, but no redaction of it is on record")
+            what = lazy_message("its data is empty, but no redaction of it is on record")
             self._report(stream, conversation, version, position, what)
             return _EMPTY_DIGEST
         try:
             return bytes.fromhex(redactions[0].digest)
         except ValueError:
-            what = sentence("it was redacted, but the recorded digest is not valid hex")
+            what = lazy_message("it was redacted, but the recorded digest is not valid hex")
             self._report(stream, conversation, version, position, what)
             return _EMPTY_DIGEST
 
@@ -185,23 +185,25 @@ class ChainCheck:
     def _report_gap(self, stream: StreamChain, conversation: bytes, version: int, position: int) -> None:
         missing = version - stream.version - 1
         if missing <= 0:
-            what = sentence("it comes after version {version}: events were swapped", version=stream.version)
+            what = lazy_message(
+                "it comes after version {version}: events were swapped", version=stream.version
+            )
             self._report(stream, conversation, version, position, what)
             return
         self.gaps.append((stream.position, position, missing))
         first = stream.version + 1
         if missing == 1:
-            what = sentence("version {version} is missing", version=first)
+            what = lazy_message("version {version} is missing", version=first)
         else:
-            what = sentence("versions {first} to {last} are missing", first=first, last=version - 1)
+            what = lazy_message("versions {first} to {last} are missing", first=first, last=version - 1)
         self._report(stream, conversation, first, None, what)
 
     def _report_stretch(self, stream: StreamChain, conversation: bytes) -> None:
         assert stream.first_wrong is not None
         version, position = stream.first_wrong
-        what = sentence("it was changed: its hash does not match its content")
+        what = lazy_message("it was changed: its hash does not match its content")
         if stream.wrong_count > 1:
-            what = sentence(
+            what = lazy_message(
                 "it was changed: its hash does not match its content; nor do those of the next {more}",
                 more=stream.wrong_count - 1,
             )
@@ -214,10 +216,10 @@ class ChainCheck:
         if version != stream.version + 1 or not stream.is_sound:
             return  # this event, or its neighbour, is already reported
         what = "it claims to be appended together with version {version}, and was not"
-        self._report(stream, conversation, version, position, sentence(what, version=batch))
+        self._report(stream, conversation, version, position, lazy_message(what, version=batch))
 
     def _report(
-        self, stream: StreamChain, conversation: bytes, version: int, position: int | None, what: Sentence
+        self, stream: StreamChain, conversation: bytes, version: int, position: int | None, what: LazyMessage
     ) -> None:
         stream.is_sound = False
         self._problems.add(what, text(conversation), version, position)

@@ -20,8 +20,8 @@ from openai2.audit.references import DraftCheck, References, StreamReferences
 from openai2.audit.report import Problems
 from openai2.core import events as ev
 from openai2.core.projection import pack
+from openai2.errors import LazyMessage, lazy_message
 from openai2.readmodels.rebuild import Names
-from openai2.sentence import Sentence, sentence
 from openai2.store.audit_reader import Noted, Row, Scan, text
 from openai2.store.reader import LIST
 
@@ -48,7 +48,7 @@ class _StreamFold:
         self.updated = b""
         self.version = 0
         self.listed, self.messages, self.asked = 1, 0, 0
-        self.fault: tuple[Sentence, int, int] | None = None
+        self.fault: tuple[LazyMessage, int, int] | None = None
         self.wrong_snapshots: list[int] = []
         self.is_complete = False
 
@@ -82,7 +82,7 @@ class ContentCheck:
             if isinstance(version, int):
                 snapshots.setdefault(conversation, set()).add(version)
             else:
-                self._problems.add(sentence("a snapshot has a version that does not exist"), conversation)
+                self._problems.add(lazy_message("a snapshot has a version that does not exist"), conversation)
         return snapshots
 
     def _read_cursors(self, last_position: int) -> int:
@@ -91,7 +91,7 @@ class ContentCheck:
         for name, position in self._scan.cursors().items():
             if type(position) is not int or not 0 <= position <= last_position:
                 what = "the table {name} claims to be read up to {position}; the log ends at {last}"
-                self._problems.add(sentence(what, name=name, position=position, last=last_position))
+                self._problems.add(lazy_message(what, name=name, position=position, last=last_position))
             elif name == LIST:
                 list_cursor = position
         return list_cursor
@@ -143,7 +143,7 @@ class ContentCheck:
         snapshots = self._snapshots.get(conversation)
         for name, version, position, _, tag, data, _, _ in run:
             event: ev.Event | None
-            wrong: Sentence | None
+            wrong: LazyMessage | None
             try:
                 event = decoders[tag](data)
             except (KeyError, *_DECODE_ERRORS):  # unknown, damaged or redacted
@@ -173,17 +173,17 @@ class ContentCheck:
 
     def _decode(
         self, conversation: bytes, version: int, tag: bytes, data: bytes
-    ) -> tuple[ev.Event | None, Sentence | None]:
+    ) -> tuple[ev.Event | None, LazyMessage | None]:
         """Return the event, or what a redaction left of it; else why it cannot be decoded."""
         if not data:
             redactions = self._prescan.redactions(conversation, version)
             if not redactions:
-                return None, sentence("its data is empty")
+                return None, lazy_message("its data is empty")
             data = bytes(redactions[-1].left)
         try:
             return ev.decode(text(tag), data), None
         except _DECODE_ERRORS as error:
-            return None, sentence("it cannot be read: {reason}", reason=str(error))
+            return None, lazy_message("it cannot be read: {reason}", reason=str(error))
 
     # -- the end
 
@@ -202,7 +202,7 @@ class ContentCheck:
         for conversation, what in self._drafts.problems(is_sound):
             self._problems.add(what, conversation)
         for conversation in sorted(self._snapshots.keys() - is_sound.keys()):
-            what = sentence("a snapshot belongs to a conversation that does not exist")
+            what = lazy_message("a snapshot belongs to a conversation that does not exist")
             self._problems.add(what, conversation, min(self._snapshots[conversation]))
 
     def _report_stream(self, stream: _StreamFold) -> None:
@@ -213,16 +213,16 @@ class ContentCheck:
             return
         if stream.wrong_snapshots:
             version, more = stream.wrong_snapshots[0], len(stream.wrong_snapshots) - 1
-            what = sentence("the snapshot at this version differs from the events")
+            what = lazy_message("the snapshot at this version differs from the events")
             if more:
-                what = sentence(
+                what = lazy_message(
                     "the snapshot at this version differs from the events, and so do {more} later ones",
                     more=more,
                 )
             self._problems.add(what, conversation, version)
         for version in sorted(self._snapshots.get(conversation, ())):
             if not 1 <= version <= stream.version:
-                what = sentence("a snapshot has a version that does not exist")
+                what = lazy_message("a snapshot has a version that does not exist")
                 self._problems.add(what, conversation, version)
 
     def _compare_list(self, is_sound: Mapping[str, bool]) -> None:
@@ -236,11 +236,11 @@ class ContentCheck:
             found = listed.get(conversation)
             if conversation in self._deleted:
                 if found is not None:
-                    what = sentence("it was deleted, but it is in the list of conversations")
+                    what = lazy_message("it was deleted, but it is in the list of conversations")
                     self._problems.add(what, conversation)
                 continue
             if found is None:
-                what = sentence("it is missing from the list of conversations")
+                what = lazy_message("it is missing from the list of conversations")
                 self._problems.add(what, conversation)
                 continue
             differences = [
@@ -251,13 +251,13 @@ class ContentCheck:
                 if actual != expected or type(actual) is not type(expected)
             ]
             if differences:
-                what = sentence(
+                what = lazy_message(
                     "the list of conversations differs from the events: {differences}",
                     differences=", ".join(differences),
                 )
                 self._problems.add(what, conversation)
         for conversation in sorted(listed.keys() - is_sound.keys()):
-            what = sentence("it is in the list of conversations, but has no events")
+            what = lazy_message("it is in the list of conversations, but has no events")
             self._problems.add(what, conversation)
 
     def _expected_row(self, stream: _StreamFold) -> list[object]:

@@ -16,8 +16,7 @@ import msgspec
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import View, pack, unpack
-from openai2.errors import NotAMessage
-from openai2.sentence import Sentence, sentence
+from openai2.errors import LazyMessage, NotAMessage, lazy_message
 from openai2.store.audit_reader import Drafted
 
 _OTHER, _REQUEST = 0, ord("R")  # marks of events that are not messages
@@ -67,7 +66,7 @@ class StreamReferences:
         self._marks = bytearray(1)
         self._highest = self.base  # no id in the view is higher
 
-    def apply(self, event: ev.Event, is_redacted: bool = False) -> Sentence | None:
+    def apply(self, event: ev.Event, is_redacted: bool = False) -> LazyMessage | None:
         """Fold the next event; return what is wrong with it, or None. *is_redacted*: its data was removed."""
         version = len(self._marks)
         if isinstance(event, ev.MessageAdded):
@@ -88,26 +87,26 @@ class StreamReferences:
         """Drop the view of a stream that has ended; the views that forks need stay."""
         self.view = View()
 
-    def _apply_message(self, event: ev.MessageAdded, version: int) -> Sentence | None:
+    def _apply_message(self, event: ev.MessageAdded, version: int) -> LazyMessage | None:
         try:
             kind = msg.kind_of(event.message)
         except (msgspec.DecodeError, RecursionError) as error:
-            return sentence("it cannot be read: {reason}", reason=str(error))
+            return lazy_message("it cannot be read: {reason}", reason=str(error))
         request = event.request
         if request is not None and self._mark(request) != _REQUEST:
-            return sentence("request {request} is not on record", request=request)
+            return lazy_message("request {request} is not on record", request=request)
         wrong = self._check_question(event) if event.question or event.kinds is not None else None
         if wrong is not None:
             return wrong
         if event.remarks and (missing := _first_missing(event.remarks, self.view.remarks)) is not None:
-            return sentence("remark {message} is not pending", message=missing)
+            return lazy_message("remark {message} is not pending", message=missing)
         self._marks.append(ord(kind))
         if request is None or event.answer is not None:  # a question joins the view with its answer
             self._highest = self.base + version
             self.view.add(event, self._highest, kind)
         return None
 
-    def _apply_change(self, event: ev.Event, version: int) -> Sentence | None:
+    def _apply_change(self, event: ev.Event, version: int) -> LazyMessage | None:
         removed = recorded = 0
         try:
             if isinstance(event, _REMOVALS):
@@ -115,10 +114,10 @@ class StreamReferences:
             else:
                 self.view.apply(event, self.base + version, lambda at: self._earlier_view(event, at))
         except (ValueError, KeyError, IndexError) as error:
-            return sentence("it cannot be applied: {reason}", reason=str(error))
+            return lazy_message("it cannot be applied: {reason}", reason=str(error))
         if removed != recorded:
             what = "it removed {removed} messages from the view, but records {recorded}"
-            return sentence(what, removed=removed, recorded=recorded)
+            return lazy_message(what, removed=removed, recorded=recorded)
         return None
 
     def _earlier_view(self, event: ev.Event, version: int) -> View:
@@ -126,55 +125,61 @@ class StreamReferences:
         assert stream is not None
         return unpack(stream._views[version])
 
-    def _check(self, event: ev.Event, version: int) -> Sentence | None:
+    def _check(self, event: ev.Event, version: int) -> LazyMessage | None:
         if isinstance(event, _REMOVALS):
             return None  # removing the spans from the view checks them
         if isinstance(event, (ev.Pinned, ev.Unpinned)):
             known = self.view.ids if isinstance(event, ev.Pinned) else self.view.pins
             missing = _first_missing(event.messages, known)
             if missing is not None:
-                return sentence("message {message} is not in the view, or is not pinned", message=missing)
+                return lazy_message("message {message} is not in the view, or is not pinned", message=missing)
         elif isinstance(event, ev.Restored):
             if not 1 <= event.version < version:
-                return sentence("it restores version {version}, which is not earlier", version=event.version)
+                return lazy_message(
+                    "it restores version {version}, which is not earlier", version=event.version
+                )
             if event.redo is not None and not 1 <= event.redo < version:
                 what = "its redo leads to version {version}, which is not earlier"
-                return sentence(what, version=event.redo)
+                return lazy_message(what, version=event.redo)
         elif isinstance(event, (ev.RequestStopped, ev.RequestFailed)):
             if self._mark(event.request) != _REQUEST:
-                return sentence("request {request} is not on record", request=event.request)
+                return lazy_message("request {request} is not on record", request=event.request)
         elif isinstance(event, ev.Redacted):
             if not 1 <= event.version < version:
-                return sentence("it redacts version {version}, which is not earlier", version=event.version)
+                return lazy_message(
+                    "it redacts version {version}, which is not earlier", version=event.version
+                )
             if event.version not in self._redacted:
                 what = "it records that version {version} was redacted, but the content is still there"
-                return sentence(what, version=event.version)
+                return lazy_message(what, version=event.version)
         elif isinstance(event, (ev.Created, ev.Forked)) and version != 1:
-            return sentence("{type} must be the first event of a stream", type=event.type)
+            return lazy_message("{type} must be the first event of a stream", type=event.type)
         return None
 
-    def _check_question(self, event: ev.MessageAdded) -> Sentence | None:
+    def _check_question(self, event: ev.MessageAdded) -> LazyMessage | None:
         question, kinds = event.question, event.kinds
         if kinds is not None and len(kinds) != len(question):
-            return sentence("its question does not have as many kinds as messages")
+            return lazy_message("its question does not have as many kinds as messages")
         for number, kind in zip(question, kinds or msg.USER * len(question), strict=True):
             if self._mark(number) != ord(kind):
                 what = "its question {message} is not a message on record, or is of another kind"
-                return sentence(what, message=number)
+                return lazy_message(what, message=number)
             if number <= self._highest and number in self.view.ids:  # most are higher
-                return sentence("its question {message} is in the view already", message=number)
+                return lazy_message("its question {message} is in the view already", message=number)
         return None
 
-    def _check_request(self, event: ev.RequestStarted, version: int) -> Sentence | None:
+    def _check_request(self, event: ev.RequestStarted, version: int) -> LazyMessage | None:
         if not 0 <= event.view < version:
-            return sentence("it was asked on version {version}, which is not earlier", version=event.view)
+            return lazy_message("it was asked on version {version}, which is not earlier", version=event.view)
         for number in event.question:
             if self._mark(number) in (_OTHER, _REQUEST):
-                return sentence("its question {message} is not a message on record", message=number)
+                return lazy_message("its question {message} is not a message on record", message=number)
         if not event.without:
             return None
         missing = _first_missing([number for span in event.without for number in span], self.view.ids)
-        return None if missing is None else sentence("message {message} is not in the view", message=missing)
+        return (
+            None if missing is None else lazy_message("message {message} is not in the view", message=missing)
+        )
 
     def _mark(self, number: int) -> int:
         """Return the mark of an id of this stream, or of an inherited one."""
@@ -224,37 +229,39 @@ class DraftCheck:
         """Return the requests of a stream, to apply its events to; None if it has no drafts."""
         return self._requests.get(conversation)
 
-    def problems(self, is_sound: Mapping[str, bool]) -> Iterator[tuple[str, Sentence]]:
+    def problems(self, is_sound: Mapping[str, bool]) -> Iterator[tuple[str, LazyMessage]]:
         """Yield (conversation, what is wrong). *is_sound* has every conversation of the store."""
         for draft in self._drafts:
             wrong = _check_form(draft)
             if draft.conversation not in is_sound:
-                wrong = sentence("a draft belongs to a conversation that does not exist")
+                wrong = lazy_message("a draft belongs to a conversation that does not exist")
             elif wrong is None and is_sound[draft.conversation]:
                 wrong = _check_request(draft, self._requests[draft.conversation])
             if wrong is not None:
                 yield draft.conversation, wrong
 
 
-def _check_form(draft: Drafted) -> Sentence | None:
+def _check_form(draft: Drafted) -> LazyMessage | None:
     request = draft.request
     if draft.odd:
         what = "a column of the draft of request {request} is of the wrong type: {differences}"
-        return sentence(what, request=request, differences=draft.odd)
+        return lazy_message(what, request=request, differences=draft.odd)
     if not (math.isfinite(draft.lease) and 0 <= draft.lease < _MAX_LEASE):
         what = "the lease of the draft of request {request} ends at {lease}, which is not a time"
-        return sentence(what, request=request, lease=draft.lease)
+        return lazy_message(what, request=request, lease=draft.lease)
     if draft.partial is not None:
         try:
             msg.encode(msg.decode(draft.partial), "the answer")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NotAMessage):
-            return sentence("the draft of request {request} is not a message", request=request)
+            return lazy_message("the draft of request {request} is not a message", request=request)
     return None
 
 
-def _check_request(draft: Drafted, requests: StreamRequests) -> Sentence | None:
+def _check_request(draft: Drafted, requests: StreamRequests) -> LazyMessage | None:
     if draft.request not in requests.started:
-        return sentence("a draft belongs to request {request}, which is not on record", request=draft.request)
+        return lazy_message(
+            "a draft belongs to request {request}, which is not on record", request=draft.request
+        )
     if draft.request in requests.ended or requests.is_deleted:
-        return sentence("a draft belongs to request {request}, which has ended", request=draft.request)
+        return lazy_message("a draft belongs to request {request}, which has ended", request=draft.request)
     return None

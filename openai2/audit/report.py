@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from openai2.sentence import Sentence, sentence
+from openai2.errors import LazyMessage, lazy_message
 
 #: A report holds at most this many problems, and one more that says so.
 MAX_PROBLEMS = 1000
@@ -43,7 +43,7 @@ class Problems:
 
     def add(
         self,
-        what: Sentence,
+        what: LazyMessage,
         conversation: str | None = None,
         version: int | None = None,
         position: int | None = None,
@@ -52,7 +52,7 @@ class Problems:
         if len(self._problems) > MAX_PROBLEMS:
             return
         if len(self._problems) == MAX_PROBLEMS:
-            what = sentence("there are more problems than these")
+            what = lazy_message("there are more problems than these")
             conversation = version = position = None
         self._problems.append(
             Problem(

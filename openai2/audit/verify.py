@@ -23,8 +23,7 @@ from openai2.audit.content import ContentCheck
 from openai2.audit.prescan import Prescan
 from openai2.audit.report import MAX_PROBLEMS, Problems, Report
 from openai2.audit.sqlite_check import SqliteCheck, damage_reason
-from openai2.errors import BadInput, DamagedStore, NotAStore
-from openai2.sentence import sentence
+from openai2.errors import BadInput, DamagedStore, NotAStore, lazy_message
 from openai2.store import NO_HASH, Reader, Store, fulltext
 from openai2.store.audit_reader import Scan
 
@@ -58,7 +57,7 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
                     conversations = _check_events(scan, events, last_position, expected, problems, progress)
                 else:
                     problems.add(
-                        sentence(
+                        lazy_message(
                             "the table events does not number its rows by position: it cannot be checked"
                         )
                     )
@@ -67,7 +66,7 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
         except (NotAStore, DamagedStore) as damage:
             reasons.append(damage_reason(damage))
         for reason in dict.fromkeys((*sqlite_check.reasons(), *reasons)):
-            problems.add(sentence("the file is damaged: {reason}", reason=reason))
+            problems.add(lazy_message("the file is damaged: {reason}", reason=reason))
     return problems.report(conversations, events)
 
 
@@ -129,7 +128,7 @@ def _report_odd_rows(scan: Scan, problems: Problems) -> set[int]:
     """Report rows that have a column of a wrong type; return their positions."""
     rows = scan.odd(MAX_PROBLEMS)
     for row in rows:
-        what = sentence("a column is of the wrong type: {differences}", differences=row.what)
+        what = lazy_message("a column is of the wrong type: {differences}", differences=row.what)
         problems.add(what, row.conversation, row.version, row.position)
     return {row.position for row in rows}
 
@@ -144,9 +143,9 @@ def _report_holes(chain: ChainCheck, odd: set[int], problems: Problems) -> None:
         if explained >= size:
             continue
         if size == 1:
-            what = sentence("no event has the position {first}: one was removed", first=start)
+            what = lazy_message("no event has the position {first}: one was removed", first=start)
         else:
-            what = sentence(
+            what = lazy_message(
                 "no event has the positions {first} to {last}: some were removed", first=start, last=stop - 1
             )
         problems.add(what, position=start)
@@ -157,10 +156,10 @@ def _report_missing_heads(chain: ChainCheck, heads: list[_ExpectedHead], problem
         found = chain.heads[head]
         if conversation is None and not found:
             what = "no event has the head {head}: the tail was cut off, or changed"
-            problems.add(sentence(what, head=head.hex()))
+            problems.add(lazy_message(what, head=head.hex()))
         elif conversation is not None and conversation not in found:
             what = "it has no event with the head {head}: its tail was cut off, or changed"
-            problems.add(sentence(what, head=head.hex()), conversation)
+            problems.add(lazy_message(what, head=head.hex()), conversation)
 
 
 def _check_search_index(reader: Reader, problems: Problems) -> None:
@@ -171,4 +170,4 @@ def _check_search_index(reader: Reader, problems: Problems) -> None:
         what = "the full-text index lacks messages (in {n} places)"
     else:
         what = "the full-text index has words of events without text (in {n} places)"
-    problems.add(sentence(what, n=len(flaws)), position=flaws[0].position)
+    problems.add(lazy_message(what, n=len(flaws)), position=flaws[0].position)

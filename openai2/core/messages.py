@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import msgspec
 
 from openai2.core.typeguards import is_list, is_mapping, is_sequence, is_text
-from openai2.errors import BadInput, NotAMessage
-
-if TYPE_CHECKING:
-    from openai2.sentence import Sentence
+from openai2.errors import BadInput, LazyMessage, NotAMessage, lazy_message
 
 Message = dict[str, Any]
 
@@ -131,12 +128,10 @@ def encode(message: Any, place: Place) -> bytes:
         raise _unwritable(place, fault) from None
 
 
-def _named(place: Place) -> str | Sentence:
+def _named(place: Place) -> str | LazyMessage:
     if not isinstance(place, int):
         return place
-    from openai2.sentence import sentence  # late: for errors alone
-
-    return sentence("message {number}", number=place)
+    return lazy_message("message {number}", number=place)
 
 
 def _unwritable(place: Place, fault: Exception) -> NotAMessage:

@@ -24,7 +24,7 @@ TEMPLATE = LOCALE / "openai2.pot"
 #: Constants of the engine whose texts the command shows through `_`.
 CONSTANTS = {("openai2/redaction/redact.py", "REMAINS")}
 #: The base of the errors whose first argument is such a text; so is that of `kind`, which is one of them,
-#: and of `sentence`, which makes those that are no errors.
+#: and of `lazy_message`, which makes those that are no errors.
 ERROR = "Openai2Error"
 
 #: What click says of its own, in the words of its releases from 8.3 on; two forms where there is a plural.
@@ -191,7 +191,7 @@ def _texts(name: str, tree: ast.Module, errors: set[str]) -> Iterator[tuple[str,
         first = list(_strings(node.args[0], constants))
         if called == "counted":
             yield from zip(first, _strings(node.args[1], constants), strict=True)
-        elif called in ("_", "kind", "sentence") or called in errors:
+        elif called in ("_", "kind", "lazy_message") or called in errors:
             yield from ((text, None) for text in first)
     for file, constant in sorted(CONSTANTS):
         if file == name:
