@@ -76,14 +76,14 @@ def _record(conversation: Conversation, effect: Open | Close) -> None:
         conversation.begin(effect)
         _watch(conversation, effect)
     else:
-        drafts.keeper(conversation.store).forget(conversation.id, effect.request)
+        drafts.draft_writer(conversation.store).forget(conversation.id, effect.request)
         conversation.end(effect.request, effect.decide)
 
 
 def _watch(conversation: Conversation, opening: Open) -> None:
     if opening.opened is not None:
         request = opening.opened.begun.request
-        drafts.keeper(conversation.store).watch(conversation.id, request, opening.partial)
+        drafts.draft_writer(conversation.store).watch(conversation.id, request, opening.partial)
 
 
 def _leave(flow: Flow, conversation: Conversation) -> None:
@@ -153,7 +153,7 @@ async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
         finally:
             _watch(conversation, effect)
     else:
-        drafts.keeper(conversation.store).forget(conversation.id, effect.request)
+        drafts.draft_writer(conversation.store).forget(conversation.id, effect.request)
         job = conversation.end_job(effect.request, effect.decide)
         await run_in_store(conversation.store, job, short=conversation.is_cached)
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from openai2.audit.verify import Heads, Progress
     from openai2.history.diff import Branch, Diff, Exchange
     from openai2.history.follow import Following
-    from openai2.history.fork_graph import Member, Why
+    from openai2.history.fork_graph import Member
+    from openai2.history.why import Why
     from openai2.readmodels.search import Found
     from openai2.readmodels.usage import Line
     from openai2.redaction.redact import Removed
@@ -295,7 +296,7 @@ class Engine:
 
             names = list(conversations or ())
             markdown.check(format, names)
-            held = [(one.message, one.pinned) for one in self.open(names[0]).held()]
+            held = [(one.message, one.pinned) for one in self.open(names[0]).view_messages()]
             with atomic_file.written(file) as out:
                 out.write(markdown.told(format, held))
             return archive_format.Exported(conversations=1, events=0, added=[])

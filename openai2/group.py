@@ -143,7 +143,7 @@ class GroupChat(Replayer):
 
     def _ask(self, turns: Iterable[Turn], options: dict[str, Any], *, stream: bool) -> RequestSpec:
         speak = _turns(turns)
-        ids, remarks, roles = self.conversation.scene()
+        ids, remarks, roles = self.conversation.group_state()
         text = scene(roles, [Remark(e.speaker, list(e.audiences), e.remark) for e in remarks], speak)
         return self._asking(msg.question(text, (), ()), options, stream=stream, remarks=ids)
 

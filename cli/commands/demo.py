@@ -110,7 +110,7 @@ class Tour:
         ariel.pin_messages(0, -2, -1)
         _call("pin_messages(0, -2, -1)", "")
         self._ask(ariel, "美国的首都是什么？")
-        for line in message_lines(ariel.conversation.held()):
+        for line in message_lines(ariel.conversation.view_messages()):
             out(f"  {line}")
 
     def _fork(self, anna: Chat, version: int) -> None:

@@ -145,7 +145,7 @@ def unpin(index: tuple[int, ...], conversation: str | None, db: str | None) -> N
 
 
 def _tell_pins(conversation: Conversation) -> None:
-    pinned = [str(index) for index, held in enumerate(conversation.held()) if held.pinned]
+    pinned = [str(index) for index, held in enumerate(conversation.view_messages()) if held.pinned]
     note(_("pinned now: {indexes}", indexes=", ".join(pinned) or _("none")))
 
 

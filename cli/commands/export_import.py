@@ -81,7 +81,7 @@ def _export_view(
     if every or len(references) > 1:
         raise BadInput("{kind} shows one conversation: several go into events", kind=kind)
     place = refs.find(engine, references[0] or None)
-    held = place.conversation.held(place.version)
+    held = place.conversation.view_messages(place.version)
     raw = markdown.told(kind, [(one.message, one.pinned) for one in held])
     if path is None:
         text = raw.decode()

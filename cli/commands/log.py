@@ -31,7 +31,7 @@ from openai2.conversation import Conversation
 from openai2.core import messages as msg
 from openai2.engine import Engine
 from openai2.errors import BadInput
-from openai2.history.fork_graph import Cause, Why
+from openai2.history.why import Cause, Why
 
 
 @click.command(

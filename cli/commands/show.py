@@ -19,7 +19,7 @@ from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.text import fold, is_terminal, note, one_line, out, out_json, paint, screen, visible
 
 if TYPE_CHECKING:
-    from openai2.conversation import Held
+    from openai2.conversation import ViewMessage
 
 
 @click.command(
@@ -45,7 +45,7 @@ def show(
     """Show the messages."""
     with engine_to_look(db) as engine:
         place = refs.find(engine, ref or conversation)
-        held = place.conversation.held(place.version)
+        held = place.conversation.view_messages(place.version)
         if max_messages is not None:
             held = _under(held, max_messages)
         if as_json:
@@ -81,21 +81,21 @@ def head(ref: str | None, every: bool, conversation: str | None, db: str | None)
             out(f"{opened.id} {opened.version} {opened.head}")
 
 
-def _under(messages: list[Held], limit: int) -> list[Held]:
+def _under(messages: list[ViewMessage], limit: int) -> list[ViewMessage]:
     """The messages that a limit would leave."""
     from openai2.core import messages as msg
     from openai2.core.projection import View
-    from openai2.history import fork_graph
+    from openai2.history import why
 
     view = View()
     view.ids.extend(held.id for held in messages)
     view.kinds.extend(msg.kind(held.message) for held in messages)
     view.pins.update(held.id for held in messages if held.pinned)
-    left = set(fork_graph.under(view, limit).ids)
+    left = set(why.with_limit(view, limit).ids)
     return [held for held in messages if held.id in left]
 
 
-def message_lines(messages: Iterable[Held]) -> Iterator[str]:
+def message_lines(messages: Iterable[ViewMessage]) -> Iterator[str]:
     """Messages for a person: a line of index, role and pin each, then the text."""
     from openai2.core import messages as msg
 

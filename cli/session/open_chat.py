@@ -95,7 +95,7 @@ def _check_system(wishes: Wishes) -> None:
 def add_system(conversation: Conversation, text: str) -> None:
     """Add a system message and pin it, in one step; one that says the same and is pinned stays alone."""
     message = msg.system_msg(text)
-    if any(held.pinned and held.message == message for held in conversation.held()):
+    if any(held.pinned and held.message == message for held in conversation.view_messages()):
         return
     encoded = msgspec.Raw(msg.encode(message, "the system message"))
 

@@ -49,4 +49,4 @@ class Watch:
     def busy(self) -> bool:
         """Whether a request is under way, which, while we ask nothing, is somebody else's."""
         with self._conversation.store.reading() as reader:
-            return any(drafts.alive(draft) for draft in reader.drafts(self._conversation.id))
+            return any(drafts.is_alive(draft) for draft in reader.drafts(self._conversation.id))

@@ -111,7 +111,7 @@ def _rollback(session: Session, rest: str) -> None:
 
 @row(BACK, "history", "", _("show the messages, with their indexes and pins"))
 def _history(session: Session, rest: str) -> None:
-    held = session.chat.conversation.held()
+    held = session.chat.conversation.view_messages()
     for line in message_lines(held):
         out(line)
     if not held:
@@ -157,7 +157,7 @@ def _edit(session: Session, rest: str) -> None:
 def _before(conversation: Conversation, start: int, back: int) -> Conversation:
     """A fork that stands where that question was asked: at that version, if the view was then what it is now
     before the question; else of today, the last rounds rolled back."""
-    held = conversation.held()
+    held = conversation.view_messages()
     first = next(conversation.events()).event
     base = first.base if isinstance(first, ev.Forked) else 0
     version = held[start].id - base
@@ -165,7 +165,7 @@ def _before(conversation: Conversation, start: int, back: int) -> Conversation:
         added = next(conversation.events(after=version - 1)).event
         if isinstance(added, ev.MessageAdded) and added.request is not None:
             version = added.request - base
-        if version > 1 and conversation.held(version - 1) == held[:start]:
+        if version > 1 and conversation.view_messages(version - 1) == held[:start]:
             return conversation.fork(at=version - 1, reason="edit")
     twin = conversation.fork(reason="edit")
     twin.rollback(back)

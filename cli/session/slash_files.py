@@ -44,7 +44,7 @@ def _save(session: Session, rest: str) -> None:
     force = rest.startswith("-f ")
     name = _unquoted(rest.removeprefix("-f ") if force else rest)
     path = Path(name).expanduser()
-    held = session.chat.conversation.held()
+    held = session.chat.conversation.view_messages()
     if path.suffix.lower() == ".json":
         text = json.dumps([one.message for one in held], ensure_ascii=False, indent=2) + "\n"
     elif path.suffix.lower() in (".md", ".markdown"):

@@ -63,7 +63,7 @@ def _at(session: Session, rest: str) -> None:
     conversation = session.chat.conversation
     if not rest.isdecimal():
         raise BadInput("say which version: this is version {version}", version=conversation.version)
-    held = conversation.held(int(rest))
+    held = conversation.view_messages(int(rest))
     for line in message_lines(held):
         out(line)
     size = counted("{n} message", "{n} messages", len(held))

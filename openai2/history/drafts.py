@@ -1,9 +1,11 @@
-"""Drafts: what has come of an answer that is still coming, kept on disk once a second.
+"""Write drafts: the partial answers of open requests, saved every half second.
 
-Rules: a draft is not in the log, since it is no fact yet. It carries a lease, which its writer renews;
-so a request in flight elsewhere is not taken for dead, and one whose process was killed is found out at
-once on the same machine, within the lease elsewhere. One thread a store writes them all, in one
-transaction, so that neither a stream nor an event loop waits for the disk.
+Invariants:
+- A draft is not in the log; it is deleted when its request ends.
+- A draft carries a lease, which its process renews. A killed process is detected at once on the same
+  machine, and when its lease expires on another.
+- One background thread per store writes all its drafts in one transaction, so neither a stream nor an event
+  loop waits for the disk.
 """
 
 from __future__ import annotations
@@ -23,16 +25,17 @@ from openai2.store import Draft, Store
 if TYPE_CHECKING:
     from openai2.store import Transaction
 
-#: Seconds for which a draft counts as alive without word from its writer.
+#: Seconds for which a draft counts as alive after its process last renewed it.
 LEASE = 15.0
-#: Seconds between two writings; what has come is on disk at most this much later.
+#: Seconds between two writes; a crash loses at most this much of an answer.
 INTERVAL = 0.5
+_IDLE_ROUNDS = 20  # intervals without an open request after which the thread sleeps, then ends
 
 Partial = Callable[[], "bytes | None"]
 
 
-def _started(pid: int) -> str:
-    """When a process of this machine started, in the system's own ticks; '' where nobody says."""
+def _start_ticks(pid: int) -> str:
+    """Return when a local process started, in clock ticks since boot; '' where the system has no /proc."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
             return stat.read().rpartition(")")[2].split()[19]
@@ -41,34 +44,34 @@ def _started(pid: int) -> str:
 
 
 def _host() -> str:
-    from socket import gethostname  # late: whoever only reads a store needs no network
+    from socket import gethostname  # late: reading a store needs no network module
 
     return gethostname()
 
 
 @cache
 def _writer(pid: int) -> str:
-    return f"{_host()} {pid} {_started(pid)}"
+    return f"{_host()} {pid} {_start_ticks(pid)}"
 
 
 def writer() -> str:
-    """Who we are: host, process, and when it started, since numbers of processes come again."""
+    """Return this process's name in a draft: host, pid, and start time, since pids are reused."""
     return _writer(os.getpid())
 
 
 def fresh(conversation: str, request: int) -> Draft:
-    """The draft of a request that begins now."""
+    """Return an empty draft of this process for a request that begins now."""
     return Draft(conversation, request, writer(), time.time() + LEASE, None)
 
 
-def alive(draft: Draft) -> bool:
-    """Whether somebody is still at work on it."""
+def is_alive(draft: Draft) -> bool:
+    """Return True if the process that writes the draft is still running, as far as can be known."""
     host, _, process = draft.writer.partition(" ")
     pid, _, ticks = process.partition(" ")
     if host == _host() and pid.isdigit() and sys.platform != "win32":
         if not _exists(int(pid)):
             return False
-        now = _started(int(pid))
+        now = _start_ticks(int(pid))
         if now and ticks and now != ticks:
             return False
     return draft.lease > time.time()
@@ -85,18 +88,18 @@ def _exists(pid: int) -> bool:
 
 
 class DraftWriter:
-    """Writes the drafts of one store."""
+    """The background thread that writes the drafts of one store. It ends when no request is open."""
 
     def __init__(self, store: Store) -> None:
         self._store = weakref.ref(store)
         self._watched: dict[tuple[str, int], tuple[Partial, bytes | None, float]] = {}
-        # Reentrant: the garbage collector may close a dropped stream in the middle of our lines.
+        # Reentrant: the garbage collector may close a dropped stream while this thread holds the lock.
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
 
     def watch(self, conversation: str, request: int, partial: Partial) -> None:
-        """Keep what *partial* gives, until `forget`."""
+        """Save what *partial* returns, until `forget` is called for the request."""
         with self._lock:
             self._watched[conversation, request] = (partial, None, time.time() + LEASE)
             if self._thread is None:
@@ -106,7 +109,7 @@ class DraftWriter:
             self._wake.set()
 
     def forget(self, conversation: str, request: int) -> None:
-        """The request is closed; its draft is not written again."""
+        """Stop writing the draft of a request that has ended."""
         with self._lock:
             self._watched.pop((conversation, request), None)
 
@@ -117,24 +120,24 @@ class DraftWriter:
             time.sleep(INTERVAL)
             with self._lock:
                 idle = 0 if self._watched else idle + 1
-                if idle > 20:
+                if idle > _IDLE_ROUNDS:
                     self._thread = None
                     return
                 changed = self._changed()
             if changed:
                 self._write(changed)
             elif not self._watched:
-                self._wake.wait(INTERVAL * 20)
+                self._wake.wait(INTERVAL * _IDLE_ROUNDS)
 
     def _changed(self) -> list[Draft]:
+        """Return the drafts whose text changed or whose lease is half over."""
         now = time.time()
-        me = writer()
         changed: list[Draft] = []
         for (conversation, request), (partial, written, lease) in list(self._watched.items()):
             current = partial()
             if current != written or lease - now < LEASE / 2:
                 lease = now + LEASE
-                changed.append(Draft(conversation, request, me, lease, current))
+                changed.append(Draft(conversation, request, writer(), lease, current))
                 if (conversation, request) in self._watched:
                     self._watched[conversation, request] = (partial, current, lease)
         return changed
@@ -151,18 +154,18 @@ class DraftWriter:
 
         try:
             store.transact(job)
-        except Openai2Error:  # a full disk: the answer itself still comes, and says so at its end
+        except Openai2Error:  # a full disk: recording the answer itself will fail and report it
             pass
 
 
-_keepers: weakref.WeakKeyDictionary[Store, DraftWriter] = weakref.WeakKeyDictionary()
+_writers: weakref.WeakKeyDictionary[Store, DraftWriter] = weakref.WeakKeyDictionary()
 _lock = threading.RLock()
 
 
-def keeper(store: Store) -> DraftWriter:
-    """The keeper of that store."""
-    known = _keepers.get(store)
+def draft_writer(store: Store) -> DraftWriter:
+    """Return the draft writer of that store, one per store and process."""
+    known = _writers.get(store)
     if known is None:
         with _lock:
-            known = _keepers.setdefault(store, DraftWriter(store))
+            known = _writers.setdefault(store, DraftWriter(store))
     return known

@@ -1,8 +1,11 @@
-"""What undo and redo lead to: the events that they append to a stream.
+"""Plan undo and redo: the `restored` events that they append to a stream.
 
-Rules: no stack is kept. A `restored` that undoes says where its redo leads; the rest is found by following
-them backwards. A step takes back one action, all that was appended at once; one that was undone and redone
-over and over makes no chain that grows.
+Invariants:
+- No stack is kept: an undo's event names the version that a redo restores, and earlier steps are found by
+  reading the stream backwards.
+- One step undoes one batch, the events of one append.
+- A redo restores the version before the undo, not the undo's own event. So repeated undo and redo does not
+  build a growing chain.
 """
 
 from __future__ import annotations
@@ -12,19 +15,32 @@ from openai2.history.views import VIEW_TYPES
 from openai2.store import Reader
 
 
-def _last_change(reader: Reader, conversation: str, version: int) -> ev.Recorded | None:
-    """The last event at or before *version* that changed the view."""
-    for record in reader.events(conversation, upto=version, types=VIEW_TYPES, newest_first=True):
-        if record.type == "message_added":
-            event = record.event
-            if isinstance(event, ev.MessageAdded) and event.request is not None and event.answer is None:
-                continue  # a question on record, which waits for its answer
-        return record
-    return None
+def undo(reader: Reader, conversation: str, version: int, n: int) -> list[ev.Event]:
+    """Return the events that undo up to *n* actions of a stream at *version*, latest action first."""
+    steps: list[ev.Event] = []
+    last = _last_change(reader, conversation, version)
+    if last is None:
+        return steps
+    current = redo_to = _effective_version(last)
+    while len(steps) < n and (target := _undo_target(reader, conversation, current)) is not None:
+        steps.append(ev.Restored(version=target, cause="undo", redo=redo_to))
+        current, redo_to = target, version + len(steps)
+    return steps
 
 
-def _before(reader: Reader, conversation: str, version: int) -> int | None:
-    """The version before the last action that still counts at *version*; None where there is none."""
+def redo(reader: Reader, conversation: str, version: int, n: int) -> list[ev.Event]:
+    """Return the events that redo up to *n* undone actions of a stream at *version*."""
+    steps: list[ev.Event] = []
+    current = version
+    while len(steps) < n and (target := _redo_target(reader, conversation, current)) is not None:
+        change = _last_change(reader, conversation, target)
+        current = target if change is None else min(target, _effective_version(change))
+        steps.append(ev.Restored(version=current, cause="redo"))
+    return steps
+
+
+def _undo_target(reader: Reader, conversation: str, version: int) -> int | None:
+    """Return the version before the last action that still counts at *version*, None if there is none."""
     while True:
         record = _last_change(reader, conversation, version)
         if record is None or record.type == "forked":
@@ -36,21 +52,8 @@ def _before(reader: Reader, conversation: str, version: int) -> int | None:
         return max(1, record.batch - 1)
 
 
-def undo(reader: Reader, conversation: str, version: int, n: int) -> list[ev.Event]:
-    """Events that undo up to *n* actions of a stream at *version*, the last first."""
-    steps: list[ev.Event] = []
-    last = _last_change(reader, conversation, version)
-    if last is None:
-        return steps
-    standing = redo_to = _redone(last)
-    while len(steps) < n and (target := _before(reader, conversation, standing)) is not None:
-        steps.append(ev.Restored(version=target, cause="undo", redo=redo_to))
-        standing, redo_to = target, version + len(steps)
-    return steps
-
-
-def _after(reader: Reader, conversation: str, version: int) -> int | None:
-    """The version that a redo at *version* leads to."""
+def _redo_target(reader: Reader, conversation: str, version: int) -> int | None:
+    """Return the version that a redo at *version* restores, None if nothing was undone last."""
     while True:
         record = _last_change(reader, conversation, version)
         event = None if record is None else record.event
@@ -61,22 +64,18 @@ def _after(reader: Reader, conversation: str, version: int) -> int | None:
         version = event.version
 
 
-def redo(reader: Reader, conversation: str, version: int, n: int) -> list[ev.Event]:
-    """Events that redo up to *n* undone actions of a stream at *version*."""
-    steps: list[ev.Event] = []
-    standing = version
-    while len(steps) < n and (target := _after(reader, conversation, standing)) is not None:
-        change = _last_change(reader, conversation, target)
-        target = target if change is None else min(target, _redone(change))
-        steps.append(ev.Restored(version=target, cause="redo"))
-        standing = target
-    return steps
+def _last_change(reader: Reader, conversation: str, version: int) -> ev.Recorded | None:
+    """Return the last event at or before *version* that changed the view."""
+    for record in reader.events(conversation, upto=version, types=VIEW_TYPES, newest_first=True):
+        if record.type == "message_added":
+            event = record.event
+            if isinstance(event, ev.MessageAdded) and event.request is not None and event.answer is None:
+                continue  # a recorded question that joins the view with its answer
+        return record
+    return None
 
 
-def _redone(record: ev.Recorded) -> int:
-    """The version that an event leads to: where it is a redo, that which it went back to.
-
-    So undoing and redoing the same thing over and over makes no chain that grows.
-    """
+def _effective_version(record: ev.Recorded) -> int:
+    """Return the version whose view an event leads to: for a redo, the version that it restored."""
     event = record.event
     return event.version if isinstance(event, ev.Restored) and event.cause == "redo" else record.version

@@ -259,7 +259,7 @@ def _from_drafts(
     for draft in tx.drafts():
         partial = draft.partial or b""
         quotes = any(text in partial for text in stored)
-        if drafts.alive(draft):
+        if drafts.is_alive(draft):
             if quotes or draft.conversation in conversations:
                 under_way.append((draft.conversation, draft.request))
         elif quotes:

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from openai2.conversation import Conversation, Decide
+from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core import request_events
 from openai2.core.projection import View
 from openai2.core.request_events import StreamState
 from openai2.history.lineage import Lineage
 from openai2.history.messages import encoded_messages
+from openai2.history.stream_cache import Decide
 from openai2.request.effects import Open
 from openai2.store import Store, Transaction
 
@@ -45,12 +46,12 @@ class PendingFork(Conversation):
             before = [event for batch in self._batches for event in batch]
             events, begun = request_events.begin(opening.ask, self._state(1 + len(before)))
             texts = {
-                self._lineage.base + version: bytes(event.message)
+                self.lineage.base + version: bytes(event.message)
                 for version, event in enumerate([*before, *events], 2)
                 if isinstance(event, ev.MessageAdded)
             }
             inherited = [number for number in begun.sent if number not in texts]
-            texts.update(encoded_messages(tx, self._lineage, inherited))
+            texts.update(encoded_messages(tx, self.lineage, inherited))
             self._opening = events
             opening.be(begun, [texts[number] for number in begun.sent])
 
@@ -66,14 +67,14 @@ class PendingFork(Conversation):
             if not any(isinstance(event, ev.MessageAdded) for event in closing):
                 return  # it failed, or was stopped with nothing to show: nothing was made
             for batch in [[], *self._batches, self._opening]:
-                self._commit(tx, partial(_settled, batch))
-            self._commit(tx, decide)
+                self.commit_job(partial(_settled, batch))(tx)
+            self.commit_job(decide)(tx)
             self.born = True
 
         return job
 
     def _state(self, version: int) -> StreamState:
-        return StreamState(self._expected.copy(), version, self._lineage.base + version + 1)
+        return StreamState(self._expected.copy(), version, self.lineage.base + version + 1)
 
 
 def _settled(batch: list[ev.Event], state: StreamState) -> list[ev.Event]:

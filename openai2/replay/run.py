@@ -222,7 +222,7 @@ class Replaying:
         with self._store.reading() as reader:
             cut = list(reader.drafts(self.conversation.id))
         for draft in cut:
-            if drafts.alive(draft):
+            if drafts.is_alive(draft):
                 raise Refused(
                     "somebody is at work on the replay {conversation}", conversation=self.conversation.id
                 )

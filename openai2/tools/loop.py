@@ -73,7 +73,7 @@ class Loop:
         """Calls at the view's end that a loop before this one left, where there is no new question."""
         if self._text is not None or self._parts or self._options.get("messages"):
             return []
-        held = self._conversation.held()
+        held = self._conversation.view_messages()
         if not held or not (calls := tool_functions.calls_in(held[-1].message)):
             return []
         self._standing = held[-1].id
@@ -86,7 +86,8 @@ class Loop:
         if not calls:
             return calls
         self._standing = next(
-            (held.id for held in reversed(self._conversation.held()) if held.message == message), None
+            (held.id for held in reversed(self._conversation.view_messages()) if held.message == message),
+            None,
         )
         if self._rounds >= self._most:
             self.put([tool_functions.failure(call, "not run: too many rounds of calls") for call in calls])

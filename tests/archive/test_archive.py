@@ -39,7 +39,9 @@ def _all(engine: Engine) -> dict[str, list[object]]:
     found: dict[str, list[object]] = {}
     for line in engine.conversations(archived=None):
         conversation = engine.open(line.id)
-        found[line.id] = [conversation.held(version) for version in range(1, conversation.version + 1)]
+        found[line.id] = [
+            conversation.view_messages(version) for version in range(1, conversation.version + 1)
+        ]
     return found
 
 
@@ -50,7 +52,7 @@ def test_what_was_imported_is_the_same_and_exports_to_the_same_bytes() -> None:
     with Engine() as here, Engine() as there:
         busy(here)
         long(here, size=800)
-        here.redact("side", here.open("side").held()[-1].id)
+        here.redact("side", here.open("side").view_messages()[-1].id)
         raw = _export(here)
         there.create("another, so that positions differ")
         assert _import(there, raw) == {"new": 7}
@@ -161,7 +163,7 @@ def test_streams_that_went_on_differently_are_both_kept() -> None:
         assert there.open("main").messages() == kept
         fork = there.open(one.id)
         assert fork.messages() == main.messages()
-        assert [held.pinned for held in fork.held()] == [held.pinned for held in main.held()]
+        assert [it.pinned for it in fork.view_messages()] == [it.pinned for it in main.view_messages()]
         first = next(fork.events()).event
         assert isinstance(first, ev.Forked) and (first.reason, first.version) == ("diverged", 4)
         assert there.verify().ok
@@ -233,7 +235,7 @@ def test_names_that_clash_are_told_apart_in_the_list_alone() -> None:
 def _archive() -> bytes:
     with Engine() as engine:
         busy(engine)
-        engine.redact("side", engine.open("side").held()[-1].id)
+        engine.redact("side", engine.open("side").view_messages()[-1].id)
         return _export(engine)
 
 
@@ -395,11 +397,11 @@ def test_a_transcript_is_imported_with_its_pins() -> None:
     with Engine() as here, Engine() as there:
         main = busy(here)["main"]
         main.pin(0)
-        text = markdown.write([(held.message, held.pinned) for held in main.held()])
+        text = markdown.write([(held.message, held.pinned) for held in main.view_messages()])
         report = there.import_(io.BytesIO(text.encode()))
         copy = there.open(report.conversations[0].id)
         assert copy.messages() == main.messages()
-        assert [held.pinned for held in copy.held()] == [held.pinned for held in main.held()]
+        assert [it.pinned for it in copy.view_messages()] == [it.pinned for it in main.view_messages()]
         copy.undo()
         assert not copy.messages()
         assert there.verify().ok

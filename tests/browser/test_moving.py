@@ -31,7 +31,7 @@ def test_each_event_shows_its_view(engine: Engine, show: Show) -> None:
         conversation = engine.open(name)
         page = show(name)
         for version in range(conversation.version, 0, -1):
-            expected = [msg.text_of(item.message) for item in conversation.held(version)]
+            expected = [msg.text_of(item.message) for item in conversation.view_messages(version)]
             shown = page.texts("#chat .message:not(.is-removed):not(.is-waiting):not(.is-failed) .body")
             assert shown == expected, f"{name}@{version}"
             page.key("ArrowLeft")

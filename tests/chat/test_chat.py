@@ -997,9 +997,9 @@ def test_old_names(offline: OfflineServer, tmp_path: Path) -> None:
     assert asyncio.run(_awaited(chat.asy_request("自然数1的后面是几?"))) == "2"
     chat.forge(user_msg("自然数7的后面是几?"))
     chat.pin(0)
-    assert [held.pinned for held in chat.conversation.held()] == [True, False, False]
+    assert [held.pinned for held in chat.conversation.view_messages()] == [True, False, False]
     chat.unpin(0)
-    assert not any(held.pinned for held in chat.conversation.held())
+    assert not any(held.pinned for held in chat.conversation.view_messages())
     assert chat.dump(tmp_path / "d.json") is True
     other = chat_with(offline)
     assert other.load(tmp_path / "d.json") is True

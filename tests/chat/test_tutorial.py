@@ -81,7 +81,7 @@ def shown(chat: Chat) -> list[dict[str, Any]]:
 
 
 def pinned(chat: Chat) -> list[bool]:
-    return [held.pinned for held in chat.conversation.held()]
+    return [held.pinned for held in chat.conversation.view_messages()]
 
 
 def dialogue(*texts: str) -> list[dict[str, Any]]:

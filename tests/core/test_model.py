@@ -153,7 +153,7 @@ class Histories(RuleBasedStateMachine):
         model.was[conversation.version] = model.view
 
     def view_of(self, conversation: Conversation, version: int | None = None) -> list[tuple[Any, bool]]:
-        return [(held.message, held.pinned) for held in conversation.held(version)]
+        return [(held.message, held.pinned) for held in conversation.view_messages(version)]
 
     # -- what people do
 
@@ -410,9 +410,9 @@ class Histories(RuleBasedStateMachine):
         if isinstance(first, ev.Forked):
             parent = self.engine.open(first.parent)
             inherited = projection.View()
-            inherited.ids = [held.id for held in parent.held(first.version)]
-            inherited.kinds = [msg.kind(held.message) for held in parent.held(first.version)]
-            inherited.pins = {held.id for held in parent.held(first.version) if held.pinned}
+            inherited.ids = [held.id for held in parent.view_messages(first.version)]
+            inherited.kinds = [msg.kind(held.message) for held in parent.view_messages(first.version)]
+            inherited.pins = {held.id for held in parent.view_messages(first.version) if held.pinned}
             base = first.base
         return [(at, view.ids.copy()) for at, view in projection.replay(stream, base, inherited)]
 

@@ -74,13 +74,16 @@ def test_without_snapshots_every_view_is_the_same(tmp_path: Path) -> None:
         fork = a.fork("fork", at=600)
         fork.restore(1)
         versions = (1, 150, 599, 600, 1001, 1002, 1003)
-        before = [a.held(version) for version in versions], fork.held()
+        before = [a.view_messages(version) for version in versions], fork.view_messages()
     with plain(path) as sql:
         assert sql.execute("SELECT count(*) FROM snapshots").fetchone()[0]
         sql.execute("DELETE FROM snapshots")
     with Engine(path) as engine:
         a = engine.open("long")
-        assert ([a.held(version) for version in versions], engine.open("fork").held()) == before
+        assert (
+            [a.view_messages(version) for version in versions],
+            engine.open("fork").view_messages(),
+        ) == before
         assert engine.verify().ok
 
 

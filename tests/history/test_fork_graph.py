@@ -75,7 +75,7 @@ def test_a_long_story_is_told_in_time() -> None:
         a.add([user_msg(str(number)) for number in range(12_000)])
         a.pin(*range(0, 12_000, 2))
         began = time.process_time()
-        assert len(a.under(6_000)) == 6_000
+        assert len(a.with_limit(6_000)) == 6_000
         assert len(a.why()) == 12_000
         deep = a
         for _ in range(100):
@@ -92,11 +92,11 @@ def test_another_limit_is_only_looked_at() -> None:
         a.add([user_msg(str(number)) for number in range(6)])
         a.pin(0)
         before = a.version
-        assert [message["content"] for message in a.under(3)] == ["0", "4", "5"]
-        assert len(a.under(99)) == 6
+        assert [message["content"] for message in a.with_limit(3)] == ["0", "4", "5"]
+        assert len(a.with_limit(99)) == 6
         assert a.version == before
         with pytest.raises(BadInput):
-            a.under(0)
+            a.with_limit(0)
 
 
 def test_a_family_holds_ancestors_and_all_that_forked_from_them() -> None:

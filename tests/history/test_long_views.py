@@ -50,7 +50,7 @@ def test_a_long_view_is_what_its_events_say(engine: Engine) -> None:
         held = engine.open(name)
         expected = _one_by_one(engine, held)
         assert held.messages() == expected and len(expected) > 1400
-        assert [one.message for one in held.held()] == held.under(5000) == expected
+        assert [one.message for one in held.view_messages()] == held.with_limit(5000) == expected
         assert held.messages(last=800) == expected[-800:]
         held.add([user_msg("kept in memory")])
         assert held.messages() == [*expected, user_msg("kept in memory")]
@@ -99,7 +99,7 @@ def test_a_message_that_is_not_there_is_an_error(engine: Engine, tmp_path: Path)
         sql.execute("DELETE FROM events WHERE version = 300")
         sql.execute("UPDATE events SET version = version + 5000 WHERE version = 301")
     with pytest.raises(Exception, match="has no message 300"):
-        engine.open("long").held(1200)
+        engine.open("long").view_messages(1200)
 
 
 def test_a_long_view_is_at_hand_when_its_texts_are(engine: Engine) -> None:
@@ -120,7 +120,7 @@ def test_who_only_looks_at_the_end_keeps_nothing(engine: Engine) -> None:
     for number in range(200):
         written.add([user_msg(str(number))])
         assert watching.messages(last=1) == [user_msg(str(number))] and watching.version == number + 2
-    assert not watching._texts
+    assert not watching._stream._texts
 
 
 @pytest.mark.parametrize("read", [False, True])
@@ -141,7 +141,7 @@ def test_a_text_that_is_gone_without_a_redaction_is_damage(engine: Engine, tmp_p
     conversation.commit(lambda state: [ev.RemarkAdded(speaker="Ann", audiences=["Bob"], remark="hello")])
     with plain(tmp_path / "store.db", unguarded=True) as sql:
         sql.execute("UPDATE events SET data = '' WHERE version IN (2, 3)")
-    for lost in (lambda: engine.open("a").message(2), conversation.scene):
+    for lost in (lambda: engine.open("a").message(2), conversation.group_state):
         with pytest.raises(DamagedStore, match="has lost the content"):
             lost()
 

@@ -29,7 +29,7 @@ HEAVY = frozenset(
 START = "openai2 cli cli.arguments.completions cli.arguments.options cli.terminal.i18n errors"
 STORE = f"{START} cli.settings.paths cli.settings.database readmodels.conversations store store.reader store.schema store.sqlite store.group_commit"
 EVENTS = (
-    f"{STORE} cli.arguments.refs cli.terminal.text engine conversation history.lineage history.messages history.requests history.views core.request_events core.decisions history.drafts core.projection core.messages"
+    f"{STORE} cli.arguments.refs cli.terminal.text engine conversation history.lineage history.messages history.requests history.stream_cache history.views core.request_events core.decisions history.drafts core.projection core.messages"
     " core.events core.ids core.typeguards"
 )
 
@@ -54,7 +54,7 @@ LIGHT = (
     ),
     Light("show one", f"{EVENTS} cli.commands.show", "sqlite3 msgspec"),
     Light("head one", f"{EVENTS} cli.commands.show", "sqlite3 msgspec"),
-    Light("log one", f"{EVENTS} cli.commands.log cli.views.event_text history.fork_graph", "sqlite3 msgspec"),
+    Light("log one", f"{EVENTS} cli.commands.log cli.views.event_text history.why", "sqlite3 msgspec"),
     Light(
         "search fork",
         f"{EVENTS} cli.commands.search readmodels.search store.fulltext store.scratch_index store.tokenizer",

@@ -50,7 +50,7 @@ def check(engine: Engine, page: Page) -> None:
         assert len(rows) == conversation.version
         for version, row in enumerate(rows, 1):
             before, view = view, apply(view, row)
-            items = conversation.held(version)
+            items = conversation.view_messages(version)
             assert view == ([item.id for item in items], {item.id for item in items if item.pinned})
             assert apply(view, row, forwards=False) == before
             if frame := row.get("frame"):

@@ -208,7 +208,7 @@ def test_it_leads_to_a_view_that_holds_the_message(engine: Engine) -> None:
     streams = busy(engine)
     for it in engine.search("a OR 2 OR 3 OR deep OR one OR three OR 二 OR elsewhere", raw=True, limit=None):
         holder = engine.open(it.conversation)
-        held = {held.id: held.message for held in holder.held(it.version)}
+        held = {held.id: held.message for held in holder.view_messages(it.version)}
         if it.joined:
             assert held[it.id]["role"] == it.role
         else:
@@ -274,7 +274,7 @@ def test_only_what_is_in_view_now(engine: Engine) -> None:
     fork.rollback()
     gone = next(it for it in engine.search("fox", current=True) if it.text == "gone fox")
     assert gone.name == "deeper"
-    assert gone.id in {held.id for held in deeper.held(gone.version)}
+    assert gone.id in {held.id for held in deeper.view_messages(gone.version)}
     deeper.rollback()
     assert texts(engine.search("fox", current=True)) == ["kept fox"]
     assert texts(engine.search("fox", current=True, conversation="deeper")) == ["kept fox"]

@@ -42,7 +42,7 @@ def _traces(path: Path, secret: str = SECRET) -> list[str]:
 
 
 def _id_of(engine: Engine, name: str, text: str) -> int:
-    return next(held.id for held in engine.open(name).held() if text in str(held.message["content"]))
+    return next(held.id for held in engine.open(name).view_messages() if text in str(held.message["content"]))
 
 
 def test_a_secret_is_gone_for_good(engine: Engine, path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_redacted_message_is_redacted_in_forks_and_other_handles(engine: Engin
     assert report.shared_by == [fork.id] and early.id not in report.shared_by
     for handle in (parent, fork, other):
         assert SECRET not in str(handle.messages())
-        assert SECRET not in str(handle.held())
+        assert SECRET not in str(handle.view_messages())
     assert engine.verify().ok
     other.store.close()
 
@@ -188,7 +188,7 @@ def test_a_question_under_way_is_redacted_and_its_answer_joins_the_view(engine: 
     message = msg.encode(assistant_msg(f"It is {SECRET}?"), "it")
     a.end(begun.request, lambda state: request_events.answered(begun, state, message, ev.Answer(model="m")))
     assert a.messages() == [user_msg("[redacted]"), assistant_msg(f"It is {SECRET}?")]
-    report = engine.redact("a", a.held()[-1].id)
+    report = engine.redact("a", a.view_messages()[-1].id)
     assert not report.under_way and not report.also_in and not _traces(path)
     assert engine.open("a").messages() == [user_msg("[redacted]"), assistant_msg("[redacted]")]
     assert engine.verify().ok

@@ -130,8 +130,8 @@ def test_what_else_happened_happens_again(server: OfflineServer) -> None:
         chat.add_dialogs(user_msg("made up"), assistant_msg("by hand"))
         with chat.replay() as twin:
             assert twin.fetch_messages() == chat.fetch_messages()
-            assert [one.pinned for one in twin.conversation.held()] == [
-                one.pinned for one in chat.conversation.held()
+            assert [one.pinned for one in twin.conversation.view_messages()] == [
+                one.pinned for one in chat.conversation.view_messages()
             ]
             assert types(twin)[1:] == types(chat)[1:]
         sound(chat)
@@ -145,13 +145,17 @@ def test_the_system_message_is_replaced_and_keeps_its_pin() -> None:
         chat.request("one")
         with chat.replay(system="new") as twin:
             assert twin.fetch_messages()[1] == {"role": "developer", "content": "new", "name": "boss"}
-            assert [one.pinned for one in twin.conversation.held()][:2] == [False, True]
+            assert [one.pinned for one in twin.conversation.view_messages()][:2] == [False, True]
         chat.request("two")
         asked = len(api.bodies)
         with chat.replay(system="new", at=chat.version - 2) as twin:
             assert len(api.bodies) == asked + 1 and api.asked[-1] == "two"
-            assert [one.message["content"] for one in twin.conversation.held()][:3] == ["hello", "new", "one"]
-            assert [one.pinned for one in twin.conversation.held()][:2] == [False, True]
+            assert [one.message["content"] for one in twin.conversation.view_messages()][:3] == [
+                "hello",
+                "new",
+                "one",
+            ]
+            assert [one.pinned for one in twin.conversation.view_messages()][:2] == [False, True]
         sound(chat)
 
 
@@ -161,7 +165,7 @@ def test_a_system_message_where_there_was_none_comes_first_and_is_pinned() -> No
         chat.request("two")
         for at in (None, 5):
             with chat.replay(system="new", at=at) as twin:
-                held = twin.conversation.held()
+                held = twin.conversation.view_messages()
                 assert held[0].message == system_msg("new") and held[0].pinned and len(held) == 5
         sound(chat)
 
@@ -191,7 +195,7 @@ def test_a_restore_to_before_the_fork_makes_the_view_anew() -> None:
         chat.request("three")
         with chat.replay(at=8) as twin:
             assert twin.fetch_messages() == chat.fetch_messages()
-            assert [one.pinned for one in twin.conversation.held()] == [True, False, False]
+            assert [one.pinned for one in twin.conversation.view_messages()] == [True, False, False]
         sound(chat)
 
 
@@ -333,8 +337,8 @@ def test_any_history_replayed_with_equal_answers_is_that_history(
                     continue
                 else:
                     assert twin.fetch_messages() == chat.fetch_messages()
-                    assert [one.pinned for one in twin.conversation.held()] == [
-                        one.pinned for one in chat.conversation.held()
+                    assert [one.pinned for one in twin.conversation.view_messages()] == [
+                        one.pinned for one in chat.conversation.view_messages()
                     ]
                     twin.close()
                     break

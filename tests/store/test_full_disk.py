@@ -168,9 +168,7 @@ def test_a_full_disk_fails_those_who_wait_together(full: Any) -> None:
             from openai2.drivers import run_in_store
 
             def job(conversation: Conversation) -> Callable[[Transaction], Any]:
-                return lambda tx: conversation._commit(  # pyright: ignore[reportPrivateUsage]
-                    tx, lambda state: decide(conversation.id)
-                )
+                return conversation.commit_job(lambda state: decide(conversation.id))
 
             jobs = [run_in_store(engine.store, job(conversation)) for conversation in conversations]
             outcomes.extend(await asyncio.gather(*jobs, return_exceptions=True))

@@ -19,6 +19,7 @@ import pytest
 
 from openai2 import Chat, Conversation, Engine, user_msg
 from openai2.drivers import run_in_store
+from openai2.history.stream_cache import StreamCache
 from openai2.offline import OfflineServer
 from openai2.store import SqliteStore, Transaction, open_store
 from openai2.store.group_commit import Ticket, Writer
@@ -778,13 +779,13 @@ def test_a_job_that_reads_a_past_is_not_run_in_the_loop(
 ) -> None:
     engine.create("old").add([user_msg("a")])
     threads: list[int] = []
-    commit: Any = Conversation._commit
+    commit: Any = StreamCache.commit
 
-    def noted(self: Conversation, tx: Transaction, decide: Any) -> Any:
+    def noted(self: StreamCache, tx: Transaction, decide: Any) -> Any:
         threads.append(threading.get_ident())
         return commit(self, tx, decide)
 
-    monkeypatch.setattr(Conversation, "_commit", noted)
+    monkeypatch.setattr(StreamCache, "commit", noted)
     here = threading.get_ident()
     with OfflineServer() as server:
 

@@ -408,7 +408,7 @@ def test_a_conversation_does_not_show_what_is_not_committed(tmp_path: Path) -> N
         appended, read = threading.Event(), threading.Event()
 
         def job(tx: Transaction) -> None:
-            conversation._commit(tx, lambda state: [added("not yet")])  # pyright: ignore[reportPrivateUsage]
+            conversation.commit_job(lambda state: [added("not yet")])(tx)
             appended.set()
             assert read.wait(30)
             raise KeyError("it comes to nothing")
