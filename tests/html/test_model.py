@@ -65,7 +65,7 @@ def test_view_is_the_engines_in_any_order(engine: Engine, monkeypatch: pytest.Mo
     expected = [
         [[item.id for item in items], sorted(item.id for item in items if item.pinned)]
         for name in ("main", "side", "deeper")
-        for items in map(family[name].held, range(1, family[name].version + 1))
+        for items in map(family[name].view_messages, range(1, family[name].version + 1))
     ]
     assert views == [expected, expected, expected]
 
