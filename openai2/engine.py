@@ -295,10 +295,10 @@ class Engine:
             from openai2.archive import atomic_file, markdown
 
             names = list(conversations or ())
-            markdown.check(format, names)
+            markdown.check_format(format, names)
             held = [(one.message, one.pinned) for one in self.open(names[0]).view_messages()]
-            with atomic_file.written(file) as out:
-                out.write(markdown.told(format, held))
+            with atomic_file.atomic_write(file) as out:
+                out.write(markdown.format_messages(format, held))
             return archive_format.Exported(conversations=1, events=0, added=[])
         ids = None if conversations is None else [self.open(one).id for one in conversations]
         return archive_writer.export(self.store, ids, file, progress)

@@ -82,12 +82,12 @@ def _export_view(
         raise BadInput("{kind} shows one conversation: several go into events", kind=kind)
     place = refs.find(engine, references[0] or None)
     held = place.conversation.view_messages(place.version)
-    raw = markdown.told(kind, [(one.message, one.pinned) for one in held])
+    raw = markdown.format_messages(kind, [(one.message, one.pinned) for one in held])
     if path is None:
         text = raw.decode()
         out(json_safe(text) if kind == MESSAGES else answer_text(text), end="")
         return
-    with atomic_file.written(path) as file:
+    with atomic_file.atomic_write(path) as file:
         file.write(raw)
     size = counted("{n} message", "{n} messages", len(held))
     note(_("{size} written to {path}", size=size, path=path))

@@ -1,23 +1,17 @@
-"""Archives: conversations as one file of JSON Lines, from which they can be had again exactly.
+"""Archives: conversations in one file of JSON Lines. docs/format.md specifies the lines.
 
-The lines are told in docs/format.md: a header with counts, the events with their data verbatim and their
-hashes, and the heads. Rules:
+Invariants:
+- An archive depends on its streams only, not on the store. Streams are whole and ordered by their first
+  event, a fork after its parent; positions are left out. Exporting an imported archive gives the same bytes.
+- The streams that a fork descends from are in the archive too, whole, so that their heads can be compared.
+- Every event is verified when it is written, and when it is read.
 
-- An archive depends on the streams alone, not on the store that they lie in: streams come whole, in the
-  order of their beginning, a fork after its parent; positions are left out. So what was imported exports
-  again to the same bytes.
-- A fork is nothing without what it shares, so the whole streams of its ancestors come with it: their heads
-  are heads that somebody can have kept elsewhere.
-- What is exported is verified on the way, and so is every line that is read.
-
-Here is what both sides know: the lines, and the chains that they tell of. `archive_writer` writes one,
-`archive_reader` reads one, and `intake` takes it into a store.
+`writer` writes an archive, `reader` reads one, and `importer` imports it into a store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import msgspec
 
@@ -26,13 +20,16 @@ from openai2.store import NO_HASH
 from openai2.store.codec import digest, link
 
 Progress = Callable[[int, int], None]
+Redactions = Mapping[tuple[str, int], ev.Redacted]  # by (conversation, version)
 
-#: The version of the format that is written; newer ones are refused.
+#: The version of the format that is written. Newer ones are refused.
 FORMAT = 1
+
+NO_REDACTION = "its data is empty, but no redaction of it is on record"
 
 
 class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The first line: *openai2* is "archive"."""
+    """The first line. *openai2* is "archive"."""
 
     openai2: str
     format: int
@@ -41,7 +38,7 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An event: its data is text, so that it stays the same byte for byte."""
+    """An event. *data* is text, so its bytes stay the same."""
 
     conversation: str
     version: int
@@ -59,82 +56,71 @@ class End(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
-    """What an archive holds. *added* are ids of conversations that came in because others descend from
-    them."""
+    """What was written. *added* are the ids of conversations that were added as ancestors of others."""
 
     conversations: int
     events: int
     added: list[str]
 
 
-class Link(NamedTuple):
-    """A place in a chain: a version, and the hash there."""
-
-    version: int
-    hash: bytes
-
-
-Redactions = Mapping[tuple[str, int], ev.Redacted]
-
-
 def digest_of(record: ev.Recorded, redacted: Redactions) -> bytes:
-    """The digest of an event's data, be it there or gone. Raises ValueError where nobody knows it."""
+    """Return the digest of an event's data, from its redaction if the data is gone. Raises ValueError."""
     if record.json:
         return digest(record.json)
-    gone = redacted.get((record.conversation, record.version))
-    if gone is None:
-        raise ValueError("its data is empty, and no redaction says so")
-    return bytes.fromhex(gone.digest)
+    redaction = redacted.get((record.conversation, record.version))
+    if redaction is None:
+        raise ValueError(NO_REDACTION)
+    return bytes.fromhex(redaction.digest)
 
 
 class Chains:
-    """The chains of streams that come one after the other, checked as they come.
+    """Checks the chains of whole streams that come one after the other.
 
-    *redacted* are the records of data that is gone, by (conversation, version); *forked* the places that
-    forks begin at, so that their hashes are kept.
+    *redacted* are the redactions of all events; *forked* the first events of the forks, by conversation.
+    *heads* are the hashes of the last events so far, by conversation.
     """
 
     def __init__(self, redacted: Redactions, forked: Mapping[str, ev.Forked]) -> None:
-        self._redacted = redacted
-        self._forks = forked
-        self._places = {(fork.parent, fork.version) for fork in forked.values()}
-        self._hashes: dict[tuple[str, int], bytes] = {}
-        self._batch = (0, "")
-        self.current = ""
-        self.last = Link(0, NO_HASH)
         self.heads: dict[str, str] = {}
+        self._redacted = redacted
+        self._forked = forked
+        self._origins = {(fork.parent, fork.version) for fork in forked.values()}
+        self._origin_hashes: dict[tuple[str, int], bytes] = {}
+        self._conversation = ""
+        self._version = 0
+        self._hash = NO_HASH
+        self._batch = (0, "")
 
-    def digest(self, record: ev.Recorded) -> bytes:
-        """The digest of an event's data, be it there or gone. Raises ValueError where nobody knows it."""
-        return digest_of(record, self._redacted)
-
-    def enter(self, record: ev.Recorded) -> None:
-        """Check the next event. Raises ValueError, with what is wrong, where it does not fit."""
+    def check(self, record: ev.Recorded) -> None:
+        """Check the next event. Raises ValueError, with what is wrong."""
         conversation, version = record.conversation, record.version
-        if conversation != self.current:
+        if conversation != self._conversation:
             if conversation in self.heads:
                 raise ValueError("its stream ended before")
-            self.current, self.last, self._batch = conversation, Link(0, self._beginning(record)), (0, "")
-        if version != self.last.version + 1:
-            raise ValueError(f"version {self.last.version + 1} should be next")
+            self._conversation, self._version, self._batch = conversation, 0, (0, "")
+            self._hash = self._first_link(record)
+        if version != self._version + 1:
+            raise ValueError(f"expected version {self._version + 1}")
         if record.batch != version and (record.batch, record.time) != self._batch:
-            raise ValueError("it says that it was appended together with an event that it is not next to")
+            raise ValueError("it claims to be appended together with an event that is not next to it")
         self._batch = (record.batch, record.time)
-        right = link(
-            self.last.hash, self.digest(record), conversation, version, record.batch, record.type, record.time
+        data_digest = digest_of(record, self._redacted)
+        self._hash = link(
+            self._hash, data_digest, conversation, version, record.batch, record.type, record.time
         )
-        if right.hex() != record.hash:
-            raise ValueError("its hash is not that of what it says")
-        self.last = Link(version, right)
+        if self._hash.hex() != record.hash:
+            raise ValueError("its hash does not match its content")
+        self._version = version
         self.heads[conversation] = record.hash
-        if (conversation, version) in self._places:
-            self._hashes[conversation, version] = right
+        if (conversation, version) in self._origins:
+            self._origin_hashes[conversation, version] = self._hash
 
-    def _beginning(self, record: ev.Recorded) -> bytes:
+    def _first_link(self, record: ev.Recorded) -> bytes:
+        """Return the hash that a stream's first event chains on."""
         if record.type == "created":
             return NO_HASH
-        fork = self._forks.get(record.conversation)
-        start = None if fork is None else self._hashes.get((fork.parent, fork.version))
-        if record.type != "forked" or start is None:
-            raise ValueError("its stream begins with nothing that came before")
-        return start
+        fork = self._forked.get(record.conversation)
+        origin = None if fork is None else self._origin_hashes.get((fork.parent, fork.version))
+        if record.type != "forked" or origin is None:
+            raise ValueError("its stream does not begin with created, or with a fork of an earlier stream")
+        return origin

@@ -1,8 +1,7 @@
-"""Importing a file: which kind is it, and who takes it in?
+"""Import a file: detect its kind and import it, all or nothing.
 
-An archive goes to `intake`. A JSON list of messages, or a transcript in Markdown, becomes a new conversation,
-in one batch, so that one undo takes it back. What is none of these is an ArchiveError, with one
-sentence; nothing is half done.
+An archive goes to `importer`. A JSON list of messages, or a Markdown transcript, becomes a new conversation
+in one batch, so one undo takes it back. Anything else raises ArchiveError.
 """
 
 from __future__ import annotations
@@ -29,55 +28,49 @@ from openai2.errors import ArchiveError, BadInput, NotAMessage
 from openai2.readmodels import rebuild
 from openai2.store import Store, Transaction
 
-#: Files of messages are read whole; archives are not.
-MOST = 1 << 30
+#: Bytes. A file of messages is read into memory; an archive is not.
+MAX_SIZE = 1 << 30
 
 
 def import_(store: Store, file: File, progress: Progress | None = None) -> Imported:
-    """Take *file*, a path or a binary file, into the store. Raises ArchiveError, BadInput."""
-    told = progress or _nobody
-    with _opened(file) as source:
+    """Import *file*, a path or a binary file, into the store. Raises ArchiveError, BadInput."""
+    report = progress or _noop
+    with _open_seekable(file) as source:
         start = source.read(4096)
         archive_reader.refuse_foreign(start)
         if start.lstrip()[:1] == b"{":
-            return importer.take_in(store, source, told)
+            return importer.import_archive(store, source, report)
         source.seek(0)
-        raw = source.read(MOST + 1)
-    if len(raw) > MOST:
-        raise ArchiveError("the file is no archive of openai2, and too large for anything else")
+        raw = source.read(MAX_SIZE + 1)
+    if len(raw) > MAX_SIZE:
+        raise ArchiveError("the file is not an openai2 archive, and it is too large for a list of messages")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        raise ArchiveError("the file is no archive of openai2: it is not UTF-8 text") from None
-    messages, pins = _list(raw) if text.lstrip()[:1] == "[" else markdown.read(text)
-    done = store.transact(lambda tx: _added(tx, messages, pins))
-    told(done.events, done.events)
-    return done
+        raise ArchiveError("the file is not an openai2 archive: it is not UTF-8 text") from None
+    messages, pins = (_read_list(raw), []) if text.lstrip()[:1] == "[" else markdown.read(text)
+    imported = store.transact(lambda tx: _add_conversation(tx, messages, pins))
+    report(imported.events, imported.events)
+    return imported
 
 
-def _nobody(done: int, total: int) -> None:
-    """Progress that nobody watches."""
+def _noop(done: int, total: int) -> None:
+    pass
 
 
 @contextmanager
-def _opened(file: File) -> Generator[IO[bytes], None, None]:
-    """The file, at its start, and such that it can be read more than once."""
+def _open_seekable(file: File) -> Generator[IO[bytes], None, None]:
+    """Yield the file at its beginning; a pipe is copied to a temporary file first."""
     if isinstance(file, (str, os.PathLike)):
         path = os.path.expanduser(file)
         try:
-            source = open(path, "rb")  # noqa: SIM115 - closed below, apart from what goes wrong here
-        except OSError as fault:
+            source = open(path, "rb")  # noqa: SIM115 - closed below; only errors of open become BadInput
+        except OSError as error:
             raise BadInput(
-                "{path} cannot be read: {reason}", path=path, reason=fault.strerror or str(fault)
-            ) from fault
-        with source:
-            if os.path.isdir(path) or not source.seekable():
-                with tempfile.TemporaryFile() as copy:
-                    shutil.copyfileobj(source, copy)
-                    copy.seek(0)
-                    yield copy
-                return
-            yield source
+                "{path} cannot be read: {reason}", path=path, reason=error.strerror or str(error)
+            ) from error
+        with source, _open_seekable(source) as seekable:
+            yield seekable
     elif file.seekable():
         file.seek(0)
         yield file
@@ -88,31 +81,22 @@ def _opened(file: File) -> Generator[IO[bytes], None, None]:
             yield copy
 
 
-def _list(raw: bytes) -> tuple[list[bytes], list[int]]:
+def _read_list(raw: bytes) -> list[bytes]:
     try:
-        found: list[Any] = msgspec.json.decode(raw, type=list[Any])
-    except (msgspec.DecodeError, RecursionError) as fault:
-        raise ArchiveError("the file is no list of messages: {reason}", reason=str(fault)) from None
-    return _encoded(found), []
+        return msg.encode_all(msgspec.json.decode(raw, type=list[Any]))
+    except (msgspec.DecodeError, RecursionError, NotAMessage) as error:
+        raise ArchiveError("the file is not a list of messages: {reason}", reason=str(error)) from None
 
 
-def _encoded(found: list[Any]) -> list[bytes]:
-    try:
-        return msg.encode_all(found)
-    except NotAMessage as fault:
-        raise ArchiveError("the file is no list of messages: {reason}", reason=str(fault)) from None
-
-
-def _added(tx: Transaction, messages: list[bytes], pins: list[int]) -> Imported:
-    """A new conversation that holds these messages."""
+def _add_conversation(tx: Transaction, messages: list[bytes], pins: list[int]) -> Imported:
+    """Append a new conversation with these messages; *pins* are indexes of messages."""
     conversation = new_id()
-    events: list[ev.Event] = [ev.Created()]
-    tx.append(conversation, 0, events)
-    added = decisions.add(messages)
+    tx.append(conversation, 0, [ev.Created()])
+    events = decisions.add(messages)
     if pins:
-        added.append(ev.Pinned(messages=[index + 2 for index in pins]))
-    if added:
-        tx.append(conversation, 1, added)
+        events.append(ev.Pinned(messages=[index + 2 for index in pins]))
+    if events:
+        tx.append(conversation, 1, events)
         rebuild.save_snapshots(tx, conversation)
-    arrived = Arrived(id=conversation, name=None, state="new", events=1 + len(added))
+    arrived = Arrived(id=conversation, name=None, state="new", events=1 + len(events))
     return Imported(conversations=[arrived], events=arrived.events)

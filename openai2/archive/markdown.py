@@ -1,4 +1,4 @@
-"""Transcripts: a conversation's messages as Markdown that a person reads and `import` takes back exactly.
+r"""Transcripts: the messages of a conversation as Markdown, which `import` reads back without loss.
 
     <!-- openai2 transcript 1 -->
 
@@ -10,10 +10,10 @@
 
     A stream whose first event names a parent.
 
-Rules: a heading names the role; what follows, less one empty line before it and one after, is the text,
-unchanged. A line of the text that could be taken for a heading of ours has a backslash before it, and so has
-one that begins with backslashes and then such a heading. Fences need no care, since we do not read them. A
-message that is more than a role and a text is a block of JSON under a heading that says so.
+Invariants:
+- A heading names the role. The text follows, unchanged, with one empty line before it and one after.
+- A line of text gets a backslash in front if it looks like a heading, or like backslashes and a heading.
+- A message with more than a role and a text is a block of JSON, under a heading that says so.
 """
 
 from __future__ import annotations
@@ -28,63 +28,63 @@ from openai2.core import messages as msg
 from openai2.errors import ArchiveError, BadInput, NotAMessage
 
 HEADER = "<!-- openai2 transcript 1 -->"
+_ROLE = re.compile(r"[A-Za-z0-9_-]+")
 _HEADING = re.compile(r"## ([A-Za-z0-9_-]+)( as JSON)?( \(pinned\))?")
 _ESCAPED = re.compile(r"\\*## ")
 _FENCE = "```json"
 
 
-def check(form: str, conversations: Sequence[str]) -> None:
-    """Raise BadInput where *form* is none of ours, or is not of one conversation."""
-    if form not in ("messages", "markdown"):
-        raise BadInput("the format is events, messages or markdown, not {format}", format=form)
+def check_format(format: str, conversations: Sequence[str]) -> None:
+    """Raise BadInput if *format* is unknown, or if there is not exactly one conversation."""
+    if format not in ("messages", "markdown"):
+        raise BadInput("the format is events, messages or markdown, not {format}", format=format)
     if len(conversations) != 1:
-        raise BadInput("the format {format} holds one conversation, not {count}", format=form,
-                       count=len(conversations) or "all")  # fmt: skip
+        raise BadInput(
+            "the format {format} holds one conversation, not {count}",
+            format=format,
+            count=len(conversations) or "all",
+        )
 
 
-def told(form: str, messages: Sequence[tuple[msg.Message, bool]]) -> bytes:
-    """These (message, pinned) as "messages", a JSON list, or as "markdown"."""
-    if form == "markdown":
+def format_messages(format: str, messages: Sequence[tuple[msg.Message, bool]]) -> bytes:
+    """Return (message, is pinned) pairs as "messages", a JSON list without the pins, or as "markdown"."""
+    if format == "markdown":
         return write(messages).encode()
     plain = [message for message, _ in messages]
     return msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n"
 
 
 def write(messages: Sequence[tuple[msg.Message, bool]]) -> str:
-    """These (message, pinned) as Markdown."""
+    """Return (message, is pinned) pairs as a transcript."""
     parts = [HEADER + "\n"]
-    for message, pinned in messages:
-        role, mark = message["role"], " (pinned)" if pinned else ""
-        if _plain(message):
+    for message, is_pinned in messages:
+        role, mark = message["role"], " (pinned)" if is_pinned else ""
+        if _is_plain(message):
             lines = message["content"].split("\n")
-            told = "\n".join("\\" + line if _ESCAPED.match(line) else line for line in lines)
-            parts.append(f"\n## {role}{mark}\n\n{told}\n")
+            text = "\n".join("\\" + line if _ESCAPED.match(line) else line for line in lines)
+            parts.append(f"\n## {role}{mark}\n\n{text}\n")
         else:
             body = msgspec.json.encode(message).decode()
-            shown = role if re.fullmatch(r"[A-Za-z0-9_-]+", role) else "message"
-            parts.append(f"\n## {shown} as JSON{mark}\n\n{_FENCE}\n{body}\n```\n")
+            title = role if _ROLE.fullmatch(role) else "message"
+            parts.append(f"\n## {title} as JSON{mark}\n\n{_FENCE}\n{body}\n```\n")
     return "".join(parts)
 
 
-def _plain(message: msg.Message) -> bool:
-    role, content = message["role"], message.get("content")
-    if not isinstance(content, str) or len(message) != 2 or list(message) != ["role", "content"]:
+def _is_plain(message: msg.Message) -> bool:
+    if list(message) != ["role", "content"] or not isinstance(message["content"], str):
         return False
-    # A lone carriage return would be bent by whoever opens the file as text.
-    return "\r" not in content and re.fullmatch(r"[A-Za-z0-9_-]+", role) is not None
+    # Text files opened with universal newlines turn a lone carriage return into a line feed.
+    return "\r" not in message["content"] and _ROLE.fullmatch(message["role"]) is not None
 
 
 def read(text: str) -> tuple[list[bytes], list[int]]:
-    """The messages of a transcript, encoded, and the places of those that are pinned.
-
-    Raises ArchiveError where it is none.
-    """
+    """Return the encoded messages of a transcript, and the indexes of pinned ones. Raises ArchiveError."""
     lines = text.replace("\r\n", "\n").split("\n")
     if lines[0] != HEADER:
         if lines[0].startswith("<!-- openai2 transcript"):
             raise ArchiveError("the transcript was written by a newer openai2: update openai2")
-        raise ArchiveError("this is no archive of openai2, no list of messages and no transcript")
-    found: list[Any] = []
+        raise ArchiveError("the file is not an openai2 archive, a list of messages or a transcript")
+    messages: list[Any] = []
     pins: list[int] = []
     heading: re.Match[str] | None = None
     body: list[str] = []
@@ -97,33 +97,35 @@ def read(text: str) -> tuple[list[bytes], list[int]]:
             continue
         if heading is not None:
             if heading[3]:
-                pins.append(len(found))
-            found.append(_message(heading, body, last=line is None))
+                pins.append(len(messages))
+            messages.append(_read_message(heading, body))
         heading, body = match, []
     try:
-        return msg.encode_all(found), pins
-    except NotAMessage as fault:
-        raise ArchiveError("the transcript holds what is no message: {reason}", reason=str(fault)) from None
+        return msg.encode_all(messages), pins
+    except NotAMessage as error:
+        raise ArchiveError("the transcript has an invalid message: {reason}", reason=str(error)) from None
 
 
-def _message(heading: re.Match[str], body: list[str], last: bool) -> Any:
-    # One empty line stands before the text; after it the line's end and one before the next heading.
+def _read_message(heading: re.Match[str], body: list[str]) -> Any:
+    # Drop the empty line before the text, and the one before the next heading or the end.
     start = 1 if body and not body[0] else 0
     stop = len(body) - (1 if body and not body[-1] else 0)
     lines = body[start : max(start, stop)]
     if heading[2]:
-        return _json(heading[1], lines)
+        return _read_json(heading[1], lines)
     content = "\n".join(line[1:] if line[:1] == "\\" and _ESCAPED.match(line) else line for line in lines)
     return {"role": heading[1], "content": content}
 
 
-def _json(role: str, lines: list[str]) -> Any:
-    inner = "\n".join(lines).strip()
-    if not inner.startswith(_FENCE) or not inner.endswith("```"):
-        raise ArchiveError("the transcript's {role} message as JSON is no fenced block", role=role)
+def _read_json(role: str, lines: list[str]) -> Any:
+    block = "\n".join(lines).strip()
+    if not block.startswith(_FENCE) or not block.endswith("```"):
+        raise ArchiveError("the transcript's {role} message as JSON is not in a fenced block", role=role)
     try:
-        return msgspec.json.decode(inner[len(_FENCE) : -3])
-    except (msgspec.DecodeError, RecursionError) as fault:
+        return msgspec.json.decode(block[len(_FENCE) : -3])
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ArchiveError(
-            "the transcript's {role} message as JSON cannot be read: {reason}", role=role, reason=str(fault)
+            "the transcript's {role} message as JSON cannot be decoded: {reason}",
+            role=role,
+            reason=str(error),
         ) from None

@@ -1,7 +1,6 @@
-"""Reading an archive: is it one, is it whole, and what are its lines (see `archive`)?
+"""Read an archive: check its form and yield its events (see `format`).
 
-Rule: every line is written again and compared, so that what was changed in it, and means the same, is
-noticed as well.
+Invariant: every line is encoded again and compared, so a change that keeps the meaning is found too.
 """
 
 from __future__ import annotations
@@ -15,51 +14,87 @@ from openai2.archive.format import FORMAT, End, Header, Line
 from openai2.core import events as ev
 from openai2.errors import ArchiveError
 
-_NO_ARCHIVE = "this is no archive of openai2"
+_NOT_AN_ARCHIVE = "the file is not an openai2 archive"
+_HEADS_LINE = b'{"heads":'
 
 
 class Outline(NamedTuple):
-    """What the first reading of an archive gives: what has to be known before its events are judged.
+    """What is needed before the events are checked.
 
-    *forked* by conversation; *redacted* by what they took; *wanted*, the versions whose views are asked
-    for again; *starts*, where in the file each stream begins, in order.
+    *forked* are the first events of forks, by conversation. *redacted* are redactions by (conversation,
+    version). *needed_views* are the versions, by conversation, whose views `restored` and `forked` events
+    name. *starts* are the offsets (bytes) of the streams, in order.
     """
 
     header: Header
     heads: dict[str, str]
     forked: dict[str, ev.Forked]
     redacted: dict[tuple[str, int], ev.Redacted]
-    wanted: dict[str, set[int]]
+    needed_views: dict[str, set[int]]
     starts: dict[str, int]
 
 
-_line = msgspec.json.Decoder(Line, strict=True).decode
-_header = msgspec.json.Decoder(Header, strict=True).decode
-_end = msgspec.json.Decoder(End, strict=True).decode
+_decode_line = msgspec.json.Decoder(Line, strict=True).decode
+_decode_header = msgspec.json.Decoder(Header, strict=True).decode
+_decode_end = msgspec.json.Decoder(End, strict=True).decode
 
 
 def refuse_foreign(start: bytes) -> None:
-    """Raise ArchiveError where a file's first bytes are not those of UTF-8 text."""
+    """Raise ArchiveError if *start*, the first bytes of a file, is not UTF-8 text."""
     if start[:2] == b"\x1f\x8b":
         raise ArchiveError("the file is compressed (gzip): unpack it first")
     if start[:3] == b"\xef\xbb\xbf":
-        raise ArchiveError("the file begins with a byte order mark, which an archive does not")
+        raise ArchiveError("the file begins with a byte order mark: remove it first")
     if start[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in start[:64]:
-        raise ArchiveError("the file is not UTF-8 (UTF-16, it seems), which an archive is")
+        raise ArchiveError("the file is not UTF-8 (it seems to be UTF-16): convert it first")
     if not start.strip():
         raise ArchiveError("the file is empty")
 
 
-def outline(file: IO[bytes]) -> Outline:
-    """Read an archive once: is it one, whole, and what has to be known beforehand? Raises ArchiveError."""
+def read_outline(file: IO[bytes]) -> Outline:
+    """Read an archive once, from its beginning, and check that it is whole. Raises ArchiveError."""
     file.seek(0)
-    first = file.readline()
+    header = _read_header(file.readline())
+    outline = Outline(header, {}, {}, {}, {}, {})
+    events, current, offset = 0, "", file.tell()
+    for raw in file:
+        if raw.startswith(_HEADS_LINE):
+            heads = _read_end(raw, file.read(1))
+            break
+        events += 1
+        record = _read_record(raw, events + 1)
+        if record.conversation != current:
+            current = record.conversation
+            outline.starts.setdefault(current, offset)
+        _add_to_outline(outline, record, events + 1)
+        offset += len(raw)
+    else:
+        raise ArchiveError(
+            "the archive is cut off: its end is missing after {events} of {all} events",
+            events=events,
+            all=header.events,
+        )
+    if (events, len(heads)) != (header.events, header.conversations):
+        raise ArchiveError(
+            "the archive's first line promises {all} events of {conversations} conversations, "
+            "but it has {events} events",
+            all=header.events,
+            conversations=header.conversations,
+            events=events,
+        )
+    outline.heads.update(heads)
+    for fork in outline.forked.values():
+        outline.needed_views.setdefault(fork.parent, set()).add(fork.version)
+    return outline
+
+
+def _read_header(raw: bytes) -> Header:
     try:
-        header = _header(first)
+        header = _decode_header(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise ArchiveError(_NO_ARCHIVE) from None
+        raise ArchiveError(_NOT_AN_ARCHIVE) from None
     if header.openai2 != "archive":
-        raise ArchiveError(_NO_ARCHIVE)
+        raise ArchiveError(_NOT_AN_ARCHIVE)
     if header.format > FORMAT:
         raise ArchiveError(
             "the archive was written by a newer openai2 (its format is {found}, this one knows {known}): "
@@ -67,111 +102,87 @@ def outline(file: IO[bytes]) -> Outline:
             found=header.format,
             known=FORMAT,
         )
-    if header.format != FORMAT or first != msgspec.json.encode(header) + b"\n":
+    if header.format != FORMAT or raw != msgspec.json.encode(header) + b"\n":
         raise ArchiveError("the archive's first line was changed")
-    found = Outline(header, {}, {}, {}, {}, {})
-    count, last, current = 0, first, ""
-    where = file.tell()
-    for raw in file:
-        last = raw
-        if raw.startswith(b'{"heads":'):
-            break
-        count += 1
-        record = record_of(raw, count + 1)
-        if record.conversation != current:
-            current = record.conversation
-            found.starts.setdefault(current, where)
-        _outline_event(found, record, count + 1)
-        where += len(raw)
-    else:
-        raise ArchiveError(
-            "the archive is cut off: its end is missing after {events} of {all} events",
-            events=count,
-            all=header.events,
-        )
-    rest = file.read(1)
-    if rest or not last.endswith(b"\n"):
-        raise ArchiveError("the archive does not end where it says that it does")
+    return header
+
+
+def _read_end(raw: bytes, rest: bytes) -> dict[str, str]:
+    """Return the heads in the last line; *rest* is what follows it."""
+    if rest or not raw.endswith(b"\n"):
+        raise ArchiveError("the archive does not end after its last line")
     try:
-        heads = _end(last).heads
+        heads = _decode_end(raw).heads
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ArchiveError("the archive's last line was changed") from None
-    if last != msgspec.json.encode(End(heads), order="deterministic") + b"\n":
+    if raw != msgspec.json.encode(End(heads), order="deterministic") + b"\n":
         raise ArchiveError("the archive's last line was changed")
-    if (count, len(heads)) != (header.events, header.conversations):
-        raise ArchiveError(
-            "the archive says that it holds {all} events of {conversations} conversations, "
-            "and holds {events}",
-            all=header.events,
-            conversations=header.conversations,
-            events=count,
-        )
-    found.heads.update(heads)
-    for fork in found.forked.values():
-        found.wanted.setdefault(fork.parent, set()).add(fork.version)
-    return found
+    return heads
 
 
-def _outline_event(found: Outline, record: ev.Recorded, number: int) -> None:
+def _add_to_outline(outline: Outline, record: ev.Recorded, line: int) -> None:
     if record.type not in ("forked", "redacted", "restored") or not record.json:
         return
-    event = event_of(record, number)
+    event = event_of(record, line)
     name = record.conversation
     if isinstance(event, ev.Forked):
-        found.forked[name] = event
+        outline.forked[name] = event
     elif isinstance(event, ev.Restored):
-        found.wanted.setdefault(name, set()).add(event.version)
+        outline.needed_views.setdefault(name, set()).add(event.version)
     elif isinstance(event, ev.Redacted):
-        found.redacted[name, event.version] = event
-        if event.version == 1 and (left := _forked(bytes(event.left))):
-            found.forked.setdefault(name, left)
+        outline.redacted[name, event.version] = event
+        if event.version == 1 and (fork := _decode_forked(bytes(event.left))):
+            outline.forked.setdefault(name, fork)
 
 
-def _forked(left: bytes) -> ev.Forked | None:
+def _decode_forked(data: bytes) -> ev.Forked | None:
     try:
-        event = ev.decode("forked", left)
+        event = ev.decode("forked", data)
     except msgspec.DecodeError:
         return None
     return event if isinstance(event, ev.Forked) else None
 
 
-def record_of(raw: bytes, number: int) -> ev.Recorded:
-    """The event of line *number*. Raises ArchiveError."""
+def _read_record(raw: bytes, line: int) -> ev.Recorded:
+    """Return the event of a line, with its number for errors. Raises ArchiveError."""
     try:
-        line = _line(raw)
-        data = line.data.encode()
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
+        fields = _decode_line(raw)
+        data = fields.data.encode()
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ArchiveError(
-            "line {line} of the archive is no event: it was cut off or changed", line=number
-        ) from fault
-    if raw != msgspec.json.encode(line) + b"\n":
-        raise ArchiveError("line {line} of the archive was changed", line=number)
-    return ev.Recorded(line.conversation, line.version, 0, line.batch, line.type, line.time, data, line.hash)
+            "line {line} of the archive is not an event: it was cut off or changed", line=line
+        ) from error
+    if raw != msgspec.json.encode(fields) + b"\n":
+        raise ArchiveError("line {line} of the archive was changed", line=line)
+    return ev.Recorded(
+        *(fields.conversation, fields.version, 0, fields.batch, fields.type, fields.time, data, fields.hash)
+    )
 
 
-def event_of(record: ev.Recorded, number: int) -> ev.Event:
-    """The event as a struct. Raises ArchiveError."""
+def event_of(record: ev.Recorded, line: int) -> ev.Event:
+    """Decode the event of a line. Raises ArchiveError."""
     try:
         return record.event
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as fault:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ArchiveError(
-            "line {line} of the archive holds an event that cannot be read: {reason}",
-            line=number,
-            reason=str(fault),
-        ) from fault
+            "the event in line {line} of the archive cannot be decoded: {reason}",
+            line=line,
+            reason=str(error),
+        ) from error
 
 
-def records(file: IO[bytes], found: Outline, start: int | None = None) -> Iterator[tuple[int, ev.Recorded]]:
-    """The events of an archive that has an outline, with the numbers of their lines; *start* begins there."""
+def records(file: IO[bytes], outline: Outline, start: int | None = None) -> Iterator[tuple[int, ev.Recorded]]:
+    """Yield (line number, event) of an archive whose *outline* was read.
+
+    With *start*, an offset of `Outline.starts`, reading begins there, and lines are counted from there.
+    """
+    file.seek(0 if start is None else start)
+    line = 0
     if start is None:
-        file.seek(0)
         file.readline()
-        number = 1
-    else:
-        file.seek(start)
-        number = 0
+        line = 1
     for raw in iter(file.readline, b""):
-        if raw.startswith(b'{"heads":'):
+        if raw.startswith(_HEADS_LINE):
             return
-        number += 1
-        yield number, record_of(raw, number)
+        line += 1
+        yield line, _read_record(raw, line)

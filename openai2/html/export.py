@@ -29,7 +29,7 @@ from typing import Any
 import msgspec
 
 from openai2 import __version__
-from openai2.archive.atomic_file import File, written
+from openai2.archive.atomic_file import File, atomic_write
 from openai2.archive.format import Exported, Progress
 from openai2.core import events as ev
 from openai2.core import messages as msg
@@ -70,7 +70,7 @@ def export(store: Store, ids: Iterable[str] | None, file: File, progress: Progre
     The page opens with the first of *ids*. A path is written completely or not at all.
     Raises UnknownConversation, DamagedStore, or BadInput if the file cannot be written.
     """
-    with store.reading(still=True) as reader, written(file) as out:
+    with store.reading(still=True) as reader, atomic_write(file) as out:
         chosen = None if ids is None else list(ids)
         streams, opened = _read_families(reader, chosen)
         template, style, script = _resource("page.html"), _resource("page.css"), _script()
