@@ -13,7 +13,6 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import SequenceMatcher
 from typing import Any
 
 import msgspec
@@ -142,11 +141,7 @@ def _aligned(a: Sequence[Exchange], b: Sequence[Exchange]) -> list[tuple[int, in
     left, right = ([_encode(exchange.question).decode() for exchange in side] for side in (a, b))
     if set(left).isdisjoint(right):
         return []
-    found = align(left, right)
-    if found is None:  # thousands of rounds differ: settle for a good alignment instead of the longest
-        blocks = SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
-        found = [(block.a, block.b, block.size) for block in blocks]
-    return found
+    return align(left, right) or []
 
 
 def _one_sided(status: str, exchange: Exchange) -> Row:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from openai2 import Chat, Engine, Refused, assistant_msg, system_msg, user_msg
-from openai2.core.textdiff import align, marked, words
-from openai2.core.textdiff import compare as compare_words
+from openai2.core.textdiff import marked
 from openai2.history.diff import Exchange, Row, Side, compare
 from openai2.offline import OfflineServer
 
@@ -32,64 +27,6 @@ def exchange(question: str | None, answer: str) -> Exchange:
 
 def statuses(rows: list[Row]) -> list[tuple[str, str]]:
     return [(row.status, row.text) for row in rows]
-
-
-# -- words
-
-
-def test_words_are_what_a_reader_points_at() -> None:
-    assert words("你好, it's 50 km/h.\n") == [
-        *("你", "好", ",", " ", "it", "'", "s", " ", "50", " ", "km", "/", "h", ".", "\n")
-    ]
-
-
-def test_changed_words_are_told_apart() -> None:
-    assert marked(compare_words("自然数50的后面是51。", "自然数50的前面是49。")) == (
-        "自然数50的[-后-]{+前+}面是[-51-]{+49+}。"
-    )
-    assert marked(compare_words("the quick fox", "the slow fox jumps")) == (
-        "the [-quick-]{+slow+} fox{+ jumps+}"
-    )
-    assert compare_words("", "") == []
-
-
-texts = st.text(alphabet="ab 你好\n.", max_size=12)
-
-
-@given(texts, texts)
-def test_each_side_is_kept_to_the_letter(a: str, b: str) -> None:
-    found = compare_words(a, b)
-    assert "".join(stretch.text for stretch in found if stretch.side != "b") == a
-    assert "".join(stretch.text for stretch in found if stretch.side != "a") == b
-    assert all(one.side != other.side for one, other in pairwise(found))
-
-
-@given(st.lists(st.sampled_from("abc"), max_size=8), st.lists(st.sampled_from("abc"), max_size=8))
-def test_the_alignment_is_a_longest_one(a: list[str], b: list[str]) -> None:
-    table = [[0] * (len(b) + 1) for _ in range(len(a) + 1)]
-    for i, left in enumerate(a):
-        for j, right in enumerate(b):
-            table[i + 1][j + 1] = table[i][j] + 1 if left == right else max(table[i][j + 1], table[i + 1][j])
-    found = align(a, b)
-    assert found is not None
-    assert all(a[x : x + size] == b[y : y + size] for x, y, size in found)
-    assert sum(size for _, _, size in found) == table[-1][-1]
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        ("x" * 5_000_000, "字" * 500_000),
-        ("ab " * 2000, "ab cd " * 1000),
-        ("\n".join(f"line {n}" for n in range(20_000)), "\n".join(f"row {n}" for n in range(20_000))),
-    ],
-    ids=["huge", "repeating", "lines"],
-)
-def test_large_texts_cost_a_bounded_time(a: str, b: str) -> None:
-    started = time.monotonic()
-    found = compare_words(a, b)
-    assert time.monotonic() - started < 10
-    assert "".join(stretch.text for stretch in found if stretch.side != "b") == a
 
 
 # -- rows

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,8 +77,8 @@ CORE = (
 
 # What the core may import of the standard library; nothing here reaches outside the process.
 PURE = frozenset(
-    "__future__ abc base64 binascii bisect collections copy dataclasses datetime enum functools hashlib"
-    " heapq itertools json math operator re string textwrap types typing unicodedata".split()
+    "__future__ abc base64 binascii bisect collections copy dataclasses datetime difflib enum functools"
+    " hashlib heapq itertools json math operator re string textwrap types typing unicodedata".split()
 )
 # New ids are random. Threads share a pool of keys, whose clock and random numbers can be passed in.
 PURE_TOO = {"core.ids": frozenset({"secrets"}), "keys.pool": frozenset({"random", "threading", "time"})}
@@ -327,6 +328,14 @@ def test_no_other_name_is_there() -> None:
     name = "no_such_name"
     with pytest.raises(AttributeError, match=name):
         getattr(openai2, name)
+
+
+@pytest.mark.parametrize("package", ["keys", "offline", "replay", "tools"])
+def test_package_exports_its_public_names(package: str) -> None:
+    module = import_module(f"openai2.{package}")
+    assert all(getattr(module, name).__doc__ for name in module.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = module.no_such_name
 
 
 def _python(code: str) -> str:
