@@ -16,19 +16,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from openai2 import drivers
-from openai2.api import errors as api_errors
-from openai2.api import exchange as provider
+from openai2.api.exchange import AsyncExchange, Exchange
+from openai2.api.options import ChatOptions, RequestOptions
 from openai2.conversation import Conversation
 from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core.messages import Message, Round
 from openai2.core.request_events import RequestSpec
-from openai2.core.typeguards import is_int
 from openai2.engine import Engine
 from openai2.errors import NoKey
 from openai2.keys.pool import check_key
 from openai2.keys.source import ApiKey, KeySource, SingleKey, key_source
-from openai2.request.effects import Policy
+from openai2.request.effects import Flow, Policy
 from openai2.request.flow import converse
 from openai2.store import Draft, Store
 
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEFAULT_MODEL = "gpt-4o-mini"
-#: What the openai package does where nothing else is said.
-RETRIES, _PATIENCE = 2, 600.0
 _OTHER_CREDENTIALS = frozenset(("workload_identity", "provider", "admin_api_key"))
 
 
@@ -64,8 +61,7 @@ class BaseChat:
         self.use_create = use_create
         self.model = model
         self.MsgMaxCount = decisions.check_limit(MsgMaxCount if msg_max_count is None else msg_max_count)
-        self._client_options, self._create_options = provider.split(provider.given(options))
-        provider.check_create_options(self._create_options)
+        self._options = ChatOptions.parse(options)
         self._owned = not isinstance(db, Engine)
         self.engine = db if isinstance(db, Engine) else Engine(db)
         self._finalizer = weakref.finalize(self, self.engine.close) if self._owned else None
@@ -199,46 +195,34 @@ class BaseChat:
     # -- asking
 
     def _asking(
-        self, question: list[bytes], options: dict[str, Any], *, stream: bool, **more: Any
-    ) -> RequestSpec:
-        """The Ask, and *options* completed by those of this chat."""
-        on_reasoning = options.pop("on_reasoning", None)
-        if on_reasoning is not None and not callable(on_reasoning):
-            raise TypeError("on_reasoning is a function that takes a str")
-        chosen = {**self._create_options, **provider.given(options)}
-        _, create = provider.split(chosen, call=True)
-        provider.check_create_options(create)
-        model = decisions.check_text(create.pop("model", self.model), "the model")
-        options.clear()
-        options.update({**chosen, "model": model, "on_reasoning": on_reasoning})
-        return RequestSpec(
+        self, question: list[bytes], options: Mapping[str, Any], *, stream: bool, **more: Any
+    ) -> tuple[RequestSpec, RequestOptions]:
+        """Return what is asked, and the options of this request: those of the call over those of the chat."""
+        merged = RequestOptions.merge(self._options, options, model=self.model, stream=stream)
+        spec = RequestSpec(
             question=question,
-            model=model,
-            options=provider.on_record(create),
+            model=merged.model,
+            options=merged.recorded,
             stream=stream,
             limit=decisions.check_limit(self.MsgMaxCount),
             send_reasoning=self.send_reasoning,
             **more,
         )
+        return spec, merged
 
-    def _prepare(self, options: dict[str, Any]) -> tuple[KeySource, Policy, dict[str, Any], dict[str, Any]]:
-        client, create = provider.split(options, call=True)
-        create.pop("model", None)
-        client = {**self._client_options, **client}
-        keys = self._keys or _the_environments_key(client)
-        retries = client.pop("max_retries", RETRIES)
+    def _flow(self, spec: RequestSpec, options: RequestOptions, said: list[bytes] | None) -> Flow:
         policy = Policy(
             clock=time.monotonic,
             wall=time.time,
             random=random.random,
-            retries=retries if is_int(retries, 0) else RETRIES,
-            patience=_patience(create.get("timeout", client.get("timeout", _PATIENCE))),
-            secrets=tuple(api_errors.secrets_in(client, create)),
+            retries=options.retries,
+            patience=options.timeout,
+            secrets=options.secrets,
         )
-        return keys, policy, client, create
+        return converse(spec, self._keys or _the_environments_key(options.client), policy, said)
 
-    def _run(self, ask: RequestSpec, options: dict[str, Any], said: list[bytes] | None = None) -> str:
-        running = self._drive(ask, options, said)
+    def _run(self, spec: RequestSpec, options: RequestOptions, said: list[bytes] | None = None) -> str:
+        running = self._drive(spec, options, said)
         while True:
             try:
                 next(running)
@@ -246,34 +230,29 @@ class BaseChat:
                 return str(end.value)
 
     def _drive(
-        self, ask: RequestSpec, options: dict[str, Any], said: list[bytes] | None = None
+        self, spec: RequestSpec, options: RequestOptions, said: list[bytes] | None = None
     ) -> Generator[str, None, str]:
-        on_reasoning = options.pop("on_reasoning", None)
-        keys, policy, client, create = self._prepare(options)
-        exchange = provider.Exchange(client, create, through_create=self.use_create)
-        flow = converse(ask, keys, policy, said)
-        return drivers.drive(flow, self.conversation, exchange, on_reasoning)
+        flow = self._flow(spec, options, said)
+        exchange = Exchange(options, through_create=self.use_create)
+        return drivers.drive(flow, self.conversation, exchange, options.on_reasoning)
 
-    async def _arun(self, ask: RequestSpec, options: dict[str, Any], said: list[bytes] | None = None) -> str:
+    async def _arun(self, spec: RequestSpec, options: RequestOptions, said: list[bytes] | None = None) -> str:
         outcome: list[str] = []
-        async for _ in self._adrive(ask, options, outcome, said):
+        async for _ in self._adrive(spec, options, outcome, said):
             pass
         return outcome[0]
 
     def _adrive(
-        self, ask: RequestSpec, options: dict[str, Any], outcome: list[str], said: list[bytes] | None = None
+        self,
+        spec: RequestSpec,
+        options: RequestOptions,
+        outcome: list[str] | None = None,
+        said: list[bytes] | None = None,
     ) -> AsyncGenerator[str, None]:
-        on_reasoning = options.pop("on_reasoning", None)
-        keys, policy, client, create = self._prepare(options)
-        exchange = provider.AsyncExchange(client, create, through_create=self.use_create)
-        flow = converse(ask, keys, policy, said)
-        return drivers.adrive(flow, self.conversation, exchange, outcome, on_reasoning)
-
-
-def _patience(timeout: Any) -> float | None:
-    """The seconds that a timeout, of any kind that the SDK takes, gives a request; None for no end."""
-    seconds = getattr(timeout, "read", timeout)
-    return float(seconds) if isinstance(seconds, (int, float)) else None
+        flow = self._flow(spec, options, said)
+        exchange = AsyncExchange(options, through_create=self.use_create)
+        outcome = [] if outcome is None else outcome
+        return drivers.adrive(flow, self.conversation, exchange, outcome, options.on_reasoning)
 
 
 def _the_environments_key(client_options: Mapping[str, Any]) -> KeySource:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from openai2.api import clients
 from openai2.api import errors as api_errors
-from openai2.base_chat import RETRIES
+from openai2.api.options import RETRIES, RequestOptions
 from openai2.core import messages as msg
 from openai2.core.request_events import RequestSpec
 from openai2.keys.pool import AKPool
@@ -60,7 +60,7 @@ class Chat(Replayer):
         Raises the `openai` exception of a failed request, BadInput for an empty prompt, NoRoom where
         pinned messages leave no room for the question.
         """
-        return self._run(self._ask(text, parts, options, stream=False), options)
+        return self._run(*self._ask(text, parts, options, stream=False))
 
     def stream_request(
         self, text: str | None = None, *parts: Mapping[str, Any], **options: Any
@@ -70,17 +70,17 @@ class Chat(Replayer):
         A caller that leaves early keeps what came: it is the answer of that round, marked as stopped.
         *on_reasoning*, a function, is told what the model thinks, piece by piece as it comes.
         """
-        return self._drive(self._ask(text, parts, options, stream=True), options)
+        return self._drive(*self._ask(text, parts, options, stream=True))
 
     async def async_request(self, text: str | None = None, *parts: Mapping[str, Any], **options: Any) -> str:
         """`request`, awaited."""
-        return await self._arun(self._ask(text, parts, options, stream=False), options)
+        return await self._arun(*self._ask(text, parts, options, stream=False))
 
     def async_stream_request(
         self, text: str | None = None, *parts: Mapping[str, Any], **options: Any
     ) -> AsyncIterator[str]:
         """`stream_request`, as an async iterator."""
-        return self._adrive(self._ask(text, parts, options, stream=True), options, [])
+        return self._adrive(*self._ask(text, parts, options, stream=True))
 
     def retry(self, **options: Any) -> str:
         """Ask the last question again, and return the new answer's text.
@@ -88,19 +88,19 @@ class Chat(Replayer):
         The old answer makes way once the new one is there; it stays in the history. After a request that
         failed, that one is asked again. Raises Refused where there is no question.
         """
-        return self._run(self._ask_again(options, stream=False), options)
+        return self._run(*self._ask_again(options, stream=False))
 
     def stream_retry(self, **options: Any) -> Iterator[str]:
         """`retry`, handing out the answer's text as it arrives."""
-        return self._drive(self._ask_again(options, stream=True), options)
+        return self._drive(*self._ask_again(options, stream=True))
 
     async def async_retry(self, **options: Any) -> str:
         """`retry`, awaited."""
-        return await self._arun(self._ask_again(options, stream=False), options)
+        return await self._arun(*self._ask_again(options, stream=False))
 
     def async_stream_retry(self, **options: Any) -> AsyncIterator[str]:
         """`stream_retry`, as an async iterator."""
-        return self._adrive(self._ask_again(options, stream=True), options, [])
+        return self._adrive(*self._ask_again(options, stream=True))
 
     # -- tools
 
@@ -126,7 +126,7 @@ class Chat(Replayer):
         def ask(
             text: str | None, parts: Sequence[Mapping[str, Any]], options: dict[str, Any], said: list[bytes]
         ) -> str:
-            return self._run(self._ask(text, parts, options, stream=False), options, said)
+            return self._run(*self._ask(text, parts, options, stream=False), said)
 
         return tool_loop.run(
             tool_loop.Loop(self.conversation, tools, max_rounds, (text, parts), options), ask
@@ -145,7 +145,7 @@ class Chat(Replayer):
         async def ask(
             text: str | None, parts: Sequence[Mapping[str, Any]], options: dict[str, Any], said: list[bytes]
         ) -> str:
-            return await self._arun(self._ask(text, parts, options, stream=False), options, said)
+            return await self._arun(*self._ask(text, parts, options, stream=False), said)
 
         loop = tool_loop.Loop(self.conversation, tools, max_rounds, (text, parts), options)
         return await tool_loop.arun(loop, ask)
@@ -171,9 +171,9 @@ class Chat(Replayer):
     def dalle(self, *args: Any, **options: Any) -> ImagesResponse:
         """Generate images: `images.generate` of the client, with this chat's key."""
         key = self._one_key()
-        retries = self._client_options.get("max_retries", RETRIES)
+        retries = self._options.client.get("max_retries", RETRIES)
         try:
-            api = clients.client(key, self._client_options).with_options(max_retries=retries)
+            api = clients.client(key, self._options.client).with_options(max_retries=retries)
             pictures: ImagesResponse = api.images.generate(*args, **options)
         except Exception as error:  # noqa: BLE001 - whatever it is, no key is to travel in it
             failure = _cleaned(error, key)
@@ -184,9 +184,9 @@ class Chat(Replayer):
     async def async_dalle(self, *args: Any, **options: Any) -> ImagesResponse:
         """`dalle`, awaited."""
         key = self._one_key()
-        retries = self._client_options.get("max_retries", RETRIES)
+        retries = self._options.client.get("max_retries", RETRIES)
         try:
-            shared = await clients.async_client(key, self._client_options)
+            shared = await clients.async_client(key, self._options.client)
             api = shared.with_options(max_retries=retries)
             pictures: ImagesResponse = await api.images.generate(*args, **options)
         except Exception as error:  # noqa: BLE001 - whatever it is, no key is to travel in it
@@ -204,11 +204,11 @@ class Chat(Replayer):
 
     def _ask(
         self, text: str | None, parts: Iterable[Mapping[str, Any]], options: dict[str, Any], *, stream: bool
-    ) -> RequestSpec:
-        more = options.pop("messages", None) or ()
+    ) -> tuple[RequestSpec, RequestOptions]:
+        more = options.pop("messages", None) or ()  # *options* are the keyword arguments of this call alone
         return self._asking(msg.question(text, tuple(parts), more), options, stream=stream)
 
-    def _ask_again(self, options: dict[str, Any], *, stream: bool) -> RequestSpec:
+    def _ask_again(self, options: dict[str, Any], *, stream: bool) -> tuple[RequestSpec, RequestOptions]:
         return self._asking([], options, stream=stream, retry=True)
 
 

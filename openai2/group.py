@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import msgspec
 
+from openai2.api.options import RequestOptions
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core import messages as msg
@@ -119,19 +120,19 @@ class GroupChat(Replayer):
 
         Raises the `openai` exception of a failed request; the remarks then still wait.
         """
-        return self._run(self._ask(turns, options, stream=False), options)
+        return self._run(*self._ask(turns, options, stream=False))
 
     def stream_request(self, turns: Iterable[Turn], **options: Any) -> Iterator[str]:
         """`request`, handing out the text as it arrives."""
-        return self._drive(self._ask(turns, options, stream=True), options)
+        return self._drive(*self._ask(turns, options, stream=True))
 
     async def async_request(self, turns: Iterable[Turn], **options: Any) -> str:
         """`request`, awaited."""
-        return await self._arun(self._ask(turns, options, stream=False), options)
+        return await self._arun(*self._ask(turns, options, stream=False))
 
     def async_stream_request(self, turns: Iterable[Turn], **options: Any) -> AsyncIterator[str]:
         """`stream_request`, as an async iterator."""
-        return self._adrive(self._ask(turns, options, stream=True), options, [])
+        return self._adrive(*self._ask(turns, options, stream=True))
 
     def request_remarks(self, turns: Iterable[Turn], **options: Any) -> list[Remark]:
         """`request`, parsed: what each role said. Raises NotARemark, which shows the text, for none."""
@@ -141,7 +142,9 @@ class GroupChat(Replayer):
         """`request_remarks`, awaited."""
         return parse_remarks(await self.async_request(turns, **options))
 
-    def _ask(self, turns: Iterable[Turn], options: dict[str, Any], *, stream: bool) -> RequestSpec:
+    def _ask(
+        self, turns: Iterable[Turn], options: dict[str, Any], *, stream: bool
+    ) -> tuple[RequestSpec, RequestOptions]:
         speak = _turns(turns)
         ids, remarks, roles = self.conversation.group_state()
         text = scene(roles, [Remark(e.speaker, list(e.audiences), e.remark) for e in remarks], speak)

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from openai2.api import exchange
+from openai2.api.options import (
+    RequestOptions,
+    check_create_options,
+    drop_not_given,
+    recordable,
+    split_options,
+)
 from openai2.base_chat import BaseChat
 from openai2.conversation import Conversation
 from openai2.core.request_events import RequestSpec
@@ -131,24 +137,22 @@ class Replayer(BaseChat):
         """The replay, and this dialogue's twin that asks for it."""
         from openai2.replay import run as replay_run
 
-        exchange.check_create_options(exchange.split(wish.options, call=True)[1])
-        work = replay_run.Replaying(self.engine, self.conversation, wish, exchange.on_record(wish.options))
+        check_create_options(split_options(wish.options, call=True).create)
+        work = replay_run.Replaying(self.engine, self.conversation, wish, recordable(wish.options))
         player = self._with(work.conversation)
         player.model = wish.model or self.model
-        travel = set(exchange.TRAVEL_OPTIONS) - {"extra_body"}
-        player._create_options = {k: v for k, v in self._create_options.items() if k in travel}
+        player._options = self._options.travel_only()
         return work, player
 
     def _settled(self, origin: BaseChat) -> Self:
         """The twin, once it has asked all: a dialogue like its origin."""
-        self._create_options = origin._create_options
+        self._options = origin._options
         return self
 
-    def _asked_again(self, ask: RequestSpec) -> tuple[RequestSpec, dict[str, Any]]:
-        options: dict[str, Any] = {**ask.options, "model": ask.model or self.model}
-        asked = self._asking(
+    def _asked_again(self, ask: RequestSpec) -> tuple[RequestSpec, RequestOptions]:
+        asked, options = self._asking(
             ask.question,
-            options,
+            {**ask.options, "model": ask.model or self.model},
             stream=ask.stream,
             again=ask.again,
             retry=ask.retry,
@@ -170,4 +174,4 @@ def _wish(
 ) -> Wish:
     from openai2.replay import run as replay_run
 
-    return replay_run.Wish(model, system, at, name, exchange.given(options))
+    return replay_run.Wish(model, system, at, name, drop_not_given(options))

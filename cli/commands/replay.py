@@ -101,11 +101,11 @@ def replay(
 async def _asked(
     engine: Engine, chosen: list[Conversation] | None, wish: _Wish, server: Server, line: Line
 ) -> list[Replayed]:
-    from openai2.api import exchange
+    from openai2.api.options import split_options
     from openai2.chat import Chat
     from openai2.replay.run import Replayed
 
-    travel, create = exchange.split(server.options)
+    travel, create = split_options(server.options)
     travel["send_reasoning"] = create.pop("send_reasoning", False)
     usual = server.model or server.usual or DEFAULT_MODEL
     source = chosen[0] if chosen and (wish.version is not None or wish.name is not None) else None

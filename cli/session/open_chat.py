@@ -150,14 +150,14 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     """The API's options, before anything is written. Raises BadInput for one that it does not know."""
     if not options:
         return {}
-    from openai2.api import exchange
+    from openai2.api import options as api_options
 
     for name in options:
         if name in _NOT_OPTIONS:
             raise BadInput("-o {name} is no option here: there is one of the command for it", name=name)
-    _client, create = exchange.split(options)
+    create = api_options.split_options(options).create
     try:
-        exchange.check_create_options(create)
+        api_options.check_create_options(create)
     except TypeError as fault:
         raise BadInput("{reason}", reason=str(fault)) from None
     return dict(options)

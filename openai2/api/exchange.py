@@ -12,146 +12,19 @@ Rules:
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
-from functools import cache
+from collections.abc import AsyncIterator, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from openai2.api import clients, deadline, via_create
 from openai2.api import errors as api_errors
+from openai2.api.options import Options, RequestOptions
 from openai2.core.request_events import RequestError
-from openai2.core.typeguards import is_mapping
-from openai2.errors import BadInput
 from openai2.request.effects import Send
 
 if TYPE_CHECKING:
     import httpx2
     import openai
-
-#: Options of openai.OpenAI; whatever else a Chat is given belongs to chat.completions.create.
-CLIENT_OPTIONS = frozenset(
-    (
-        *("base_url", "organization", "project", "webhook_secret", "websocket_base_url", "timeout"),
-        *("max_retries", "default_headers", "default_query", "http_client", "admin_api_key"),
-        *("workload_identity", "provider", "data_residency", "_strict_response_validation"),
-        "_enforce_credentials",
-    )
-)
-#: Options of `create` that say how a request travels, not what is asked; they are not put on record.
-TRAVEL_OPTIONS = ("extra_headers", "extra_query", "extra_body", "timeout")
-#: Options of `create` that most use: to know that they are, the package, which takes a second to import, is
-#: not asked. A list that lacks some costs that second, nothing else.
-_EVERYDAY = frozenset(
-    (
-        *("temperature", "top_p", "max_tokens", "max_completion_tokens", "n", "stop", "seed", "user"),
-        *("presence_penalty", "frequency_penalty", "response_format", "reasoning_effort", "verbosity"),
-        *("tools", "tool_choice", "parallel_tool_calls", "logprobs", "top_logprobs", "logit_bias"),
-        *("model", "stream_options", *TRAVEL_OPTIONS),
-    )
-)
-#: Options of `create` that a dialogue gives itself, and how one says them instead.
-_OUR_OWN = {
-    "stream": "whether to stream is said by the method: request or stream_request",
-    "messages": "messages are added by add_dialogs, or handed to a request of a Chat",
-}
-
-Options = dict[str, Any]
-
-
-def split(options: Mapping[str, Any], *, call: bool = False) -> tuple[Options, Options]:
-    """(options of the client, options of `create`). The original's `api_base` means `base_url`.
-
-    A timeout is both: for a *call* it is the request's, else the client's.
-    """
-    client: Options = {}
-    create: Options = {}
-    for name, value in options.items():
-        if name == "api_base":
-            client["base_url"] = value
-        elif name in CLIENT_OPTIONS and not (call and name == "timeout"):
-            client[name] = value
-        else:
-            create[name] = value
-    return client, create
-
-
-def given(options: Mapping[str, Any]) -> Options:
-    """The options less those that are the SDK's own sign for "not given"."""
-    return {
-        name: value for name, value in options.items() if type(value).__name__ not in ("NotGiven", "Omit")
-    }
-
-
-@cache
-def _create_names() -> frozenset[str]:
-    import inspect
-
-    from openai.resources.chat.completions import Completions
-
-    return frozenset(inspect.signature(Completions.create).parameters) - {"self"}
-
-
-def check_create_options(options: Mapping[str, Any]) -> None:
-    """Raise TypeError for an option that `chat.completions.create` does not know, as it would itself, or
-    that is not the caller's to give."""
-    for name in options:
-        if name in _OUR_OWN:
-            raise TypeError(_OUR_OWN[name])
-        if name not in _EVERYDAY and name not in _create_names():
-            raise TypeError(
-                f"{name!r} is no option of chat.completions.create; "
-                f"what a server knows beyond them goes into extra_body={{{name!r}: …}}"
-            )
-
-
-def on_record(options: Mapping[str, Any]) -> Options:
-    """The options as an event keeps them: without those that could carry a secret."""
-    kept = {name: value for name, value in options.items() if name not in TRAVEL_OPTIONS}
-    extra = options.get("extra_body")
-    if is_mapping(extra):
-        kept["extra_body"] = dict(extra)
-    plain: Options = msgspec.json.decode(_encode(kept))
-    return plain
-
-
-def _hook(value: Any) -> Any:
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json", exclude_unset=True)
-    if is_mapping(value):
-        return dict(value)
-    if hasattr(value, "__iter__"):
-        return [*value]
-    raise TypeError(f"{type(value).__name__} cannot be sent as JSON")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_hook)
-
-
-def _encode(value: Any) -> bytes:
-    try:
-        return _encoder.encode(value)
-    except UnicodeEncodeError:
-        raise BadInput("an option holds a lone surrogate, which no UTF-8 text can hold") from None
-
-
-def body(send: Send, options: Mapping[str, Any]) -> bytes:
-    """The request's JSON: the messages as they stand in the log, and the options."""
-    rest: Options = {name: value for name, value in options.items() if name not in TRAVEL_OPTIONS}
-    if send.ask.model is not None:
-        rest["model"] = send.ask.model
-    if send.ask.stream:
-        rest["stream"] = True
-        rest.setdefault("stream_options", {"include_usage": True})
-        if rest["stream_options"] is None:
-            del rest["stream_options"]
-    extra: Mapping[str, Any] = options.get("extra_body") or {}
-    rest.update(extra)
-    if "messages" in extra:
-        return _encode(rest)
-    return b'{"messages":[' + b",".join(send.messages) + (b"]," if rest else b"]") + _encode(rest)[1:]
-
 
 _addresses: weakref.WeakKeyDictionary[openai.OpenAI | openai.AsyncOpenAI, str] = weakref.WeakKeyDictionary()
 
@@ -166,7 +39,7 @@ def _address(api: openai.OpenAI | openai.AsyncOpenAI) -> str:
     return known
 
 
-def _post_options(api: openai.OpenAI | openai.AsyncOpenAI, options: Mapping[str, Any]) -> Any:
+def _post_options(api: openai.OpenAI | openai.AsyncOpenAI, options: Options) -> Any:
     # All are named: the SDK makes a deep copy of its default for each that is not.
     return {
         "security": {"bearer_auth": True},
@@ -186,11 +59,8 @@ class _Exchange:
     *through_create*: call `create` even where nobody has patched it.
     """
 
-    def __init__(
-        self, client_options: Options, create_options: Options, *, through_create: bool = False
-    ) -> None:
-        self._client_options = client_options
-        self._options = create_options
+    def __init__(self, options: RequestOptions, *, through_create: bool = False) -> None:
+        self._options = options
         self._through_create = through_create
         self._response: httpx2.Response | None = None
         self._answer: Any = None  # what `create` gave
@@ -205,7 +75,7 @@ class _Exchange:
 
     def fault_of(self, error: BaseException) -> RequestError:
         """The fault that says what went wrong, with the exception for the caller."""
-        secrets = api_errors.secrets_in(self._client_options, self._options)
+        secrets = self._options.secrets
         return api_errors.fault_of(error, [self.key, *secrets] if self.key else secrets, self.request)
 
 
@@ -220,28 +90,28 @@ class Exchange(_Exchange):
 
         self.close()
         self.key = send.key
-        api = clients.client(send.key, self._client_options)
+        api = clients.client(send.key, self._options.client)
         try:
             with deadline.until(send.until):
                 if self._through_create or via_create.is_patched(blocking=True):
-                    arguments = via_create.arguments(send, self._options)
+                    arguments = via_create.arguments(self._options.create, send.messages)
                     create: Any = api.chat.completions.create
                     answer: Any = create(**arguments)
                     self._answer = answer
-                    self._pieces = via_create.pieces(answer, stream=send.ask.stream)
+                    self._pieces = via_create.pieces(answer, stream=self._options.stream)
                     return
                 response: Any = api.post(
                     _address(api),
                     cast_to=httpx2.Response,
-                    content=body(send, self._options),
-                    options=_post_options(api, self._options),
-                    stream=send.ask.stream,
+                    content=self._options.body(send.messages),
+                    options=_post_options(api, self._options.create),
+                    stream=self._options.stream,
                 )
         except api_errors.expected() as error:
             fault = self.fault_of(error)
         else:
             self._response = response
-            self._pieces = response.iter_bytes() if send.ask.stream else iter([response.content])
+            self._pieces = response.iter_bytes() if self._options.stream else iter([response.content])
             return
         raise fault
 
@@ -277,28 +147,28 @@ class AsyncExchange(_Exchange):
 
         await self.close()
         self.key = send.key
-        api = self._api = await clients.async_client(send.key, self._client_options)
+        api = self._api = await clients.async_client(send.key, self._options.client)
         try:
             with deadline.until(send.until):
                 if self._through_create or via_create.is_patched(blocking=False):
-                    arguments = via_create.arguments(send, self._options)
+                    arguments = via_create.arguments(self._options.create, send.messages)
                     create: Any = api.chat.completions.create
                     answer: Any = await create(**arguments)
                     self._answer = answer
-                    self._pieces = via_create.apieces(answer, stream=send.ask.stream)
+                    self._pieces = via_create.apieces(answer, stream=self._options.stream)
                     return
                 response: Any = await api.post(
                     _address(api),
                     cast_to=httpx2.Response,
-                    content=body(send, self._options),
-                    options=_post_options(api, self._options),
-                    stream=send.ask.stream,
+                    content=self._options.body(send.messages),
+                    options=_post_options(api, self._options.create),
+                    stream=self._options.stream,
                 )
         except api_errors.expected() as error:
             fault = self.fault_of(error)
         else:
             self._response = response
-            self._pieces = response.aiter_bytes() if send.ask.stream else _Whole(response.content)
+            self._pieces = response.aiter_bytes() if self._options.stream else _Whole(response.content)
             return
         raise fault
 

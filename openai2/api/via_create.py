@@ -7,14 +7,13 @@ thing `create` hides: whether a stream said `[DONE]`. Here only a finish reason 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from openai2.api import patches
 from openai2.core.typeguards import is_mapping
-from openai2.request.effects import Send
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -26,17 +25,9 @@ def is_patched(*, blocking: bool) -> bool:
     return patches.is_patched(Completions.create if blocking else AsyncCompletions.create, "openai")
 
 
-def arguments(send: Send, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `create` that say what `post` would send."""
-    chosen: dict[str, Any] = {**options, "messages": [msgspec.json.decode(raw) for raw in send.messages]}
-    if send.ask.model is not None:
-        chosen["model"] = send.ask.model
-    if send.ask.stream:
-        chosen["stream"] = True
-        chosen.setdefault("stream_options", {"include_usage": True})
-        if chosen["stream_options"] is None:
-            del chosen["stream_options"]
-    return chosen
+def arguments(options: Mapping[str, Any], messages: Sequence[bytes]) -> dict[str, Any]:
+    """Return the arguments of `create` that say what `post` would send."""
+    return {**options, "messages": [msgspec.json.decode(raw) for raw in messages]}
 
 
 def _plain(answer: Any) -> Any:

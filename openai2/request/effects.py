@@ -42,7 +42,6 @@ class Send(msgspec.Struct, frozen=True):
 
     key: str | None
     messages: list[bytes]
-    ask: RequestSpec
     until: float | None = None
 
 

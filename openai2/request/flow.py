@@ -193,7 +193,7 @@ def _wait_for_a_key(
 
 def _try(progress: RequestProgress, opened: Opened, key: str) -> Generator[Effect, Any, str]:
     ask = opened.begun.asked
-    yield Send(key or None, opened.messages, ask, progress.until())
+    yield Send(key or None, opened.messages, progress.until())
     if not ask.stream:
         body = yield Receive(progress.until())
         return (yield from _whole(progress, body or b"", emit=False))

@@ -45,7 +45,7 @@ from openai2 import (
     system_msg,
     user_msg,
 )
-from openai2.api import exchange
+from openai2.api import options
 from openai2.core import decisions
 from openai2.core.request_events import RequestSpec
 from openai2.offline import OfflineServer
@@ -232,8 +232,8 @@ def test_an_empty_name_names_no_conversation(name: str) -> None:
 
 
 def test_what_is_taken_for_an_option_unasked_is_one() -> None:
-    taken = exchange._EVERYDAY  # pyright: ignore[reportPrivateUsage]
-    assert not taken - exchange._create_names()  # pyright: ignore[reportPrivateUsage]
+    taken = options._COMMON  # pyright: ignore[reportPrivateUsage]
+    assert not taken - options._create_names()  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_chat_with_options_is_made_without_the_package() -> None:
