@@ -1,9 +1,10 @@
-"""Markdown that is still coming: what of it is finished, and what may yet change.
+"""Render streaming Markdown: which lines are finished, and which may still change.
 
-Rules: a block (a paragraph, a list, a table, code) is finished when the next one has begun; it is then given
-out once, and never again. The last block is given out anew each time, and no more of it than fits on the
-screen: what grows over the top of that is finished as it stands. What an answer holds is data: HTML is
-shown as it is written, links with their addresses, and no control character reaches a terminal.
+Invariants:
+- A block (a paragraph, a list, a table, code) is finished when the next one begins. It is returned once.
+- The last block is returned at each call, but never more of it than fits on the screen. Lines that grow over
+  the top of the screen are finished as they are.
+- An answer is data: HTML is shown as written, links with their addresses, control characters escaped.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
     from rich.console import ConsoleOptions, RenderResult
 
-# The sixteen colours that each terminal has chosen to be readable, and no backgrounds.
+# The sixteen standard colours, which every terminal theme keeps readable. No backgrounds.
 _THEME = Theme(
     {
         "markdown.h1": "bold underline",
@@ -57,12 +58,12 @@ _THEME = Theme(
         "markdown.table.header": "bold",
     }
 )
-_NARROW = 8  # columns of the screen for each of a table's, its margin included
-_SPARE = 2  # lines of the screen that the unfinished block leaves free
+_MIN_COLUMN = 8  # a table with less than this many screen columns per column is printed row by row
+_SPARE_ROWS = 2  # screen rows that the unfinished block leaves free
 
 
 class Line(NamedTuple):
-    """A line for the screen: with its paint, its columns, and how much of it is letters or digits."""
+    """A line for the screen: its text with colours, its width, and its count of letters and digits."""
 
     painted: str
     columns: int
@@ -73,7 +74,7 @@ EMPTY = Line("", 0, 0)
 
 
 class _Title(Heading):
-    """A heading where every other line begins."""
+    """A heading aligned left, where rich centres it."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         self.text.justify = "left"
@@ -81,7 +82,7 @@ class _Title(Heading):
 
 
 class _Code(CodeBlock):
-    """Code between its fences, which tell it from the text where there are no colours."""
+    """Code with its fences, which mark it if there are no colours."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         language = "" if self.lexer_name == "text" else self.lexer_name
@@ -97,14 +98,14 @@ class _Code(CodeBlock):
 
 
 class _Table(TableElement):
-    """A table whose cells are folded, where Rich's cuts them; one too wide for the screen is told by rows."""
+    """A table with folded cells, where rich cuts them. If it is too wide, it is printed row by row."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         headings = _cells(self.header.row if self.header else None)
         rows = [_cells(row) for row in (self.body.rows if self.body else ())]
         for heading in headings:
             heading.stylize("markdown.table.header")
-        if len(headings) * _NARROW > options.max_width:
+        if len(headings) * _MIN_COLUMN > options.max_width:
             for number, row in enumerate(rows):
                 if number:
                     yield ""
@@ -126,7 +127,7 @@ def _cells(row: TableRowElement | None) -> list[Text]:
 
 
 class _Blocks(Markdown):
-    """Blocks that were parsed already."""
+    """Markdown from parsed tokens."""
 
     elements: ClassVar[dict[str, type[MarkdownElement]]] = {
         **Markdown.elements,
@@ -142,19 +143,19 @@ class _Blocks(Markdown):
 
 
 class Stream:
-    """An answer in Markdown, as it arrives, for a screen of so many columns and rows."""
+    """A streaming answer in Markdown, rendered for a screen of *columns* and *rows*."""
 
     def __init__(self, columns: int = 80, rows: int = 24, *, colours: bool = True) -> None:
         self._parser = MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
         self._colours = colours
-        self._tail = ""  # the text that is not finished
-        self._begun = False  # whether a block was given out
-        self._frozen = (0, 0)  # lines and weight of the unfinished block that were given out
+        self._tail = ""  # the text of the unfinished block
+        self._has_output = False
+        self._frozen = (0, 0)  # lines and weight of the unfinished block that were returned as finished
         self.resize(columns, rows)
 
     def resize(self, columns: int, rows: int) -> None:
-        """From now on, the screen has this size."""
-        self._columns, self._rows = max(columns - 1, 8), max(rows - _SPARE, 1)
+        """Set the size of the screen."""
+        self._columns, self._rows = max(columns - 1, 8), max(rows - _SPARE_ROWS, 1)
         self._console = Console(
             file=io.StringIO(),
             width=self._columns,
@@ -167,11 +168,11 @@ class Stream:
         )
 
     def feed(self, text: str) -> None:
-        """More of the answer."""
+        """Add a piece of the answer."""
         self._tail += text
 
     def lines(self, *, over: bool = False) -> tuple[list[Line], list[Line]]:
-        """Lines that are finished, and those of the block that may still change (none where it is *over*)."""
+        """Return the newly finished lines, and the live lines (none if the answer is *over*)."""
         finished = self._take_finished()
         live: list[Line] = []
         for lines in self._rendered(self._tail):
@@ -185,10 +186,8 @@ class Stream:
             finished, live = finished + live[:more], live[more:]
         return finished, live
 
-    # -- inside
-
     def _take_finished(self) -> list[Line]:
-        """The lines of all blocks but the last, judged by the lines of text that are complete."""
+        """Return the lines of all blocks but the last, considering complete lines of text only."""
         complete = self._tail[: self._tail.rfind("\n") + 1]
         starts = [start for start, _tokens in self._groups(complete)]
         if len(starts) < 2:
@@ -199,7 +198,7 @@ class Stream:
         finished: list[Line] = []
         for lines in self._rendered(done):
             finished += self._unfrozen(lines)
-            self._begun, self._frozen = True, (0, 0)
+            self._has_output, self._frozen = True, (0, 0)
         return finished
 
     def _freeze(self, lines: Sequence[Line]) -> None:
@@ -207,7 +206,7 @@ class Stream:
         self._frozen = count + len(lines), weight + sum(line.weight for line in lines)
 
     def _unfrozen(self, lines: list[Line]) -> list[Line]:
-        """What of the block was not given out yet, found by its letters: lines may break anew meanwhile."""
+        """Return the lines not returned yet, found by weight, because lines may have been re-wrapped."""
         count, weight = self._frozen
         used = place = 0
         for line in lines:
@@ -218,12 +217,12 @@ class Stream:
         return lines[place:]
 
     def _groups(self, text: str) -> Iterator[tuple[int, list[Token]]]:
-        """The blocks of the text: the row that each begins in, and its tokens."""
+        """Yield each block of the text: the row where it starts, and its tokens."""
         group: list[Token] = []
         for token in self._parser.parse(visible(text)):
             for inner in token.children or ():
-                inner.content = visible(inner.content)  # entities stand for any character
-                if inner.type == "softbreak":  # a model breaks a line where it means to
+                inner.content = visible(inner.content)  # an entity may decode to a control character
+                if inner.type == "softbreak":  # line breaks of a model are intended
                     inner.type = "hardbreak"
             group.append(token)
             if token.level == 0 and token.nesting <= 0:
@@ -231,16 +230,16 @@ class Stream:
                 group = []
 
     def _rendered(self, text: str) -> Iterator[list[Line]]:
-        """The lines of each block, with an empty one before all but the very first."""
+        """Yield the lines of each block, with an empty line before every block but the first."""
         for place, (start, tokens) in enumerate(self._groups(text)):
             try:
                 lines = self._render(tokens)
-            except Exception:  # noqa: BLE001 - what cannot be laid out is still to be read
+            except Exception:  # noqa: BLE001 - a block that cannot be rendered is shown as plain text
                 rows = visible(text).split("\n")
                 last = (tokens[0].map or [0, len(rows)])[1]
                 folded = fold("\n".join(rows[start:last]), self._columns)
                 lines = [Line(row, cell_len(row), _weight(row)) for row in folded]
-            yield [EMPTY, *lines] if self._begun or place else lines
+            yield [EMPTY, *lines] if self._has_output or place else lines
 
     def _render(self, tokens: list[Token]) -> list[Line]:
         segments = self._console.render_lines(_Blocks(tokens), pad=False)
@@ -252,7 +251,7 @@ class Stream:
         return lines
 
     def _line(self, row: Sequence[Segment]) -> Line:
-        """One line, without the spaces at its end, which a narrower screen would break."""
+        """Return one line without trailing spaces, which a narrower screen would wrap."""
         plain = "".join(segment.text for segment in row)
         left = len(plain.rstrip())
         painted = ""
