@@ -180,7 +180,7 @@ def _report(engine: Engine, removed: Removed) -> None:
         out(one_line(f"{names[conversation]}@{version}"))
     if removed.also_in:
         note(
-            _("this text, or a telling word of it, still stands in these events: redact them too, if need be")
+            _("this text, or a key, number or address in it, is also in these events: redact them if needed")
         )
     if removed.under_way:
         under_way = dict.fromkeys(names[conversation] for conversation, _request in removed.under_way)

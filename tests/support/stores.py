@@ -101,3 +101,12 @@ def plain(path: Path, *, unguarded: bool = False) -> Generator[sqlite3.Connectio
             for (name,) in triggers:
                 connection.execute(f"DROP TRIGGER {name}")
         yield connection
+
+
+SECRET = "hunter2-correct-horse"
+
+
+def files_with(path: Path, text: str = SECRET) -> list[str]:
+    """Return the names of a store's files that hold *text*."""
+    files = [file for file in path.parent.iterdir() if file.name.startswith(path.name)]
+    return [file.name for file in files if text.encode() in file.read_bytes()]
