@@ -144,7 +144,7 @@ def test_redact_names_what_may_still_quote_it(db: str) -> None:
         engine.store.transact(lambda tx: tx.put_draft(drafts.fresh(other.id, 9)))
         result = invoke("redact", "elsewhere", "0", "--yes", "--db", db)
     assert result.exit_code == 0 and "elsewhere@3" in result.stdout.split()
-    assert "redact them too" in result.stderr and "under way in elsewhere" in result.stderr
+    assert "redact them if needed" in result.stderr and "under way in elsewhere" in result.stderr
 
 
 def test_delete(db: str) -> None:
