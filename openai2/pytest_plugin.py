@@ -1,9 +1,11 @@
-"""The pytest fixture `openai2_recording`: a test answered from a recording of its own.
+"""The pytest fixture `openai2_recording`: a test whose requests are answered from its own recording.
 
-Rules: pytest loads this module wherever openai2 is installed, so it imports nothing until it is used. The
-recording lies beside the test's file, in `recordings/`, named after file and test. The marker
-`openai2_recording(ignore=…, record=…, partly=…)` passes options on to `openai2.testing.recorded`. A test
-that fails leaves its recording as it was.
+The recording is in `recordings/` beside the test's file, and is named after file and test. The marker
+`openai2_recording(ignore=…, record=…, partly=…)` passes options to `openai2.testing.recorded`.
+
+Invariants:
+- pytest loads this module wherever openai2 is installed, so it imports nothing until it is used.
+- A test that fails leaves its recording as it was.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ _passed = pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         "openai2_recording(ignore=(), record=None, partly=False): options of the openai2_recording fixture",
@@ -32,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note whether the test itself passed."""
+    """Store whether the test itself passed."""
     report = yield
     if report.when == "call":
         item.stash[_passed] = report.passed
@@ -41,7 +43,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def openai2_recording(request: pytest.FixtureRequest) -> Generator[recorded, None, None]:
-    """Answer the test's requests from `recordings/FILE.TEST.jsonl`, which the first run records."""
+    """Answer the test's requests from `recordings/FILE.TEST.jsonl`, which the first run writes."""
     from openai2.testing import recorded
 
     marker = request.node.get_closest_marker("openai2_recording")

@@ -1,17 +1,18 @@
-"""Recorded dialogues as tests: a program that uses the `openai` client, answered from a recording.
+"""Test programs that use the `openai` client with recorded responses.
 
     with recorded("tests/recordings/greeting.jsonl"):
         assert greet("Tony") == "Hello, Tony!"
 
-The first run asks the API and writes the file; from then on nothing goes over the network. Run with
-OPENAI2_RECORD=1 in the environment, or `record=True`, to record anew. In pytest, the fixture
-`openai2_recording` does this with a file for each test.
+The first run sends requests to the API and writes the file. Later runs send nothing over the network. To
+record again, set OPENAI2_RECORD=1 or pass `record=True`. In pytest, the fixture `openai2_recording` does this
+with one file for each test.
 
-Rules: it stands in at the transport, for every client of `httpx2` in the process, sync and async, made
-before or inside; only a client with a transport of its own is left alone. A request is answered by the
-first recorded one that is equal and has not been used, so that what runs in parallel may come in any
-order. A request that differs fails at once, with what differs; so do recorded requests that were not made,
-at the end. Both raise `Differs`, which no `except Exception` and no retry loop swallows.
+Invariants:
+- All clients of `httpx2` in the process are replayed, sync and async, whenever they were made. Only a client
+  with a custom transport is not.
+- A request gets the first equal recorded one that was not used yet, so parallel requests may have any order.
+- A request that differs fails at once and says how. Recorded requests that were not made fail at the end.
+  Both raise `Differs`, which neither `except Exception` nor a retry loop catches.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from openai2.core.typeguards import is_dict, is_list
 from openai2.engine import Engine
 from openai2.errors import BadInput, RecordingError
 from openai2.recording import format as recording_format
+from openai2.recording import from_log
 from openai2.recording import transport as recording_transport
-from openai2.recording.format import Answered, Asked, Exchange
+from openai2.recording.format import Exchange, Request, Response
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -40,26 +42,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Differs", "RecordingError", "recorded"]
 
-#: The variable that asks for recordings to be made anew.
+#: The environment variable that asks to record again.
 ENVIRONMENT = "OPENAI2_RECORD"
 
 
 class Differs(BaseException):
-    """A program asked what is not in its recording, or did not ask what is."""
+    """A program made a request that is not recorded, or did not make a recorded one."""
 
 
-class recorded:  # noqa: N801 - it reads as what it does: with recorded(path)
+class recorded:  # noqa: N801 - used as a function: with recorded(path)
     """A context, `with` or `async with`, in which requests are answered from a recording.
 
-    - *source*: the recording's path; or an `Engine`, or the path of a store, whose *conversation* answers,
-      or a `Conversation`;
-    - *ignore*: what is not compared: fields of the body, as "model", "temperature" or, deeper,
-      "messages.0.content" and "messages.*.name"; "path" for the address;
-    - *record*: True to record anew, False never to record; None: where there is no recording yet, or where
-      OPENAI2_RECORD is set;
-    - *partly*: recorded requests that are not made are no failure.
+    - *source*: the path of a recording; or a `Conversation`; or an `Engine`, or the path of a store, with the
+      *conversation* to replay.
+    - *ignore*: what is not compared: fields of the body, such as "model", "messages.0.content" or
+      "messages.*.name"; "path" for the method and path.
+    - *record*: True records again, False never records. None records if the file does not exist or
+      OPENAI2_RECORD is set.
+    - *partly*: allow that recorded requests are not made.
 
-    Raises RecordingError for a recording that is empty, from a newer openai2, or none.
+    Raises RecordingError if the recording is empty, from a newer openai2, or not a recording.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class recorded:  # noqa: N801 - it reads as what it does: with recorded(path)
         partly: bool = False,
     ) -> None:
         if isinstance(ignore, str):
-            raise BadInput('what to ignore is a list of names, as ("model",)')
+            raise BadInput('ignore: expected a list of names, as in ("model",)')
         self.ignore = tuple(ignore)
         self.partly = partly
         self.exchanges: list[Exchange] = []
@@ -80,11 +82,11 @@ class recorded:  # noqa: N801 - it reads as what it does: with recorded(path)
         self.recording = False
         self._used: set[int] = set()
         self._lock = threading.Lock()
-        self._wrong: Differs | None = None
+        self._difference: Differs | None = None
         if isinstance(source, (Engine, Conversation)) or conversation is not None:
             if record:
-                raise BadInput("a conversation in a log records itself: record=True is for a file")
-            self.exchanges = _from_log(source, conversation)
+                raise BadInput("record=True is for files: a conversation in a log is recorded already")
+            self.exchanges = _read_log(source, conversation)
             return
         self.path = Path(source)
         asked_for = os.environ.get(ENVIRONMENT, "").lower() not in ("", "0", "no", "false")
@@ -113,120 +115,116 @@ class recorded:  # noqa: N801 - it reads as what it does: with recorded(path)
         self.close(failed=error is not None)
 
     def close(self, *, failed: bool = False) -> None:
-        """End it: write what was recorded, or see that all was asked. What *failed* is left as it is."""
+        """End the context: write the recording, or check that all requests were made.
+
+        If the program *failed*, do neither.
+        """
         recording_transport.end(self)
         if failed:
             return
-        if self._wrong is not None:  # somebody swallowed it
-            raise self._wrong
-        if self.recording:
+        if self._difference is not None:  # the program caught it
+            raise self._difference
+        if self.path is not None and self.recording:
             if not self.exchanges:
-                raise RecordingError("nothing was asked, so there is nothing to record in {path}",
-                                     path=self.path)  # fmt: skip
-            assert self.path is not None
-            ended = [held for held in self.exchanges if held.answered.status or held.answered.failure]
+                raise RecordingError("no request was made, so {path} was not written", path=self.path)
+            ended = [item for item in self.exchanges if item.response.status or item.response.failure]
             recording_format.write(self.path, ended)
         elif not self.partly:
-            self._check_all_were_made()
+            unused = [self.exchanges[index] for index in self._unused()]
+            if unused:
+                lines = "\n".join(f"  {item.place}: {_summary(item.request)}" for item in unused[:10])
+                count = f"{len(unused)} of {len(self.exchanges)}"
+                raise Differs(f"{count} recorded requests were not made:\n{lines}")
 
-    def _check_all_were_made(self) -> None:
-        left = [held for place, held in enumerate(self.exchanges) if place not in self._used]
-        if left:
-            told = "\n".join(f"  {held.place}: {_in_short(held.asked)}" for held in left[:10])
-            raise Differs(f"{len(left)} of {len(self.exchanges)} recorded requests were not made:\n{told}")
+    def _unused(self) -> list[int]:
+        return [index for index in range(len(self.exchanges)) if index not in self._used]
 
-    # -- what the transport asks
+    # -- for the transport
 
-    def find(self, asked: Asked) -> Answered:
-        """The answer to a request. Raises Differs where it is not in the recording."""
+    def find(self, request: Request) -> Response:
+        """Return the response to a request. Raises Differs if the request is not recorded."""
         with self._lock:
-            left = [place for place in range(len(self.exchanges)) if place not in self._used]
-            for place in left:
-                if not differences(self.exchanges[place], asked, self.ignore):
-                    self._used.add(place)
-                    return self._fitting(self.exchanges[place], asked)
-            self._wrong = Differs(self._told(asked, left))
-        raise self._wrong
+            unused = self._unused()
+            for index in unused:
+                exchange = self.exchanges[index]
+                if not differences(exchange, request, self.ignore):
+                    self._used.add(index)
+                    is_stream = is_dict(request.body) and bool(request.body.get("stream"))
+                    # Only a log does not record whether a request was for a stream.
+                    return (
+                        from_log.as_stream(exchange.response)
+                        if exchange.ignore and is_stream
+                        else exchange.response
+                    )
+            self._difference = Differs(self._explanation(request, unused))
+        raise self._difference
 
-    def _fitting(self, exchange: Exchange, asked: Asked) -> Answered:
-        wants_stream = is_dict(asked.body) and bool(asked.body.get("stream"))
-        if exchange.loose and wants_stream:
-            return recording_format.streamed(exchange.answered)
-        return exchange.answered
-
-    def _told(self, asked: Asked, left: list[int]) -> str:
+    def _explanation(self, request: Request, unused: list[int]) -> str:
         number = len(self._used) + 1
-        if not left:
-            return (
-                f"request {number} is not in the recording, which ends with request {number - 1}:"
-                f"\n  {_in_short(asked)}"
-            )
-        nearest = self.exchanges[left[0]]
-        lines = differences(nearest, asked, self.ignore)
-        return f"request {number} differs from the recording ({nearest.place}):\n" + "\n".join(
-            f"  {line}" for line in lines
-        )
+        if not unused:
+            end = f"request {number} is not in the recording, which ends with request {number - 1}"
+            return f"{end}:\n  {_summary(request)}"
+        next_exchange = self.exchanges[unused[0]]
+        lines = differences(next_exchange, request, self.ignore)
+        head = f"request {number} differs from the recording ({next_exchange.place}):"
+        return "\n  ".join([head, *lines])
 
-    def start(self, asked: Asked) -> Exchange:
+    def start(self, request: Request) -> Exchange:
         """Begin the recording of an exchange."""
-        exchange = Exchange(asked, Answered(pieces=[]))
+        exchange = Exchange(request, Response(pieces=[]))
         with self._lock:
             self.exchanges.append(exchange)
         return exchange
 
 
-def _from_log(
+def _read_log(
     source: str | os.PathLike[str] | Engine | Conversation, conversation: str | None
 ) -> list[Exchange]:
     if isinstance(source, Conversation):
-        return recording_format.of(source)
+        return from_log.exchanges_of(source)
     if conversation is None:
-        raise BadInput("name the conversation that answers: recorded(engine, conversation)")
+        raise BadInput("name the conversation to replay: recorded(engine, conversation)")
     if isinstance(source, Engine):
-        return recording_format.of(source.find(conversation))
+        return from_log.exchanges_of(source.find(conversation))
     with Engine(source) as engine:
-        return recording_format.of(engine.find(conversation))
+        return from_log.exchanges_of(engine.find(conversation))
 
 
-# -- what differs
+# -- differences
 
 
-def differences(recorded: Exchange, made: Asked, ignore: Sequence[str]) -> list[str]:
-    """What is other than recorded, a line each."""
-    lost = {*ignore, *recorded.loose}
-    old, new = recorded.asked, made
+def differences(recorded: Exchange, request: Request, ignore: Sequence[str]) -> list[str]:
+    """Return how a request differs from a recorded one, a line for each difference."""
+    old, ignored = recorded.request, {*ignore, *recorded.ignore}
     lines: list[str] = []
-    if (old.method, old.path) != (new.method, new.path) and "path" not in lost:
-        lines.append(f"path: recorded {old.method} {old.path}, asked {new.method} {new.path}")
-    lines += _between("", old.body, new.body, [name.split(".") for name in lost])
-    return lines
+    if (old.method, old.path) != (request.method, request.path) and "path" not in ignored:
+        lines.append(f"path: recorded {old.method} {old.path}, asked {request.method} {request.path}")
+    return [*lines, *_compare("", old.body, request.body, [name.split(".") for name in ignored])]
 
 
 _MISSING = object()
 
 
-def _between(name: str, old: Any, new: Any, ignore: list[list[str]]) -> Iterator[str]:
+def _compare(name: str, old: Any, new: Any, ignore: list[list[str]]) -> Iterator[str]:
     if old == new and type(old) is type(new):
         return
-    inner: list[tuple[str, Any, Any]]
+    pairs: list[tuple[str, Any, Any]]
     if is_dict(old) and is_dict(new):
-        inner = [(key, old.get(key, _MISSING), new.get(key, _MISSING)) for key in {**old, **new}]
+        pairs = [(key, old.get(key, _MISSING), new.get(key, _MISSING)) for key in {**old, **new}]
     elif is_list(old) and is_list(new):
         size = max(len(old), len(new))
-        inner = [
-            (str(n), old[n] if n < len(old) else _MISSING, new[n] if n < len(new) else _MISSING)
-            for n in range(size)
-        ]
+        padded = [[*items, *[_MISSING] * (size - len(items))] for items in (old, new)]
+        pairs = [(str(n), left, right) for n, (left, right) in enumerate(zip(*padded, strict=True))]
     else:
-        yield f"{name or 'body'}: {_told(old, new)}"
+        yield f"{name or 'body'}: {_difference(old, new)}"
         return
-    for key, left, right in inner:
+    for key, left, right in pairs:
         deeper = [path[1:] for path in ignore if path[0] in (key, "*")]
         if [] not in deeper:
-            yield from _between(f"{name}.{key}" if name else key, left, right, deeper)
+            yield from _compare(f"{name}.{key}" if name else key, left, right, deeper)
 
 
-def _told(old: Any, new: Any) -> str:
+def _difference(old: Any, new: Any) -> str:
     if isinstance(old, str) and isinstance(new, str) and len(old) + len(new) > 20:
         return marked(compare(old, new))
     if old is _MISSING:
@@ -241,7 +239,7 @@ def _json(value: Any) -> str:
     return text if len(text) <= 400 else f"{text[:400]}…"
 
 
-def _in_short(asked: Asked) -> str:
-    messages = asked.body.get("messages") if is_dict(asked.body) else None
+def _summary(request: Request) -> str:
+    messages = request.body.get("messages") if is_dict(request.body) else None
     last = f" … {_json(messages[-1])}" if is_list(messages) and messages else ""
-    return f"{asked.method} {asked.path}{last}"
+    return f"{request.method} {request.path}{last}"

@@ -1,1 +1,1 @@
-"""Recorded requests: the cassette file, and the transport that plays it."""
+"""Recorded requests: the cassette file, and the transport that records and replays."""

@@ -1,8 +1,9 @@
-"""Standing in at the transport: where the clients of `httpx2` would go over the network.
+"""Record or replay at the transport: what clients of `httpx2` would send over the network.
 
-Rules: while a recording is active, each request of each client with an ordinary transport, sync or async,
-goes to it: it answers, or lets the request through and notes down what comes. Several may be active, one
-inside the other; the innermost is asked. Nothing is left behind when the last one ends.
+Invariants:
+- While a recording is active, the requests of every client with a network transport, sync or async, go to it.
+- If several are active, the last one gets the requests.
+- When the last one ends, the transports are as they were.
 """
 
 from __future__ import annotations
@@ -13,68 +14,67 @@ from typing import Any, Protocol
 
 import httpx2
 
-from openai2.recording import format as recording_format
-from openai2.recording.format import Answered, Asked, Exchange
+from openai2.recording.format import Exchange, Request, Response, body_of
 
 _KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 
 
 class Recording(Protocol):
-    """Who answers: `find` gives an answer on record, `start` begins to note one down."""
+    """A recording that is active: `find` returns a recorded response, `start` begins a new exchange."""
 
     @property
     def recording(self) -> bool: ...
-    def find(self, asked: Asked) -> Answered: ...
-    def start(self, asked: Asked) -> Exchange: ...
+    def find(self, request: Request) -> Response: ...
+    def start(self, request: Request) -> Exchange: ...
 
 
-class _Pieces(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """An answer as it was recorded."""
+class _Replayed(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """The body of a recorded response."""
 
-    def __init__(self, answered: Answered, request: httpx2.Request) -> None:
-        self._answered = answered
+    def __init__(self, recorded: Response, request: httpx2.Request) -> None:
+        self._recorded = recorded
         self._request = request
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from self._answered.pieces
-        _fail_as_recorded(self._answered, self._request)
+        yield from self._recorded.pieces
+        _raise_failure(self._recorded, self._request)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for piece in self:
             yield piece
 
 
-class _Tee(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """An answer as it comes, noted down on its way; *keys* are replaced in the note."""
+class _Recorded(httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    """The body of a response that is being recorded. *keys* are replaced in the recording."""
 
-    def __init__(self, inner: Any, exchange: Exchange, keys: Sequence[bytes]) -> None:
+    def __init__(self, inner: Any, recorded: Response, keys: Sequence[bytes]) -> None:
         self._inner = inner
-        self._exchange = exchange
+        self._recorded = recorded
         self._keys = keys
 
-    def _note(self, piece: bytes) -> None:
-        pieces = self._exchange.answered.pieces
-        pieces.append(_without(piece, self._keys))
-        whole = b"".join(pieces[-8:])
-        if any(key in whole for key in self._keys):  # one that came in two pieces
-            pieces[-8:] = [_without(whole, self._keys)]
+    def _record(self, piece: bytes) -> None:
+        pieces = self._recorded.pieces
+        pieces.append(_without_keys(piece, self._keys))
+        last = b"".join(pieces[-8:])
+        if any(key in last for key in self._keys):  # a key can be split over pieces
+            pieces[-8:] = [_without_keys(last, self._keys)]
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             for piece in self._inner:
-                self._note(piece)
+                self._record(piece)
                 yield piece
         except httpx2.HTTPError as error:
-            self._exchange.answered.failure = _failure(error, self._keys)
+            self._recorded.failure = _failure(error, self._keys)
             raise
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async for piece in self._inner:
-                self._note(piece)
+                self._record(piece)
                 yield piece
         except httpx2.HTTPError as error:
-            self._exchange.answered.failure = _failure(error, self._keys)
+            self._recorded.failure = _failure(error, self._keys)
             raise
 
     def close(self) -> None:
@@ -84,21 +84,20 @@ class _Tee(httpx2.SyncByteStream, httpx2.AsyncByteStream):
         await self._inner.aclose()
 
 
-def _fail_as_recorded(answered: Answered, request: httpx2.Request) -> None:
-    if answered.failure is not None:
-        name, message = answered.failure
-        kind = getattr(httpx2, name, httpx2.NetworkError)
-        raise kind(message, request=request)
+def _raise_failure(recorded: Response, request: httpx2.Request) -> None:
+    if recorded.failure is not None:
+        name, message = recorded.failure
+        raise getattr(httpx2, name, httpx2.NetworkError)(message, request=request)
 
 
 def _failure(error: Exception, keys: Sequence[bytes]) -> tuple[str, str]:
-    return type(error).__name__, _without(str(error).encode(), keys).decode()
+    return type(error).__name__, _without_keys(str(error).encode(), keys).decode()
 
 
-def _without(said: bytes, keys: Sequence[bytes]) -> bytes:
+def _without_keys(content: bytes, keys: Sequence[bytes]) -> bytes:
     for key in keys:
-        said = said.replace(key, b"[key]")
-    return said
+        content = content.replace(key, b"[key]")
+    return content
 
 
 def _keys_in(request: httpx2.Request) -> list[bytes]:
@@ -106,83 +105,107 @@ def _keys_in(request: httpx2.Request) -> list[bytes]:
     return [value.split()[-1].encode() for value in values if value.strip()]
 
 
-def _asked(request: httpx2.Request, keys: Sequence[bytes]) -> Asked:
-    content = _without(request.content, keys)
-    body = recording_format.body_of(content, request.headers.get("content-type", ""))
-    return Asked(request.method, request.url.path, body)
+class _Call:
+    """One request to a patched transport."""
+
+    def __init__(self, request: httpx2.Request) -> None:
+        self.recording = _active[-1]
+        self._request = request
+        self._keys = _keys_in(request)
+        body = body_of(_without_keys(request.content, self._keys), request.headers.get("content-type", ""))
+        self._recorded_request = Request(request.method, request.url.path, body)
+
+    def replay(self) -> httpx2.Response:
+        """Return the recorded response."""
+        recorded = self.recording.find(self._recorded_request)
+        if not recorded.status:
+            _raise_failure(recorded, self._request)
+        headers = {"content-type": recorded.content_type} if recorded.content_type else {}
+        return httpx2.Response(recorded.status, headers=headers, stream=_Replayed(recorded, self._request))
+
+    def start(self) -> None:
+        """Begin to record the exchange."""
+        self._response = self.recording.start(self._recorded_request).response
+        self._request.headers["accept-encoding"] = "identity"  # a recording is readable
+
+    def record(self, response: httpx2.Response) -> httpx2.Response:
+        """Return *response* with a body that is recorded while it is read."""
+        self._response.status = response.status_code
+        self._response.content_type = response.headers.get("content-type", "")
+        response.stream = _Recorded(response.stream, self._response, self._keys)
+        return response
+
+    def record_failure(self, error: httpx2.HTTPError) -> None:
+        """Record that there was no response."""
+        self._response.failure = _failure(error, self._keys)
 
 
-def _replayed(recording: Recording, request: httpx2.Request) -> httpx2.Response:
-    answered = recording.find(_asked(request, _keys_in(request)))
-    if not answered.status:
-        _fail_as_recorded(answered, request)
-    headers = {"content-type": answered.content_type} if answered.content_type else {}
-    return httpx2.Response(answered.status, headers=headers, stream=_Pieces(answered, request))
+def _sync_handler(original: Callable[..., httpx2.Response]) -> Callable[..., httpx2.Response]:
+    def handle_request(transport: Any, request: httpx2.Request) -> httpx2.Response:
+        request.read()
+        call = _Call(request)
+        if not call.recording.recording:
+            return call.replay()
+        call.start()
+        try:
+            return call.record(original(transport, request))
+        except httpx2.HTTPError as error:
+            call.record_failure(error)
+            raise
+
+    return handle_request
 
 
-def _noted(response: httpx2.Response, exchange: Exchange, keys: Sequence[bytes]) -> httpx2.Response:
-    exchange.answered.status = response.status_code
-    exchange.answered.content_type = response.headers.get("content-type", "")
-    response.stream = _Tee(response.stream, exchange, keys)
-    return response
+def _async_handler(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def handle_async_request(transport: Any, request: httpx2.Request) -> httpx2.Response:
+        await request.aread()
+        call = _Call(request)
+        if not call.recording.recording:
+            return call.replay()
+        call.start()
+        try:
+            return call.record(await original(transport, request))
+        except httpx2.HTTPError as error:
+            call.record_failure(error)
+            raise
+
+    return handle_async_request
 
 
 _active: list[Recording] = []
 _lock = threading.Lock()
-_sync_original: Callable[..., Any] = httpx2.HTTPTransport.handle_request
-_async_original: Callable[..., Any] = httpx2.AsyncHTTPTransport.handle_async_request
-
-
-def _handle(transport: httpx2.HTTPTransport, request: httpx2.Request) -> httpx2.Response:
-    recording = _active[-1]
-    request.read()
-    if not recording.recording:
-        return _replayed(recording, request)
-    keys = _keys_in(request)
-    exchange = recording.start(_asked(request, keys))
-    request.headers["accept-encoding"] = "identity"  # what is written down is to be read
-    try:
-        return _noted(_sync_original(transport, request), exchange, keys)
-    except httpx2.HTTPError as error:
-        exchange.answered.failure = _failure(error, keys)
-        raise
-
-
-async def _async_handle(transport: httpx2.AsyncHTTPTransport, request: httpx2.Request) -> httpx2.Response:
-    recording = _active[-1]
-    await request.aread()
-    if not recording.recording:
-        return _replayed(recording, request)
-    keys = _keys_in(request)
-    exchange = recording.start(_asked(request, keys))
-    request.headers["accept-encoding"] = "identity"
-    try:
-        return _noted(await _async_original(transport, request), exchange, keys)
-    except httpx2.HTTPError as error:
-        exchange.answered.failure = _failure(error, keys)
-        raise
+#: The patched methods: class, name and original.
+_patched: list[tuple[type, str, Callable[..., Any]]] = []
 
 
 def begin(recording: Recording) -> None:
-    """From now on, this one is asked."""
-    global _sync_original, _async_original  # noqa: PLW0603 - somebody else may have patched them meanwhile
+    """Make *recording* the one that gets the requests."""
     with _lock:
-        if not _active:
-            _sync_original = httpx2.HTTPTransport.handle_request
-            _async_original = httpx2.AsyncHTTPTransport.handle_async_request
-            _patch(_handle, _async_handle)
         _active.append(recording)
+        if len(_active) == 1:
+            _patch()
 
 
 def end(recording: Recording) -> None:
-    """It is asked no more."""
+    """Take *recording* out. Does nothing if it is not active."""
     with _lock:
         if recording in _active:
             _active.remove(recording)
-            if not _active:
-                _patch(_sync_original, _async_original)
+            while _patched and not _active:
+                setattr(*_patched.pop())
 
 
-def _patch(sync_handler: Callable[..., Any], async_handler: Callable[..., Any]) -> None:
-    setattr(httpx2.HTTPTransport, "handle_request", sync_handler)  # noqa: B010 - a type is not to be changed
-    setattr(httpx2.AsyncHTTPTransport, "handle_async_request", async_handler)  # noqa: B010
+def _patch() -> None:
+    import openai  # noqa: F401  # its transport over aiohttp is a subclass that must exist by now
+
+    _replace(httpx2.HTTPTransport, "handle_request", _sync_handler)
+    _replace(httpx2.AsyncHTTPTransport, "handle_async_request", _async_handler)
+    for kind in httpx2.AsyncBaseTransport.__subclasses__():
+        if kind.__module__.startswith("openai."):
+            _replace(kind, "handle_async_request", _async_handler)
+
+
+def _replace(kind: type, name: str, handler: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    original: Callable[..., Any] = getattr(kind, name)
+    _patched.append((kind, name, original))
+    setattr(kind, name, handler(original))

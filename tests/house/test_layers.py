@@ -89,7 +89,7 @@ IMPURE_CALLS = frozenset({"open", "print", "input", "now", "utcnow", "today", "b
 # Who may import what is not ours. What is not named here is in nobody's dependencies.
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "msgspec": ("*",),
-    "openai": ("api.*",),
+    "openai": ("api.*", "recording.transport"),
     # What openai speaks HTTP with, and shows in its own interface.
     "httpx2": (
         "api.transport",
