@@ -13,6 +13,7 @@ import httpx2
 import openai
 import pytest
 
+from openai2 import user_msg
 from openai2.errors import BadInput
 from openai2.offline import OfflineServer
 from openai2.recording.format import read
