@@ -1,4 +1,4 @@
-"""The built-in loopback server that answers without a key: `OfflineServer`, and `answer`, its rules."""
+"""A loopback server that answers by fixed rules without a key: `OfflineServer`, and the rules as `answer`."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ __all__ = ["OfflineServer", "Received", "answer"]
 
 
 def __getattr__(name: str) -> object:
-    # Late: the server imports http.server, which few programs need.
+    # Imported late: few programs need the server, and http.server is slow to import.
     if name not in __all__:
         raise AttributeError(f"module 'openai2.offline' has no attribute {name!r}")
     from openai2.offline import server

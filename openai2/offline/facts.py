@@ -1,8 +1,9 @@
-"""The small questions that the offline server can answer, in Chinese and in English.
+"""Answer small questions in Chinese and English: sums, natural numbers, capitals, three facts.
 
-The rule of this module: a rule sees one clause of the question and the texts sent before it, and either
-answers or passes; it never guesses. A question that is not wholly one of ours is left to the echo: a
-wrong answer is worse than none. Patterns take time in proportion to the text, whatever the text.
+Invariants:
+- A rule gets one clause of the question and the texts sent before it, and returns an answer or None.
+- A rule never guesses: a question that it does not match completely is left to the echo.
+- Patterns take time in proportion to the text, for any text.
 """
 
 from __future__ import annotations
@@ -16,46 +17,46 @@ ZH_NOTICE = "（离线应答，不是语言模型）"
 EN_NOTICE = "(offline, not a language model) "
 
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
-# Full-width forms are read as their ASCII twins; a full-width comma never joins the digits around it.
-_TWINS = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)} | {
+# Full-width characters are read as ASCII; a full-width comma never joins the digits around it.
+_TO_ASCII = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)} | {
     0x3000: " ",
     ord("，"): ", ",
     ord("’"): "'",
 }
-# A number may have any length, other questions are short; so no long text has its openings read many ways.
-_LONGEST = 200
+# Only number questions can be longer: this bounds the backtracking of the other patterns.
+_MAX_LENGTH = 200
 
 
 class _Sent(NamedTuple):
-    """The texts of the messages sent, oldest first."""
+    """The texts of the sent messages, oldest first."""
 
     users: Sequence[str]
     assistants: Sequence[str]
 
 
 def is_cjk(text: str) -> bool:
-    """Whether Chinese, Japanese or Korean is in the text, and so an answer in Chinese expected."""
+    """True if the text has Chinese, Japanese or Korean characters, so that the answer is in Chinese."""
     return _CJK.search(text) is not None
 
 
 def answer_question(text: str, users: Sequence[str], assistants: Sequence[str]) -> str | None:
-    """The answer to a question that a rule knows, the last such clause of the text; else None.
+    """Return the answer to the last clause that a rule answers, or None.
 
-    *users* and *assistants* are the texts of all messages that were sent, this one among them.
+    *users* and *assistants* are the texts of all sent messages, including this one.
     """
-    for clause in reversed(re.split(r"[。!;\n]+|\.\s", text.translate(_TWINS))):
+    for clause in reversed(re.split(r"[。!;\n]+|\.\s", text.translate(_TO_ASCII))):
         for rule in (_apology, _sum, _successor, _follow_up, _capital, _fact):
-            found = rule(_spaced(clause), _Sent(users, assistants))
-            if found is not None:
-                return found
+            answer = rule(_collapse_spaces(clause), _Sent(users, assistants))
+            if answer is not None:
+                return answer
     return None
 
 
-def _spaced(text: str) -> str:
+def _collapse_spaces(text: str) -> str:
     return " ".join(text.split())
 
 
-# --- sums, and the apology for wrong ones ------------------------------------------------------------
+# --- sums, and the apology for wrong answers ------------------------------------------------------------
 
 _SUM = re.compile(
     r"(?<![0-9.+*/×÷^-])(?<![+*/×÷^-] )(?<![0-9],)([0-9]{1,1000}(?: ?\+ ?[0-9]{1,1000})+) ?"
@@ -69,9 +70,11 @@ _REPROACH = re.compile(
 
 
 def _sums(text: str) -> list[str]:
-    """The sums that a text asks for, worked out: `1+1=2`."""
-    asked = (match[1].replace(" ", "") for match in _SUM.finditer(_spaced(text.translate(_TWINS))))
-    return [f"{terms}={sum(map(int, terms.split('+')))}" for terms in asked]
+    """Return the sums that a text asks for, as in `1+1=2`."""
+    terms_of_sums = (
+        match[1].replace(" ", "") for match in _SUM.finditer(_collapse_spaces(text.translate(_TO_ASCII)))
+    )
+    return [f"{terms}={sum(map(int, terms.split('+')))}" for terms in terms_of_sums]
 
 
 def _sum(clause: str, _sent: _Sent) -> str | None:
@@ -82,7 +85,7 @@ def _sum(clause: str, _sent: _Sent) -> str | None:
 def _apology(clause: str, sent: _Sent) -> str | None:
     if not sent.assistants or not _REPROACH.search(clause):
         return None
-    sums = ", ".join(worked_out for text in sent.users for worked_out in _sums(text))
+    sums = ", ".join(sum_ for text in sent.users for sum_ in _sums(text))
     if is_cjk(clause):
         return f"非常抱歉，我刚才的回答有些不适当。{sums + '。' if sums else ''}非常抱歉给你带来困扰！"
     return f"I am very sorry, my answers were not proper. {sums + '. ' if sums else ''}I regret the trouble!"
@@ -112,12 +115,12 @@ _AGAIN_EN = re.compile(
     r"(?:after (?:that|it|this)(?: one)?|(?:and )?then|(?:the )?next(?: one| number)?)[? .]*",
     IGNORECASE,
 )
-# Signs and fractions are read with the number, so that half of -3 or 2.5 is not taken for a natural number.
-_SAID = re.compile(rf"(?:(?<![0-9])-)?{_NUMBER}(?:\.[0-9]+)?")
+# Signs and fractions are matched too: a part of -3 or 2.5 is not a natural number.
+_ANY_NUMBER = re.compile(rf"(?:(?<![0-9])-)?{_NUMBER}(?:\.[0-9]+)?")
 
 
 def _next(number: str) -> str:
-    """The natural number after this one, digit by digit: int() refuses numbers of many thousand digits."""
+    """Return the next natural number, by digits: int() refuses numbers of many thousand digits."""
     digits = number.replace(",", "").lstrip("0")
     kept = digits.rstrip("9")
     return (kept[:-1] + str(int(kept[-1]) + 1) if kept else "1") + "0" * (len(digits) - len(kept))
@@ -129,12 +132,12 @@ def _successor(clause: str, _sent: _Sent) -> str | None:
 
 
 def _follow_up(clause: str, sent: _Sent) -> str | None:
-    if len(clause) > _LONGEST or not (_AGAIN.fullmatch(clause) or _AGAIN_EN.fullmatch(clause)):
+    if len(clause) > _MAX_LENGTH or not (_AGAIN.fullmatch(clause) or _AGAIN_EN.fullmatch(clause)):
         return None
     for text in reversed(sent.assistants):
-        said = [n for n in _SAID.findall(text.translate(_TWINS)) if "-" not in n and "." not in n]
-        if said:
-            return _next(said[-1])
+        numbers = [n for n in _ANY_NUMBER.findall(text.translate(_TO_ASCII)) if "-" not in n and "." not in n]
+        if numbers:
+            return _next(numbers[-1])
     if is_cjk(clause):
         return ZH_NOTICE + "在发来的消息里，助手没有说过自然数，所以无法知道再往后是几。"
     return EN_NOTICE + "In the messages sent the assistant said no natural number, so I cannot know the next."
@@ -193,7 +196,7 @@ _CAPITAL_EN = re.compile(
 
 
 def _capital(clause: str, _sent: _Sent) -> str | None:
-    if len(clause) > _LONGEST:
+    if len(clause) > _MAX_LENGTH:
         return None
     match = _CAPITAL.match(clause)
     if match:
@@ -204,13 +207,13 @@ def _capital(clause: str, _sent: _Sent) -> str | None:
     return None
 
 
-# --- three facts of the world ------------------------------------------------------------------------
+# --- three facts ------------------------------------------------------------------------
 
 _WORLD = r"(?:(?:世界|全世界|全球|地球)上?)?"
 _EARTH = r"(?: (?:in the world|on earth|of the world))?"
 _LARGEST = r"(?:world's )?(?:largest|biggest)"
 _FROG = r"(?:a |an |the )?frogs?"
-# A pattern and its answer; where the answer has a blank, it takes the words in which it was asked.
+# Patterns and answers. The {} of an answer is filled in with the group of the pattern.
 _FACTS = [
     (re.compile(_OPENER + question, IGNORECASE), fact)
     for question, fact in (
@@ -229,11 +232,11 @@ _FACTS = [
 
 
 def _fact(clause: str, _sent: _Sent) -> str | None:
-    if len(clause) > _LONGEST:
+    if len(clause) > _MAX_LENGTH:
         return None
     for question, fact in _FACTS:
         match = question.match(clause)
         if match:
-            asked = match[1] if question.groups else ""
-            return fact.format(asked[:1].upper() + asked[1:])
+            subject = match[1] if question.groups else ""
+            return fact.format(subject[:1].upper() + subject[1:])
     return None

@@ -1,7 +1,8 @@
-"""What goes over the offline server's wire: requests decoded, replies in the API's shapes.
+"""The protocol of the offline server: decode requests and build responses in the API's format.
 
-The rule of this module: values in, values out. The id and the time of a response come from outside; the
-server does the sending. What the API would refuse is raised as a `Refusal`, in the API's own terms.
+Invariants:
+- No I/O, clock or random numbers: the server passes the id and the time of a response.
+- What the API would refuse raises `Refusal`, with the API's error object.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 class Refusal(Exception):
-    """A request that is not answered: an HTTP status and the API's error object."""
+    """A refused request: an HTTP status and the API's error object."""
 
     def __init__(
         self, status: int, message: str, *, param: str | None = None, code: str | None = None
@@ -34,13 +35,13 @@ class Refusal(Exception):
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
-    """Options of a streamed answer."""
+    """The options of a streamed answer."""
 
     include_usage: bool | None = None
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """The body of POST /v1/chat/completions, as far as it matters here."""
+    """The fields that are read of the body of POST /v1/chat/completions."""
 
     model: str = MODEL
     messages: list[Message] = []
@@ -53,7 +54,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
 
 class ImageRequest(msgspec.Struct, frozen=True):
-    """The body of POST /v1/images/generations, as far as it matters here."""
+    """The fields that are read of the body of POST /v1/images/generations."""
 
     prompt: str = ""
     n: int | None = None
@@ -61,18 +62,18 @@ class ImageRequest(msgspec.Struct, frozen=True):
 
 
 def decode(raw: bytes, kind: type[T]) -> T:
-    """The body as a request of this kind, or a refusal that names the parameter at fault."""
+    """Decode a body. Raises Refusal, which names the invalid parameter."""
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:
-        place = re.search(r"`\$\.?([^`]*)`$", str(error))
-        raise Refusal(400, str(error), param=place[1] or None if place else None) from None
+        path = re.search(r"`\$\.?([^`]*)`$", str(error))
+        raise Refusal(400, str(error), param=path[1] or None if path else None) from None
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"We could not parse the JSON body of your request: {error}") from None
 
 
 class Chat:
-    """One chat request and all that may be sent for it: the whole completion, or its chunks."""
+    """The response to a chat request, complete or in chunks."""
 
     def __init__(self, request: ChatRequest, key: str, created: int) -> None:
         if not request.messages:
@@ -95,10 +96,12 @@ class Chat:
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
         }
-        self._tell_usage = request.stream_options is not None and request.stream_options.include_usage is True
+        self._include_usage = (
+            request.stream_options is not None and request.stream_options.include_usage is True
+        )
 
     def completion(self) -> dict[str, Any]:
-        """The answer in one piece."""
+        """Return the complete response."""
         message: dict[str, Any] = {"role": "assistant", "content": self._reply.text or None, "refusal": None}
         if self._reply.calls:
             message["tool_calls"] = [self._call(place, call) for place, call in enumerate(self._reply.calls)]
@@ -109,20 +112,20 @@ class Chat:
         return {**self._head, "object": "chat.completion", "choices": choices, "usage": self._usage}
 
     def chunks(self) -> Iterator[dict[str, Any]]:
-        """The answer in chunks of one character: the role first, the finish reason last, then the usage."""
+        """Yield the chunks: the role, each character, the finish reason, the usage if it is asked for."""
         head: dict[str, Any] = {**self._head, "object": "chat.completion.chunk", "choices": []}
-        if self._tell_usage:
+        if self._include_usage:
             head["usage"] = None
         for delta in self._deltas():
             for index in range(self._choices):
                 finish = None if delta else self._finish
                 choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
                 yield {**head, "choices": [choice]}
-        if self._tell_usage:
+        if self._include_usage:
             yield {**head, "usage": self._usage}
 
     def _deltas(self) -> Iterator[dict[str, Any]]:
-        """What each choice is sent; the empty last one carries the finish reason."""
+        """Yield the deltas of each choice; the last one is empty and goes with the finish reason."""
         calls = self._reply.calls
         yield {"role": "assistant", "content": None if calls else "", "refusal": None}
         for character in self._reply.text:
@@ -158,34 +161,34 @@ def _reply(request: ChatRequest) -> Reply:
     return reply(request.messages, names, forced=forced, parallel=request.parallel_tool_calls is not False)
 
 
-def model(name: str) -> dict[str, Any]:
-    """The description of a model: every name has one."""
+def model_response(name: str) -> dict[str, Any]:
+    """Return the description of a model. Every name is one."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "openai2"}
 
 
-def images(request: ImageRequest, base_url: str, created: int) -> dict[str, Any]:
-    """The pictures asked for, in the answer or as addresses; the address holds all that the picture is."""
+def images_response(request: ImageRequest, base_url: str, created: int) -> dict[str, Any]:
+    """Return the images, as data or as URLs. The URL names the colour, so the server keeps no image."""
     if not request.prompt:
         raise Refusal(400, "'prompt' is missing or empty.", param="prompt")
     if request.response_format not in (None, "url", "b64_json"):
         raise Refusal(400, "'response_format' must be 'url' or 'b64_json'.", param="response_format")
-    pictures: list[dict[str, str]] = []
+    data: list[dict[str, str]] = []
     for index in range(_count(request.n, most=10)):
         colour = zlib.crc32(f"{index} {request.prompt}".encode()) & 0xFFFFFF
         if request.response_format == "url":
-            pictures.append({"url": f"{base_url}/images/{colour:06x}.png"})
+            data.append({"url": f"{base_url}/images/{colour:06x}.png"})
         else:
-            pictures.append({"b64_json": base64.b64encode(png(colour)).decode("ascii")})
-    return {"created": created, "data": pictures}
+            data.append({"b64_json": base64.b64encode(png(colour)).decode("ascii")})
+    return {"created": created, "data": data}
 
 
 def png(colour: int) -> bytes:
-    """A PNG of 16 by 16 pixels of this colour (0xRRGGBB), with a comment that says what it is."""
+    """Return a PNG of 16 by 16 pixels in one colour (0xRRGGBB), with a comment that says what it is."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    row = b"\0" + colour.to_bytes(3, "big") * 16  # each row begins with its filter: none
+    row = b"\0" + colour.to_bytes(3, "big") * 16  # a row begins with its filter, here none
     return b"".join(
         (
             b"\x89PNG\r\n\x1a\n",

@@ -1,11 +1,11 @@
-"""The offline server's answers: messages in, one reply out.
+"""The rules of the offline server: from messages to one reply.
 
-The rule of this module: a reply is a function of the messages and tools that were sent, and of nothing
-else. No clock, no chance, no memory from one call to the next, no input or output. What no rule answers
-is echoed, and every reply that is not a plain fact says that no language model wrote it.
+Invariants:
+- A reply depends on the sent messages and tools only: no clock, random numbers, memory or I/O.
+- A reply that is not a plain fact says that it is not from a language model.
 
-Order: a tool's result, a group request, calls of the tools that the text names, the small questions of
-`openai2.offline.facts`; then the echo.
+The first that applies: a tool's result is quoted, a group request is answered, the tools that the text names
+are called, a question of `openai2.offline.facts` is answered, the text is echoed.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from openai2.offline.facts import EN_NOTICE, ZH_NOTICE, answer_question, is_cjk
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One content part; of anything but text, only the type is read."""
+    """A content part. Only the type is read of parts other than text."""
 
     type: str = ""
     text: str | None = None
 
 
 class Function(msgspec.Struct, frozen=True):
-    """A function's name; with arguments (a JSON text) where it is called."""
+    """A function: its name and, in a call, its arguments as JSON."""
 
     name: str = ""
     arguments: str = ""
 
 
 class ToolUse(msgspec.Struct, frozen=True):
-    """A tool offered, chosen or called: the API nests the function alike in all three."""
+    """A tool that is offered, chosen or called. The API nests the function in the same way."""
 
     function: Function = Function()
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What the rules read of an OpenAI message; its other fields are let be."""
+    """The fields that the rules read of an OpenAI message."""
 
     role: str
     content: str | list[Part] | None = None
@@ -48,26 +48,26 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """The text; of content parts, all their texts, a line each."""
+        """The text; the texts of content parts are joined by line ends."""
         if isinstance(self.content, list):
             return "\n".join(part.text for part in self.content if part.text)
         return self.content or ""
 
     def count(self, *, images: bool) -> int:
-        """The parts that are images; or those that are neither images nor text."""
+        """Count the parts that are images, or those that are neither images nor text."""
         parts = self.content if isinstance(self.content, list) else []
         return sum(part.type != "text" and (part.type == "image_url") is images for part in parts)
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What is answered: a text, or calls of functions in its place."""
+    """A reply: a text, or calls of functions."""
 
     text: str = ""
     calls: tuple[Function, ...] = ()
 
 
 def answer(messages: Sequence[Mapping[str, object]]) -> str:
-    """The text that the offline server answers to these messages when no tools are on offer."""
+    """Return the text that the offline server answers to these messages if no tools are offered."""
     return reply(msgspec.convert(list(messages), list[Message])).text
 
 
@@ -78,15 +78,15 @@ def reply(
     forced: bool = False,
     parallel: bool = True,
 ) -> Reply:
-    """Answer; *tools* are the names of the functions on offer, one of which must be called if *forced*."""
-    asked = next((m for m in reversed(messages) if m.role in ("user", "tool", "function")), None)
-    if asked is None:
+    """Return the reply. *tools* are the names of the offered functions; if *forced*, one must be called."""
+    last = next((m for m in reversed(messages) if m.role in ("user", "tool", "function")), None)
+    if last is None:
         if any(is_cjk(message.text) for message in messages):
             return Reply(ZH_NOTICE + "发来的消息里没有用户消息，无从应答。")
         return Reply(EN_NOTICE + "There is no user message to answer.")
-    if asked.role != "user":
+    if last.role != "user":
         return Reply(_quote_results(messages))
-    text = asked.text
+    text = last.text
     group = _group_answer(text)
     if group is not None:
         return Reply(group)
@@ -97,16 +97,16 @@ def reply(
         return Reply(calls=calls if parallel else calls[:1])
     users = [message.text for message in messages if message.role == "user"]
     assistants = [message.text for message in messages if message.role == "assistant"]
-    return Reply(answer_question(text, users, assistants) or _echo(asked))
+    return Reply(answer_question(text, users, assistants) or _echo(last))
 
 
 def estimate(text: str) -> int:
-    """The stated stand-in for a tokeniser: a token for every 3 bytes of UTF-8, rounded up."""
+    """Estimate the tokens of a text: one for every 3 bytes of UTF-8, rounded up."""
     return -(-len(text.encode()) // 3)
 
 
 def estimate_prompt(messages: Sequence[Message]) -> int:
-    """The estimate over texts and tool calls, and 4 for each message, 85 for each part that is not text."""
+    """Estimate the tokens of messages: their texts and calls, 4 a message, 85 a part that is not text."""
     total = 0
     for message in messages:
         total += 4 + estimate(message.text)
@@ -116,7 +116,7 @@ def estimate_prompt(messages: Sequence[Message]) -> int:
     return total
 
 
-# --- the echo, and what tools answered ---------------------------------------------------------------
+# --- the echo and the results of tools ---------------------------------------------------------------
 
 
 def _echo(message: Message) -> str:
@@ -129,7 +129,7 @@ def _echo(message: Message) -> str:
 
 
 def _quote_results(messages: Sequence[Message]) -> str:
-    """Quote the last tool messages that stand together: parallel calls bring several."""
+    """Quote the last consecutive tool messages: parallel calls have several."""
     results: list[str] = []
     for message in reversed(messages):
         if message.role in ("tool", "function"):
@@ -137,8 +137,8 @@ def _quote_results(messages: Sequence[Message]) -> str:
         elif results:
             break
     quoted = "\n".join(reversed(results))
-    asked = next((message.text for message in reversed(messages) if message.role == "user"), "")
-    lead = ZH_NOTICE + "工具的结果是：" if is_cjk(asked + quoted) else EN_NOTICE + "The tool said: "
+    question = next((message.text for message in reversed(messages) if message.role == "user"), "")
+    lead = ZH_NOTICE + "工具的结果是：" if is_cjk(question + quoted) else EN_NOTICE + "The tool said: "
     return lead + quoted
 
 
@@ -146,15 +146,15 @@ def _quote_results(messages: Sequence[Message]) -> str:
 
 
 def _calls(text: str, tools: Sequence[str]) -> Iterator[Function]:
-    """A call of each function that the text names, in the order of their first mention.
+    """Yield a call of each function that the text names, in the order of their first mention.
 
-    A single name takes its arguments from the first JSON object anywhere in the text; of several names,
-    each takes them from the text between it and the next.
+    The arguments are the first JSON object in the text; if there are several names, the first one between
+    the name and the next.
     """
     names = "|".join(re.escape(name) for name in sorted(tools, key=len, reverse=True) if name)
     if not names:
         return
-    # Only ASCII letters bound a name: in Chinese a name stands with no space around it.
+    # Only ASCII letters extend a name: Chinese text has no spaces around it.
     mentions = re.finditer(f"(?<![A-Za-z0-9_-])(?:{names})(?![A-Za-z0-9_-])", text)
     spans: dict[str, tuple[int, int]] = {}
     for mention in mentions:
@@ -163,23 +163,23 @@ def _calls(text: str, tools: Sequence[str]) -> Iterator[Function]:
         yield Function(next(iter(spans)), _arguments(text))
         return
     nexts = [*(start for start, _end in list(spans.values())[1:]), len(text)]
-    for (name, (_start, end)), until in zip(spans.items(), nexts, strict=False):  # none named: no call
+    for (name, (_start, end)), until in zip(spans.items(), nexts, strict=False):  # no names, no calls
         yield Function(name, _arguments(text[end:until]))
 
 
 def _arguments(text: str) -> str:
-    """The first JSON object in the text, or `{}`."""
+    """Return the first JSON object in the text, or `{}`."""
     decoder = json.JSONDecoder()
     start = text.find("{")
-    for _ in range(100):  # a hundred tries keep the work in proportion to a text full of braces
+    for _ in range(100):  # bounds the work for a text full of braces
         if start < 0:
             break
         try:
-            found, _end = decoder.raw_decode(text, start)
+            value, _end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             start = text.find("{", start + 1)
         else:
-            return json.dumps(found, ensure_ascii=False)
+            return json.dumps(value, ensure_ascii=False)
     return "{}"
 
 
@@ -204,13 +204,13 @@ class _Group(msgspec.Struct, frozen=True):
 
 
 def _group_answer(text: str) -> str | None:
-    """The JSON answer to the request between the marker lines; None where none can be read."""
+    """Return the JSON answer to the request between the marker lines, or None if there is no valid one."""
     lines = [line.strip() for line in text.split("\n")]
     try:
         end = len(lines) - 1 - lines[::-1].index("REQUEST>>>")
         start = end - 1 - lines[:end][::-1].index("<<<REQUEST")
         group = msgspec.json.decode("\n".join(lines[start + 1 : end]), type=_Group)
-    except (ValueError, RecursionError):  # no such lines, or no such JSON (msgspec raises ValueErrors)
+    except (ValueError, RecursionError):  # no marker lines, or invalid JSON (msgspec raises ValueError)
         return None
     turns = [
         {
@@ -230,14 +230,14 @@ def _names(audiences: list[str] | str) -> list[str]:
 def _group_remark(group: _Group, speaker: str, audiences: list[str]) -> str:
     role = group.roles.get(speaker, "").rstrip("。. ")
     heard = [remark for remark in reversed(group.dialog) if speaker in _names(remark.audiences)]
-    # The last word of the people now spoken to comes before anybody else's.
+    # The last remark of the present audience is preferred to other remarks.
     last = next((remark for remark in heard if remark.speaker in audiences), heard[0] if heard else None)
-    said = last.remark if last else ""
-    said = said if len(said) <= 60 else said[:60] + "…"  # or remarks on remarks would grow for ever
-    if is_cjk("".join([speaker, *audiences, said])):
+    quote = last.remark if last else ""
+    quote = quote if len(quote) <= 60 else quote[:60] + "…"  # else remarks that quote remarks would grow
+    if is_cjk("".join([speaker, *audiences, quote])):
         me = f"我是{speaker}（{role}）。" if role else f"我是{speaker}。"
-        heed = f"{last.speaker}，你说的“{said}”我听到了。" if last else f"{'、'.join(audiences)}，你好。"
+        heed = f"{last.speaker}，你说的“{quote}”我听到了。" if last else f"{'、'.join(audiences)}，你好。"
         return ZH_NOTICE + me + heed
     me = f"I am {speaker} ({role}). " if role else f"I am {speaker}. "
-    heed = f"{last.speaker}, I heard you say “{said}”." if last else f"Hello, {', '.join(audiences)}."
+    heed = f"{last.speaker}, I heard you say “{quote}”." if last else f"Hello, {', '.join(audiences)}."
     return EN_NOTICE + me + heed

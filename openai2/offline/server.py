@@ -1,15 +1,16 @@
-"""The built-in loopback server: the OpenAI API on 127.0.0.1, answered by small fixed rules.
+"""The loopback server: the OpenAI API on 127.0.0.1, answered by fixed rules.
 
-The rule of this module: it carries and does not think. An answer depends on what its request holds and on
-nothing that was asked before; the list of requests is there for tests to look at and is never read here.
-No header is kept, so no key is.
+Invariants:
+- HTTP only: `offline.protocol` and `offline.rules` compute the responses.
+- A response depends on its request only. The list of requests is for tests.
+- No header is stored, so no key is.
 
-    POST /v1/chat/completions      streamed or whole; sampling parameters are accepted and ignored
-    POST /v1/images/generations    a tiny PNG of one colour, which the prompt decides
-    GET  /v1/models                one model is listed, but any name is accepted and given back
+    POST /v1/chat/completions      streamed or whole; sampling parameters are ignored
+    POST /v1/images/generations    a small PNG in one colour, which depends on the prompt
+    GET  /v1/models                lists one model; any name is accepted and returned
 
 `usage` is an estimate: a token for every 3 bytes of UTF-8, rounded up, of each text, function name and
-arguments; in the prompt also 4 tokens for each message and 85 for each part that is not text.
+arguments; for the prompt also 4 tokens for each message and 85 for each part that is not text.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ from openai2.offline.protocol import (
     ImageRequest,
     Refusal,
     decode,
-    images,
-    model,
+    images_response,
+    model_response,
     png,
 )
 from openai2.offline.rules import answer
@@ -49,7 +50,7 @@ __all__ = ["OfflineServer", "Received", "answer"]
 
 
 class Received(NamedTuple):
-    """A request that the server received; the body is None for none, a str where it is not JSON."""
+    """A received request. *body* is decoded JSON, a str if it is not JSON, or None if it is empty."""
 
     path: str
     body: Any
@@ -58,8 +59,8 @@ class Received(NamedTuple):
 class OfflineServer:
     """A loopback server, as a context manager or with start() and close().
 
-    *delay* is the pause in seconds between streamed chunks, and before an answer that is not streamed. *keep*
-    bounds the requests that are remembered: of more, the oldest are forgotten.
+    *delay* is the pause in seconds between streamed chunks, and before an answer that is not streamed. Only
+    the last *keep* requests are stored.
     """
 
     MODEL: ClassVar[str] = MODEL
@@ -72,15 +73,15 @@ class OfflineServer:
         self._base_url = ""
 
     def start(self) -> OfflineServer:
-        """Listen on a free port; once started, do nothing."""
+        """Listen on a free port. Does nothing if it is started."""
         with self._lock:
             if self._http is None:
-                self._http = _Http(self, self._remember)
+                self._http = _Http(self, self._store)
                 self._base_url = f"http://127.0.0.1:{self._http.server_port}/v1"
         return self
 
     def close(self) -> None:
-        """Stop listening and cut the connections that are open; once closed, do nothing."""
+        """Stop listening and cut the open connections. Does nothing if it is closed."""
         with self._lock:
             http, self._http = self._http, None
         if http is not None:
@@ -96,20 +97,20 @@ class OfflineServer:
 
     @property
     def base_url(self) -> str:
-        """The address for `base_url=` of a client; after close(), the address that was."""
+        """The URL for a client, also after close(). Raises RuntimeError before start()."""
         if not self._base_url:
-            raise RuntimeError("the offline server has no address before it is started")
+            raise RuntimeError("the offline server has no URL before start()")
         return self._base_url
 
     @property
     def requests(self) -> list[Received]:
-        """The requests received, oldest first: a new list each time, of bodies decoded anew."""
+        """The stored requests, oldest first. Each access decodes them into a new list."""
         with self._lock:
             received = list(self._received)
         return [Received(path, _decoded(raw)) for path, raw in received]
 
-    def _remember(self, path: str, raw: bytes) -> None:
-        """Add to the requests; the bytes, as they take a tenth of the room of what they say."""
+    def _store(self, path: str, raw: bytes) -> None:
+        """Store a request as bytes: they need a tenth of the memory of the decoded body."""
         with self._lock:
             self._received.append((path, raw))
 
@@ -122,16 +123,16 @@ def _decoded(raw: bytes) -> Any:
 
 
 class _Http(ThreadingHTTPServer):
-    """The listening socket, the thread that accepts, and the connections that are open."""
+    """The listening socket, the thread that accepts, and the open connections."""
 
     daemon_threads = True
     request_queue_size = 128
-    allow_reuse_address = False  # a free port needs none, and on Windows it lets others take the port
+    allow_reuse_address = False  # on Windows, other processes could take the port
 
-    def __init__(self, app: OfflineServer, remember: Callable[[str, bytes], None]) -> None:
+    def __init__(self, app: OfflineServer, store: Callable[[str, bytes], None]) -> None:
         super().__init__(("127.0.0.1", 0), partial(_Handler, self))
         self.app = app
-        self.remember = remember
+        self.store = store
         self.closing = threading.Event()
         self._open: set[socket.socket] = set()
         self._changed = threading.Condition()
@@ -139,12 +140,12 @@ class _Http(ThreadingHTTPServer):
         self._acceptor.start()
 
     def server_bind(self) -> None:
-        # Not HTTPServer's own: it asks the name service for our name, which can take seconds.
+        # HTTPServer.server_bind asks the name service for the host name, which can take seconds.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "127.0.0.1", int(self.server_address[1])
 
     def _accept(self) -> None:
-        # Not serve_forever: it wakes up all the time to see whether it shall stop, and stops late.
+        # serve_forever polls for a shutdown, and stops late.
         while not self.closing.is_set():
             self.handle_request()
 
@@ -159,7 +160,7 @@ class _Http(ThreadingHTTPServer):
         with self._changed:
             for connection in self._open:
                 try:
-                    connection.shutdown(socket.SHUT_RDWR)  # wakes its thread, which then closes it
+                    connection.shutdown(socket.SHUT_RDWR)  # its thread wakes up and closes it
                 except OSError:
                     pass
             self._changed.wait_for(lambda: not self._open, timeout=5)
@@ -179,20 +180,20 @@ class _Http(ThreadingHTTPServer):
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A peer that went away, before or in the middle of an answer, is nothing to report.
+        # A client that disconnects is not an error.
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection: request after request, until either side closes it."""
+    """A connection and its requests."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def __init__(self, http: _Http, *args: Any) -> None:
         self._http = http
-        super().__init__(*args)  # which handles the whole connection
+        super().__init__(*args)  # handles the whole connection
 
     def do_GET(self) -> None:
         self._respond()
@@ -201,10 +202,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._respond()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: standard error belongs to the program that we run in."""
+        """Log nothing: standard error belongs to the program."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What is not HTTP as we know it is refused in the API's shape too, and the connection closed."""
+        """Refuse invalid HTTP with the API's error object, and close the connection."""
         self.close_connection = True
         self._send_json(Refusal(code, message or HTTPStatus(code).phrase).body, code)
 
@@ -212,33 +213,33 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(self.path.partition("?")[0])
         try:
             raw = self._read_body()
-            self._http.remember(path, raw)
+            self._http.store(path, raw)
             self._route(f"{self.command} {path}", raw)
         except Refusal as refusal:
             self._send_json(refusal.body, refusal.status)
 
     def _read_body(self) -> bytes:
-        # A body is read even where it is refused: closing on bytes unread may lose the refusal.
+        # A refused body is read too: to close with unread bytes may lose the refusal.
         if "Transfer-Encoding" in self.headers:
             return b"".join(iter(self._read_chunk, b""))
         return self._read(self.headers.get("Content-Length", "0"), base=10)
 
     def _read_chunk(self) -> bytes:
         chunk = self._read(self.rfile.readline(100).decode("latin-1").partition(";")[0], base=16)
-        # Behind a chunk stands a line's end; behind the last, the trailers and an empty line.
+        # A line end follows each chunk; trailers and an empty line follow the last.
         while self.rfile.readline(65536) not in (b"\r\n", b"\n", b"") and not chunk:
             pass
         return chunk
 
     def _read(self, length: str, *, base: int) -> bytes:
-        """As many bytes as the length says, in digits of this base."""
+        """Read *length* bytes, a number in this base."""
         if not re.fullmatch("[0-9]{1,9}" if base == 10 else "[0-9A-Fa-f]{1,7}", length.strip()):
-            self.close_connection = True  # where the next request begins is unknown
-            raise Refusal(400, "The length of the body is no number, or more than can be taken.")
-        wanted = int(length, base)
-        data = self.rfile.read(wanted)
-        if len(data) < wanted:
-            raise ConnectionAbortedError("the client went away in the middle of its request")
+            self.close_connection = True  # the start of the next request is unknown
+            raise Refusal(400, "The length of the body is not a number, or too large.")
+        size = int(length, base)
+        data = self.rfile.read(size)
+        if len(data) < size:
+            raise ConnectionAbortedError("the client disconnected during its request")
         return data
 
     def _route(self, line: str, raw: bytes) -> None:
@@ -251,13 +252,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif line == "POST /v1/images/generations":
             self._require_key()
             request = decode(raw, ImageRequest)
-            self._send_json(images(request, self._http.app.base_url, int(time.time())))
+            self._send_json(images_response(request, self._http.app.base_url, int(time.time())))
         elif line == "GET /v1/models":
             self._require_key()
-            self._send_json({"object": "list", "data": [model(MODEL)]})
+            self._send_json({"object": "list", "data": [model_response(MODEL)]})
         elif line.startswith("GET /v1/models/"):
             self._require_key()
-            self._send_json(model(line.removeprefix("GET /v1/models/")))
+            self._send_json(model_response(line.removeprefix("GET /v1/models/")))
         else:
             raise Refusal(404, f"Invalid URL ({line})", code="unknown_url")
 
@@ -287,7 +288,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _pause(self) -> None:
         delay = self._http.app.delay
         if delay > 0 and self._http.closing.wait(delay):
-            raise ConnectionAbortedError("the server was closed in the middle of an answer")
+            raise ConnectionAbortedError("the server was closed during an answer")
 
     def _send_event(self, data: bytes, *, chunked: bool) -> None:
         event = b"data: " + data + b"\n\n"
@@ -300,7 +301,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_head(status, kind, f"Content-Length: {len(body)}", body)
 
     def _send_head(self, status: int, kind: str, framing: str, body: bytes = b"") -> None:
-        # Head and body go in one write, and so in one packet.
+        # One write sends head and body in one packet.
         close = "Connection: close\r\n" if self.close_connection else ""
         head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{framing}\r\nContent-Type: {kind}\r\n"
         self.wfile.write(f"{head}{close}\r\n".encode("ascii") + body)

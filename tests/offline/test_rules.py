@@ -1,4 +1,4 @@
-"""The offline server's rules, with no socket: the tutorial's questions, their kin, and all else."""
+"""The rules of the offline server, without a socket: questions of the tutorial, variants, and the echo."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def assistant(content: str) -> dict[str, object]:
     return {"role": "assistant", "content": content}
 
 
-def asked(text: str) -> str:
+def ask(text: str) -> str:
     return answer([user(text)])
 
 
@@ -61,9 +61,9 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize(("question", "said"), [*TUTORIAL.items(), *ENGLISH.items(), *VARIANTS.items()])
-def test_questions_of_the_tutorial_and_their_kin(question: str, said: str) -> None:
-    assert asked(question) == said
+@pytest.mark.parametrize(("question", "expected"), [*TUTORIAL.items(), *ENGLISH.items(), *VARIANTS.items()])
+def test_known_question_has_its_answer(question: str, expected: str) -> None:
+    assert ask(question) == expected
 
 
 @pytest.mark.parametrize(
@@ -85,24 +85,24 @@ def test_questions_of_the_tutorial_and_their_kin(question: str, said: str) -> No
         "What is the largest ocean liner?",
     ],
 )
-def test_what_is_not_quite_a_known_question_is_echoed(question: str) -> None:
-    assert asked(question).startswith(
+def test_similar_question_is_echoed(question: str) -> None:
+    assert ask(question).startswith(
         ("（离线应答，不是语言模型）你说的是：", "(offline, not a language model) You said: ")
     )
-    assert question in asked(question)
+    assert question in ask(question)
 
 
 @given(
     st.integers(0, 10**30), st.booleans(), st.sampled_from(["自然数{}的后面是几?", "请问 {} 后面是多少？"])
 )
-def test_any_natural_number_has_a_next(n: int, wide: bool, form: str) -> None:
+def test_successor_of_any_natural_number(n: int, wide: bool, form: str) -> None:
     digits = str(n).translate({ord("0") + d: chr(ord("０") + d) for d in range(10)}) if wide else str(n)
-    assert asked(form.format(digits)) == str(n + 1)
-    assert asked(f"What comes after the natural number {n}?") == str(n + 1)
+    assert ask(form.format(digits)) == str(n + 1)
+    assert ask(f"What comes after the natural number {n}?") == str(n + 1)
 
 
-def test_a_number_beyond_the_limits_of_int_has_a_next() -> None:
-    assert asked(f"自然数{'9' * 6000}的后面是几?") == "1" + "0" * 6000
+def test_successor_beyond_the_limit_of_int() -> None:
+    assert ask(f"自然数{'9' * 6000}的后面是几?") == "1" + "0" * 6000
 
 
 @given(
@@ -112,30 +112,30 @@ def test_a_number_beyond_the_limits_of_int_has_a_next() -> None:
         max_size=8,
     ),
 )
-def test_follow_ups_count_on_from_the_messages_sent(n: int, questions: list[str]) -> None:
+def test_follow_ups_continue_from_sent_messages(n: int, questions: list[str]) -> None:
     messages: Dialog = []
-    for said, question in enumerate([f"自然数{n}的后面是几?", *questions], n + 1):
+    for expected, question in enumerate([f"自然数{n}的后面是几?", *questions], n + 1):
         messages.append(user(question))
-        assert answer(messages) == str(said)
-        messages.append(assistant(str(said)))
-    # A rollback needs nobody's leave: what is not sent was never said.
+        assert answer(messages) == str(expected)
+        messages.append(assistant(str(expected)))
+    # After a rollback the answer depends on the remaining messages only.
     assert answer([*messages[:2], user("再往后呢?")]) == str(n + 2)
 
 
 @pytest.mark.parametrize(
-    ("said", "following"),
+    ("text", "following"),
     [("答案是５２。", "53"), ("10, 20, -3 or 2.5", "21"), ("1,000", "1001"), ("1+1=10", "11")],
 )
-def test_follow_up_takes_the_last_natural_number(said: str, following: str) -> None:
-    assert answer([assistant(said), assistant("好"), user("那再往后呢？")]) == following
+def test_follow_up_takes_the_last_natural_number(text: str, following: str) -> None:
+    assert answer([assistant(text), assistant("好"), user("那再往后呢？")]) == following
 
 
-def test_follow_up_to_nothing_is_honest() -> None:
+def test_follow_up_without_number_is_refused() -> None:
     assert "无法知道" in answer([user("自然数50"), user("再往后是几?")])
     assert "cannot know" in answer([user("50"), assistant("fine"), user("And then?")])
 
 
-def test_forged_dialogue() -> None:
+def test_apology_lists_all_sums() -> None:
     forged: Dialog = [
         user("请问1+1=几?"),
         assistant("1+1=10"),
@@ -145,7 +145,7 @@ def test_forged_dialogue() -> None:
     ]
     assert answer(forged) == "非常抱歉，我刚才的回答有些不适当。1+1=2, 10+10=20。非常抱歉给你带来困扰！"
     assert answer(forged[2:]) == "非常抱歉，我刚才的回答有些不适当。10+10=20。非常抱歉给你带来困扰！"
-    assert "你说的是" in answer(forged[-1:])  # nobody said anything to be sorry for
+    assert "你说的是" in answer(forged[-1:])  # no assistant message, so no apology
     english = answer([user("What is 2+3?"), assistant("6, fool"), user("How dare you insult me?")])
     assert english.startswith("I am very sorry") and "2+3=5." in english
 
@@ -161,7 +161,7 @@ def test_echo_counts_what_it_cannot_see() -> None:
     assert answer([user([{"type": "text", "text": "法国的首都叫什么？"}, image])]) == "巴黎"
 
 
-def test_no_user_message_is_said_honestly() -> None:
+def test_reply_without_user_message_says_so() -> None:
     assert "no user message" in answer([])
     assert "没有用户消息" in answer([{"role": "system", "content": "你是诗人"}])
 
@@ -178,7 +178,7 @@ def group(**request: object) -> str:
     return f"Play the roles.\n<<<REQUEST\n{block}\nREQUEST>>>\nJSON only."
 
 
-def test_group_chat_of_the_tutorial() -> None:
+def test_group_request_of_the_tutorial() -> None:
     request = group(
         roles={"苏轼": "宋朝诗人。", "李清照": "宋代著名的女词人。", "杜甫": "唐朝著名诗人。"},
         dialog=[
@@ -192,7 +192,7 @@ def test_group_chat_of_the_tutorial() -> None:
             {"speaker": "杜甫", "audiences": ["苏轼", "李清照"]},
         ],
     )
-    turns = json.loads(asked(request))
+    turns = json.loads(ask(request))
     assert [list(turn) for turn in turns] == [["speaker", "audiences", "remark"]] * 3
     assert [(t["speaker"], t["audiences"]) for t in turns] == [
         ("苏轼", "李清照"),
@@ -204,19 +204,19 @@ def test_group_chat_of_the_tutorial() -> None:
     assert turns[2]["remark"] == "（离线应答，不是语言模型）我是杜甫（唐朝著名诗人）。苏轼、李清照，你好。"
 
 
-def test_group_chat_in_english_and_a_broken_one() -> None:
+def test_group_request_in_english_or_invalid() -> None:
     request = group(
         roles={"Ann": "a poet"},
         dialog=[{"speaker": "Bob", "audiences": "Ann", "remark": "x" * 100}],
         speak=[{"speaker": "Ann", "audiences": ["Cy"]}],
     )
-    (turn,) = json.loads(asked(request))
+    (turn,) = json.loads(ask(request))
     heard = f"Bob, I heard you say “{'x' * 60}…”."
     assert turn["remark"] == f"(offline, not a language model) I am Ann (a poet). {heard}"
-    assert "You said" in asked("<<<REQUEST\n{broken\nREQUEST>>>")
-    assert "You said" in asked("REQUEST>>>\n<<<REQUEST")
+    assert "You said" in ask("<<<REQUEST\n{broken\nREQUEST>>>")
+    assert "You said" in ask("REQUEST>>>\n<<<REQUEST")
 
 
 @given(st.lists(st.fixed_dictionaries({"role": st.text(), "content": st.text()})), st.text())
-def test_every_text_is_answered_and_always_alike(before: Dialog, text: str) -> None:
+def test_any_text_has_one_answer(before: Dialog, text: str) -> None:
     assert answer([*before, user(text)]) == answer([*before, user(text)]) != ""

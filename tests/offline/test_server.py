@@ -1,4 +1,4 @@
-"""The offline server over real sockets, with the real client: the API's shapes, streams and refusals."""
+"""The offline server with the client of the SDK: completions, streams, tools, images, refusals, HTTP."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def client(server: OfflineServer) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def say(*texts: str) -> list[ChatCompletionMessageParam]:
-    """Messages of users and assistants by turns."""
+def messages_of(*texts: str) -> list[ChatCompletionMessageParam]:
+    """Return alternating user and assistant messages."""
     return [
         {"role": "assistant", "content": text} if place % 2 else {"role": "user", "content": text}
         for place, text in enumerate(texts)
     ]
 
 
-def test_whole_answers(client: openai.OpenAI) -> None:
+def test_completion_has_all_fields(client: openai.OpenAI) -> None:
     done = client.chat.completions.create(
-        model="any-name", messages=say("自然数50的后面是几?"), n=2, temperature=0.3, top_p=1, seed=7
+        model="any-name", messages=messages_of("自然数50的后面是几?"), n=2, temperature=0.3, top_p=1, seed=7
     )
     assert done.model == "any-name" and done.object == "chat.completion"
     assert done.id.startswith("chatcmpl-")
@@ -65,8 +65,8 @@ def test_whole_answers(client: openai.OpenAI) -> None:
     assert counted == (9 + 4, 1 + 1, 15)
 
 
-def test_streams_go_character_by_character(client: openai.OpenAI) -> None:
-    messages = say("世界上最大的海洋是哪个?")
+def test_stream_has_one_character_a_chunk(client: openai.OpenAI) -> None:
+    messages = messages_of("世界上最大的海洋是哪个?")
     with client.chat.completions.create(
         model="offline", messages=messages, stream=True, n=2, stream_options={"include_usage": True}
     ) as stream:
@@ -82,16 +82,16 @@ def test_streams_go_character_by_character(client: openai.OpenAI) -> None:
         assert [d.finish_reason for d in deltas] == [None] * (len(deltas) - 1) + ["stop"]
 
 
-def test_a_stream_without_usage_sends_none(client: openai.OpenAI) -> None:
-    with client.chat.completions.create(model="offline", messages=say("你好"), stream=True) as stream:
+def test_stream_has_no_usage_unless_asked(client: openai.OpenAI) -> None:
+    with client.chat.completions.create(model="offline", messages=messages_of("你好"), stream=True) as stream:
         chunks = list(stream)
     assert all(chunk.choices and chunk.usage is None for chunk in chunks)
 
 
 @settings(max_examples=25)
 @given(st.text(st.characters(codec="utf-8")))
-def test_streamed_whole_and_pure_answers_agree(client: openai.OpenAI, text: str) -> None:
-    messages = say(text)
+def test_stream_completion_and_rules_agree(client: openai.OpenAI, text: str) -> None:
+    messages = messages_of(text)
     whole = client.chat.completions.create(model="offline", messages=messages).choices[0].message.content
     with client.chat.completions.create(model="offline", messages=messages, stream=True) as stream:
         streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
@@ -102,19 +102,21 @@ def test_async_client(server: OfflineServer) -> None:
     async def talk() -> tuple[list[str | None], str]:
         async with openai.AsyncOpenAI(api_key="k", base_url=server.base_url, max_retries=0) as client:
             create = client.chat.completions.create
-            asking = [create(model="m", messages=say(f"自然数{n}的后面是几?")) for n in range(8)]
+            asking = [create(model="m", messages=messages_of(f"自然数{n}的后面是几?")) for n in range(8)]
             answers = [done.choices[0].message.content for done in await asyncio.gather(*asking)]
-            async with await create(model="m", messages=say("法国的首都叫什么？"), stream=True) as stream:
+            async with await create(
+                model="m", messages=messages_of("法国的首都叫什么？"), stream=True
+            ) as stream:
                 return answers, "".join([c.choices[0].delta.content or "" async for c in stream])
 
     assert asyncio.run(talk()) == ([str(n + 1) for n in range(8)], "巴黎")
 
 
-def test_many_threads_do_not_mix(client: openai.OpenAI) -> None:
+def test_threads_get_their_own_answers(client: openai.OpenAI) -> None:
     def count(start: int) -> list[str]:
         texts = [f"自然数{start}的后面是几?"]
         for _ in range(5):
-            done = client.chat.completions.create(model="m", messages=say(*texts))
+            done = client.chat.completions.create(model="m", messages=messages_of(*texts))
             texts += [done.choices[0].message.content or "", "再往后呢?"]
         return texts[1::2]
 
@@ -128,7 +130,7 @@ def tool(name: str) -> Any:
     return {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
 
 
-def named(choice: Choice) -> list[tuple[str, str]]:
+def calls_of(choice: Choice) -> list[tuple[str, str]]:
     calls = choice.message.tool_calls or []
     return [(c.function.name, c.function.arguments) for c in calls if c.type == "function"]
 
@@ -147,24 +149,24 @@ def named(choice: Choice) -> list[tuple[str, str]]:
         ("get_weather", {"tool_choice": "none"}, []),
     ],
 )
-def test_tools_named_are_called(
+def test_tools_in_the_text_are_called(
     client: openai.OpenAI, text: str, options: Any, calls: list[tuple[str, str]]
 ) -> None:
     request: Any = {
         "model": "m",
-        "messages": say(text),
+        "messages": messages_of(text),
         "tools": [tool("get_weather"), tool("now")],
         **options,
     }
     create: Any = client.chat.completions.create
     done: ChatCompletion = create(**request)
     choice = done.choices[0]
-    assert named(choice) == calls
+    assert calls_of(choice) == calls
     assert choice.finish_reason == ("tool_calls" if calls else "stop")
     assert (choice.message.content is None) == bool(calls)
     with client.chat.completions.stream(**request) as stream:
         last: Choice = stream.get_final_completion().choices[0]
-    assert named(last) == calls and last.finish_reason == choice.finish_reason
+    assert calls_of(last) == calls and last.finish_reason == choice.finish_reason
 
 
 def test_models(client: openai.OpenAI) -> None:
@@ -203,9 +205,7 @@ def test_images(client: openai.OpenAI) -> None:
         (b"[" * 100_000, None),
     ],
 )
-def test_bad_requests_are_refused_as_the_api_does(
-    server: OfflineServer, body: Any, param: str | None
-) -> None:
+def test_invalid_request_names_the_parameter(server: OfflineServer, body: Any, param: str | None) -> None:
     status, error = post(server, "/chat/completions", body)
     assert status == 400
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, None)
@@ -223,7 +223,7 @@ def post(server: OfflineServer, path: str, body: Any, **headers: str) -> tuple[i
         return caught.value.code, json.loads(response.read())["error"]
 
 
-def test_other_refusals(server: OfflineServer, client: openai.OpenAI) -> None:
+def test_unknown_path_missing_key_and_bad_image_request(server: OfflineServer, client: openai.OpenAI) -> None:
     hi = {"messages": [{"role": "user", "content": "hi"}]}
     assert post(server, "/nowhere", hi)[0] == 404
     assert post(server, "/nowhere", hi)[1]["message"] == "Invalid URL (POST /v1/nowhere)"
@@ -245,7 +245,7 @@ def raw(server: OfflineServer, request: bytes) -> socket.socket:
 
 
 def chat_bytes(text: str, version: str = "1.1", **options: object) -> bytes:
-    body = json.dumps({"messages": say(text), **options}).encode()
+    body = json.dumps({"messages": messages_of(text), **options}).encode()
     head = f"POST /v1/chat/completions HTTP/{version}\r\nAuthorization: Bearer sk\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -255,40 +255,40 @@ def read_all(connection: socket.socket) -> bytes:
         return file.read()
 
 
-def test_the_bytes_on_the_wire(server: OfflineServer) -> None:
+def test_http_responses_to_the_byte(server: OfflineServer) -> None:
     question = "美国的首都是什么？"
     with raw(server, chat_bytes(question) * 2) as connection, connection.makefile("rb") as file:
         for _ in range(2):  # on one connection
             headers = {line.partition(b":")[0]: line for line in iter(file.readline, b"\r\n")}
             assert b"HTTP/1.1 200 OK\r\n" in headers
-            answered = file.read(int(headers[b"Content-Length"].split()[1]))
-            assert "华盛顿".encode() in answered and b"\\u" not in answered
+            body = file.read(int(headers[b"Content-Length"].split()[1]))
+            assert "华盛顿".encode() in body and b"\\u" not in body
     streamed = read_all(raw(server, chat_bytes(question, "1.0", stream=True)))
     assert streamed.startswith(b"HTTP/1.1 200 OK\r\n") and streamed.endswith(b"}\n\ndata: [DONE]\n\n")
     assert b"Transfer-Encoding" not in streamed and b'{"content":"' + "华".encode() in streamed
 
 
-def test_bodies_may_come_in_chunks_and_nonsense_is_refused(server: OfflineServer) -> None:
+def test_chunked_body_is_read_and_invalid_http_refused(server: OfflineServer) -> None:
     head, _, rest = chat_bytes("美国的首都是什么？").partition(b"Content-Length")
     body = rest.partition(b"\r\n\r\n")[2]
     chunks = b"".join(b"%X;x=y\r\n%s\r\n" % (len(part), part) for part in (body[:20], body[20:]))
     framing = b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert "华盛顿".encode() in read_all(raw(server, head + framing + chunks + b"0\r\nA: b\r\n\r\n"))
-    for nonsense in (
+    for invalid in (
         head + b"Content-Length: -1\r\n\r\n",
         head + b"Transfer-Encoding: chunked\r\n\r\nlong\r\n",
         b"nonsense\r\n\r\n",
         b"BREW /v1/models HTTP/1.1\r\n\r\n",
     ):
-        refused = read_all(raw(server, nonsense))
+        refused = read_all(raw(server, invalid))
         assert b"\r\nConnection: close\r\n" in refused and b'{"error":{' in refused
 
 
-def test_requests_are_remembered_without_keys() -> None:
+def test_stored_requests_have_no_keys() -> None:
     with OfflineServer(keep=2) as server:
         with openai.OpenAI(api_key="sk-secret", base_url=server.base_url, max_retries=0) as client:
             for text in ("一", "二"):
-                client.chat.completions.create(model="m", messages=say(text))
+                client.chat.completions.create(model="m", messages=messages_of(text))
             assert [r.body["messages"][0]["content"] for r in server.requests] == ["一", "二"]
             assert {r.path for r in server.requests} == {"/v1/chat/completions"}
             post(server, "/chat/completions", b"{broken")
@@ -297,8 +297,8 @@ def test_requests_are_remembered_without_keys() -> None:
         assert "sk-secret" not in repr(server.requests)
 
 
-def test_clients_that_leave_leave_no_trace(capfd: pytest.CaptureFixture[str]) -> None:
-    text = "好" * 20_000  # more than the sockets' buffers hold
+def test_disconnected_clients_log_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    text = "好" * 20_000  # larger than the socket buffers
     with OfflineServer() as server:
         with raw(server, chat_bytes(text, stream=True)) as connection:
             assert connection.recv(100)
@@ -307,16 +307,16 @@ def test_clients_that_leave_leave_no_trace(capfd: pytest.CaptureFixture[str]) ->
         raw(server, chat_bytes("你好")[:-5]).close()
         raw(server, b"").close()
         with openai.OpenAI(api_key="k", base_url=server.base_url, max_retries=0) as client:
-            with client.chat.completions.create(model="m", messages=say(text), stream=True) as stream:
+            with client.chat.completions.create(model="m", messages=messages_of(text), stream=True) as stream:
                 next(iter(stream))
-            assert client.chat.completions.create(model="m", messages=say("你好")).choices
+            assert client.chat.completions.create(model="m", messages=messages_of("你好")).choices
     assert capfd.readouterr() == ("", "")
 
 
-def test_close_cuts_a_stream_at_once() -> None:
+def test_close_cuts_open_streams() -> None:
     server = OfflineServer(delay=3600).start()
     with openai.OpenAI(api_key="k", base_url=server.base_url, max_retries=0) as client:
-        with client.chat.completions.create(model="m", messages=say("你好"), stream=True) as stream:
+        with client.chat.completions.create(model="m", messages=messages_of("你好"), stream=True) as stream:
             assert next(iter(stream)).choices[0].delta.role == "assistant"
             server.close()
             with pytest.raises(openai.APIConnectionError):
@@ -325,7 +325,7 @@ def test_close_cuts_a_stream_at_once() -> None:
             client.models.list()
 
 
-def test_start_and_close_can_be_repeated() -> None:
+def test_start_and_close_are_idempotent() -> None:
     server = OfflineServer()
     server.close()
     with pytest.raises(RuntimeError):
@@ -339,7 +339,7 @@ def test_start_and_close_can_be_repeated() -> None:
         assert client.models.list().data
 
 
-def test_importing_it_loads_no_client() -> None:
+def test_import_loads_no_client() -> None:
     code = (
         "import sys, openai2.offline; print([m for m in ('openai', 'httpx2', 'sqlite3') if m in sys.modules])"
     )
