@@ -161,11 +161,6 @@ class Conversation:
                 last=last,
             )
 
-    @property
-    def is_cached(self) -> bool:
-        """True if a request needs no long read: the stream is new, or view and most texts are cached."""
-        return self._stream.is_cached
-
     def events(self, after: int = 0) -> Iterator[ev.Recorded]:
         """Yield the events of this stream, oldest first, from version *after* + 1 on."""
         while True:  # page by page: no transaction is open while the caller handles an event
@@ -385,7 +380,7 @@ class Conversation:
 
                 self._stream.commit(tx, decide)
                 assert begun is not None
-                tx.put_draft(drafts.fresh(self.id, begun.request))
+                tx.put_draft(drafts.fresh(self.id, begun.request, self.store.is_durable))
                 opening.be(begun, self._stream.encoded(tx, begun.sent))
 
         return job

@@ -21,9 +21,6 @@ from openai2.store import Store, Transaction
 
 T = TypeVar("T")
 
-#: Bytes of a question that are hashed and written where nobody else waits for it.
-_LONG = 65536
-
 #: Is told the model's reasoning as it comes.
 OnReasoning = Callable[[str], object] | None
 
@@ -144,9 +141,7 @@ async def adrive(
 async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
     if isinstance(effect, Open):
         try:
-            await run_in_store(
-                conversation.store, conversation.begin_job(effect), short=_is_short(conversation, effect)
-            )
+            await run_in_store(conversation.store, conversation.begin_job(effect))
         except Exception:
             effect.opened = None  # it is not on record, and nothing is to be closed
             raise
@@ -154,14 +149,7 @@ async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
             _watch(conversation, effect)
     else:
         drafts.draft_writer(conversation.store).forget(conversation.id, effect.request)
-        job = conversation.end_job(effect.request, effect.decide)
-        await run_in_store(conversation.store, job, short=conversation.is_cached)
-
-
-def _is_short(conversation: Conversation, opening: Open) -> bool:
-    """Whether to put it on record takes a loop no longer than to send it: nothing long is read or written."""
-    ask = opening.ask
-    return conversation.is_cached and not ask.retry and sum(map(len, ask.question)) <= _LONG
+        await run_in_store(conversation.store, conversation.end_job(effect.request, effect.decide))
 
 
 async def _aleave(flow: Flow, conversation: Conversation) -> None:
@@ -174,27 +162,24 @@ async def _aleave(flow: Flow, conversation: Conversation) -> None:
         pass
 
 
-async def run_in_store(store: Store, job: Callable[[Transaction], T], *, short: bool = True) -> T:
-    """What *job* returns, run by the store; a *short* one may run in this thread. A cancellation waits for
-    the disk, and is then raised."""
+async def run_in_store(store: Store, job: Callable[[Transaction], T]) -> T:
+    """Run *job* in a transaction of *store* and return its result; raise a cancellation after the commit."""
     loop = asyncio.get_running_loop()
-    outcomes: list[Callable[[], T]] = []
-    told: asyncio.Future[None] = loop.create_future()
+    waiter: asyncio.Future[None] = loop.create_future()
 
-    def tell(outcome: Callable[[], T]) -> None:
-        outcomes.append(outcome)
-        if not told.done():
-            told.set_result(None)
+    def notify() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
 
-    store.submit(job, tell, loop, short=short)
+    ticket = store.submit(job, notify, loop)
     cancelled: asyncio.CancelledError | None = None
-    while not outcomes:
+    while not ticket.is_done:
         try:
-            await told
+            await waiter
         except asyncio.CancelledError as error:
             cancelled = error
-            told = loop.create_future()
-    result = outcomes[0]()
+            waiter = loop.create_future()
+    result = ticket.outcome()
     if cancelled is not None:
         raise cancelled
     return result

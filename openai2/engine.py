@@ -45,27 +45,27 @@ class Engine:
         self, db: str | os.PathLike[str] | Store | None = None, *, synchronous: str = "FULL"
     ) -> None:
         self.store: Store
-        self._let_go: Callable[[], None]
+        self._release: Callable[[], None]
         if db is not None and not isinstance(db, (str, os.PathLike)):
-            self.store, self._let_go = db, _nobody
+            self.store, self._release = db, _nobody
         elif synchronous.upper() == "FULL":
-            self.store, self._let_go = share(db)
+            self.store, self._release = share(db)
         else:
             self.store = open_store(db, synchronous=synchronous)
-            self._let_go = self.store.close
+            self._release = self.store.close
 
     def __repr__(self) -> str:
         return f"<Engine on {self.store.name}>"
 
     def close(self) -> None:
         """Let go of the store; the last one to do so closes it. Closing twice is fine."""
-        self._let_go()
+        self._release()
 
     def share(self) -> Engine:
         """Another engine on the same store, to be closed on its own."""
         twin = Engine(self.store)
         if isinstance(self.store, SqliteStore) and self.store.users:
-            twin.store, twin._let_go = share(self.store)
+            twin.store, twin._release = share(self.store)
         return twin
 
     def __enter__(self) -> Self:

@@ -1,9 +1,6 @@
-"""Full-text tables beside a store's own index, in databases that are gone when they are closed.
+"""Full-text tables beside a store's own index, in databases that end when they are closed.
 
-A `Marker` says whether a query can be read, and marks what was found. An `Aside` holds what the store's
-index has not read where the store cannot be written to; it spills to the disk where it grows.
-
-Rule: they cut and rank as the store's own index does, with the same statements.
+Invariant: they cut and rank as the store's own index does, with the same statements.
 """
 
 from __future__ import annotations
@@ -16,7 +13,7 @@ from openai2.errors import BadInput
 from openai2.store import fulltext, schema, tokenizer
 from openai2.store.reader import Reader
 
-# The same words as in the index, but with the text, so that FTS5 can say where they stand.
+# Like the index, but with the text, so that FTS5 can return the places of the words.
 _SHOWN = schema.SEARCH.replace("search", "shown").replace("content = '', ", "")
 _MARK = (
     f"SELECT rowid, highlight(shown, 0, '{tokenizer.OPEN}', '{tokenizer.CLOSE}')"
@@ -25,7 +22,7 @@ _MARK = (
 
 
 class Marker:
-    """Finds words in a few texts, in memory; the texts are forgotten at once."""
+    """Find words in a few texts, in memory; the texts are dropped at once."""
 
     def __init__(self) -> None:
         self._sql = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
@@ -33,20 +30,20 @@ class Marker:
         self._sql.execute(_SHOWN)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         self._sql.close()
 
     def check(self, query: str) -> None:
-        """Raise BadInput where FTS5 cannot read the query."""
+        """Raise BadInput if FTS5 cannot parse the query."""
         try:
             self._sql.execute("SELECT 1 FROM shown WHERE shown MATCH ?", (query,)).fetchone()
         except sqlite3.OperationalError as fault:
             raise BadInput(
-                "the query cannot be read: {reason}", reason=str(fault).removeprefix("fts5: ")
+                "cannot parse the query: {reason}", reason=str(fault).removeprefix("fts5: ")
             ) from None
 
     def marks(self, query: str, texts: Sequence[str]) -> list[tokenizer.Spans]:
-        """Where in each of the texts the words of the query stand."""
+        """Return the places of the query's words in each text."""
         self._sql.execute("BEGIN")
         try:
             rows = enumerate(map(tokenizer.markable, texts))
@@ -58,27 +55,27 @@ class Marker:
 
 
 _idle: list[Marker] = []
-_MOST_IDLE = 4
+_MAX_IDLE = 4
 
 
 @contextmanager
 def marker() -> Generator[Marker, None, None]:
-    """A marker that nobody else uses now: to make one takes several times as long as to search."""
+    """Lend a marker: to make one takes several times as long as to search."""
     try:
-        one = _idle.pop()
+        found = _idle.pop()
     except IndexError:
-        one = Marker()
+        found = Marker()
     try:
-        yield one
+        yield found
     finally:
-        if len(_idle) < _MOST_IDLE:
-            _idle.append(one)
+        if len(_idle) < _MAX_IDLE:
+            _idle.append(found)
         else:
-            one.close()
+            found.close()
 
 
-class Aside:
-    """The rest of a log, indexed for one search."""
+class ScratchIndex:
+    """An index, for one search, of what the index of a read-only store lacks; it may spill to the disk."""
 
     def __init__(self, reader: Reader) -> None:
         self._sql = sqlite3.connect("", isolation_level=None)
@@ -93,9 +90,9 @@ class Aside:
         self._sql.execute("COMMIT")
 
     def close(self) -> None:
-        """Give the space back."""
+        """Free the space."""
         self._sql.close()
 
     def hits(self, query: str, first: int = 0, last: int = 1 << 62) -> Iterator[fulltext.Hit]:
-        """What was taken, in the order of `search.hits`; the ranks are those of this part alone."""
+        """Return the hits in the order of `fulltext.hits`; the ranks hold for this part of the log only."""
         return fulltext.ranked(self._sql, query, first, last, None)

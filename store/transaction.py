@@ -1,4 +1,4 @@
-"""Writing to the log: what can be done to it inside a transaction that is open."""
+"""What a job can do to the log inside a write transaction."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from openai2.errors import DamagedStore, NameTaken, VersionConflict
 from openai2.store import codec, schema
 from openai2.store.reader import Draft, Head, Reader
 
-#: Events that found, name or hide a conversation.
+#: Events that start, name or hide a conversation.
 LISTED_TYPES = ("created", "forked", "renamed", "archived", "unarchived", "deleted")
 _LISTED = frozenset(LISTED_TYPES)
-_MOST_HEADS = 1024  # streams whose ends are kept in memory, some 300 bytes each
+_MAX_HEADS = 1024  # cached heads, about 300 bytes each
 _bytes = bytes.fromhex
 
 _INSERT = (
@@ -26,33 +26,34 @@ _INSERT = (
 
 
 class Transaction(Reader):
-    """What can be done to the log; one that is open. *dirty*: it has appended something."""
+    """The write side of the log. *is_dirty*: the transaction that is open has appended events."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
-        self.dirty = False
-        # What was read under the write lock stays true until somebody else appends, which SQLite tells: a
-        # stream's head is looked up once, not in each transaction. Two SELECTs fewer, 4 of an append's 60 µs.
+        self.is_dirty = False
+        # Heads read under the write lock stay true until another connection writes, which `data_version`
+        # shows. The cache spares two SELECTs, 4 of an append's 60 µs.
         self._heads: dict[str, Head] = {}
         self._position: int | None = None
-        self._seen: int | None = None
+        self._data_version: int | None = None
 
-    def look(self) -> None:
-        """Whether another process has written since the last transaction: this one has begun."""
-        (seen,) = self.sql.execute("PRAGMA data_version").fetchone()
-        if seen != self._seen:
+    def start(self) -> None:
+        """Begin a transaction: drop the cached heads if another connection has written."""
+        self.is_dirty = False
+        (data_version,) = self.sql.execute("PRAGMA data_version").fetchone()
+        if data_version != self._data_version:
             self.forget()
-            self._seen = seen
+            self._data_version = data_version
 
     def forget(self) -> None:
-        """Read heads anew: what was appended may have been undone."""
+        """Drop the cached heads, as after a roll-back."""
         self._heads.clear()
         self._position = None
 
     def head(self, conversation: str) -> Head:
         known = self._heads.get(conversation)
         if known is None:
-            if len(self._heads) >= _MOST_HEADS:
+            if len(self._heads) >= _MAX_HEADS:
                 self._heads.clear()
             known = self._heads[conversation] = super().head(conversation)
         return known
@@ -71,13 +72,13 @@ class Transaction(Reader):
     ) -> list[ev.Recorded]:
         """Append *events* after *expected_version* and return them as recorded.
 
-        A first event that is `forked` chains on its parent. Raises VersionConflict where the stream
-        is at another version, NameTaken where a name is another conversation's.
+        A first event that is `forked` chains on its parent. *time* is now if None. Raises VersionConflict if
+        the stream is at another version, NameTaken if another conversation has the name.
         """
         head = self.head(conversation)
         if head[0] != expected_version:
             raise VersionConflict(
-                "conversation {conversation} is at version {version}, not at {expected}: it went on",
+                "conversation {conversation} is at version {version}, expected {expected}: read it again",
                 conversation=conversation,
                 version=head[0],
                 expected=expected_version,
@@ -100,11 +101,11 @@ class Transaction(Reader):
             (r.position, r.conversation, r.version, r.batch, r.type, r.json, r.time, _bytes(r.hash))
             for r in records
         ]
-        self.dirty = True
+        self.is_dirty = True
         try:
             self.sql.executemany(_INSERT, rows)
         except BaseException:
-            self.forget()  # the rows before the one that was refused are there
+            self.forget()  # the rows before the refused one are inserted
             raise
         position, conversation, version, *_, link = rows[-1]
         self._heads[conversation] = version, link
@@ -116,11 +117,10 @@ class Transaction(Reader):
         records: Sequence[ev.Recorded],
         digest_of: Callable[[ev.Recorded], bytes],
     ) -> None:
-        """Append events that were recorded elsewhere, as they are, at the end of their stream.
+        """Append events recorded in another store, unchanged but for their positions.
 
-        They get new positions, and must fit the chain: *digest_of* gives the digest of an event's data,
-        be that there or redacted. A name that is taken here is shown with a number behind it. Raises
-        DamagedStore where one does not fit; nothing is to be kept then.
+        *digest_of* returns the digest of an event's data, redacted or not. If a name is taken here, the list
+        shows it with a number. Raises DamagedStore if an event does not fit the chain; roll back then.
         """
         version, previous = self.head(conversation)
         position = self.last_position()
@@ -135,7 +135,7 @@ class Transaction(Reader):
             previous = codec.link(previous, digest_of(record), *fields)
             if (record.version, record.hash) != (version, previous.hex()):
                 raise DamagedStore(
-                    "version {version} of conversation {conversation} does not fit what is here",
+                    "version {version} of conversation {conversation} does not continue the stream here",
                     conversation=conversation,
                     version=record.version,
                 )
@@ -146,9 +146,9 @@ class Transaction(Reader):
                 self.enlist(record, record.event, clash=True)
 
     def enlist(self, record: ev.Recorded, event: ev.Event, clash: bool = False) -> None:
-        """Keep the list of conversations for the few events that found, name or hide one.
+        """Update the list of conversations for an event that starts, names or hides one.
 
-        A name that is another conversation's raises NameTaken; with *clash* the list shows a free one.
+        If another conversation has the name, raise NameTaken, or with *clash* list it under a free name.
         """
         if isinstance(event, (ev.Created, ev.Forked, ev.Renamed)):
             name = event.name
@@ -159,11 +159,11 @@ class Transaction(Reader):
                         name=name,
                         conversation=record.conversation,
                     )
-                name = free_name(name, lambda shown: self._name_taken(shown, record.conversation))
+                name = free_name(name, lambda free: self._name_taken(free, record.conversation))
             if isinstance(event, ev.Renamed):
                 self._rename(record.conversation, name)
             else:
-                self._found(record, event, name)
+                self._add_to_list(record, event, name)
         elif isinstance(event, (ev.Archived, ev.Unarchived)):
             self.sql.execute(
                 "UPDATE conversations SET archived = ? WHERE id = ?",
@@ -181,7 +181,7 @@ class Transaction(Reader):
     def _rename(self, conversation: str, name: str | None) -> None:
         self.sql.execute("UPDATE conversations SET name = ? WHERE id = ?", (name, conversation))
 
-    def _found(self, record: ev.Recorded, event: ev.Created | ev.Forked, name: str | None) -> None:
+    def _add_to_list(self, record: ev.Recorded, event: ev.Created | ev.Forked, name: str | None) -> None:
         fork = event if isinstance(event, ev.Forked) else None
         self.sql.execute(
             "INSERT INTO conversations (id, name, parent, parent_version, base, created, updated,"
@@ -199,50 +199,50 @@ class Transaction(Reader):
         )
 
     def rename_all(self, name_of: Callable[[str], str | None]) -> None:
-        """Show every conversation in the list under the name that *name_of* gives for its id."""
+        """Set the listed name of every conversation to what *name_of* returns for its id."""
         rows = self.sql.execute("SELECT id, name FROM conversations").fetchall()
         changed = [(name_of(id_), id_) for id_, name in rows if name_of(id_) != name]
         self.sql.executemany("UPDATE conversations SET name = NULL WHERE id = ?", [(i,) for _, i in changed])
         self.sql.executemany("UPDATE conversations SET name = ? WHERE id = ?", changed)
 
     def recreate_derived(self) -> None:
-        """Drop what is derived and make it anew, empty; drafts stay where they are sound."""
+        """Drop the derived tables and make them again, empty; keep the drafts if their table is sound."""
         schema.recreate_derived(self.sql)
 
     def put_snapshot(self, conversation: str, version: int, packed: bytes) -> None:
-        """Save a view; a cache, never an answer of its own."""
+        """Save a packed view, as a cache."""
         self.sql.execute(
             "INSERT OR REPLACE INTO snapshots VALUES (?, ?, CAST(? AS TEXT))",
             (conversation, version, packed),
         )
 
     def put_draft(self, draft: Draft) -> None:
-        """Note that a request is under way."""
+        """Save the draft of a request that starts."""
         self.sql.execute(
             "INSERT OR REPLACE INTO drafts VALUES (?, ?, ?, ?, CAST(? AS TEXT))",
             (draft.conversation, draft.request, draft.writer, draft.lease, draft.partial),
         )
 
     def renew_draft(self, draft: Draft) -> None:
-        """Save what is under way again; a draft that was closed meanwhile stays closed."""
+        """Update lease and partial answer of a draft; do nothing if it was dropped."""
         self.sql.execute(
             "UPDATE drafts SET lease = ?, partial = CAST(? AS TEXT) WHERE conversation = ? AND request = ?",
             (draft.lease, draft.partial, draft.conversation, draft.request),
         )
 
     def drop_draft(self, conversation: str, request: int) -> bool:
-        """Forget a draft; whether there was one."""
+        """Delete a draft; return False if it does not exist."""
         cursor = self.sql.execute(
             "DELETE FROM drafts WHERE conversation = ? AND request = ?", (conversation, request)
         )
         return cursor.rowcount > 0
 
     def put_cursor(self, name: str, position: int) -> None:
-        """Note how far the derived table *name* has read."""
+        """Save the position up to which the derived table *name* has read the log."""
         self.sql.execute("INSERT OR REPLACE INTO cursors VALUES (?, ?)", (name, position))
 
     def put_listed(self, conversation: str, version: int, updated: str, asked: int, messages: int) -> None:
-        """Bring a conversation's line in the list up to date; *asked* 0 leaves it as it is."""
+        """Update a conversation's row in the list; *asked* 0 leaves the position of its last question."""
         self.sql.execute(
             "UPDATE conversations SET version = ?, updated = max(updated, ?), messages = ?,"
             " asked = max(asked, ?) WHERE id = ?",

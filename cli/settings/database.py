@@ -46,11 +46,11 @@ def store_to_look(db: str | None) -> Generator[Store, None, None]:
     from openai2.store import share
 
     _check_that_it_is_there(db)
-    store, let_go = share(database(db))
+    store, release = share(database(db))
     try:
         yield store
     finally:
-        let_go()
+        release()
 
 
 def _check_that_it_is_there(db: str | None) -> None:

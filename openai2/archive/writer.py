@@ -23,7 +23,7 @@ def export(store: Store, ids: Iterable[str] | None, file: File, progress: Progre
     A path is written whole or not at all. Raises UnknownConversation, DamagedStore if an event does not match
     its hash, BadInput if the file cannot be written.
     """
-    with store.reading(still=True) as reader, atomic_write(file) as out:
+    with store.reading(snapshot=True) as reader, atomic_write(file) as out:
         return _Export(reader, progress).write(None if ids is None else list(ids), out)
 
 

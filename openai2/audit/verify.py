@@ -48,7 +48,7 @@ def verify(store: Store, heads: Heads | None = None, progress: Progress | None =
     reasons: list[str] = []
     with SqliteCheck(store) as sqlite_check:
         try:
-            with store.reading(still=True) as reader:
+            with store.reading(snapshot=True) as reader:
                 scan = Scan(reader)
                 for what in (*scan.strange_schema(), *scan.strange_derived()):
                     problems.add(what)

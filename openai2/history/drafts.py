@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -59,9 +60,13 @@ def writer() -> str:
     return _writer(os.getpid())
 
 
-def fresh(conversation: str, request: int) -> Draft:
-    """Return an empty draft of this process for a request that begins now."""
-    return Draft(conversation, request, writer(), time.time() + LEASE, None)
+def fresh(conversation: str, request: int, is_durable: bool = True) -> Draft:
+    """Return an empty draft of this process for a request that begins now.
+
+    *is_durable* False: the store ends with this process, and the draft needs no lease.
+    """
+    lease = time.time() + LEASE if is_durable else math.inf
+    return Draft(conversation, request, writer(), lease, None)
 
 
 def is_alive(draft: Draft) -> bool:
@@ -99,7 +104,13 @@ class DraftWriter:
         self._thread: threading.Thread | None = None
 
     def watch(self, conversation: str, request: int, partial: Partial) -> None:
-        """Save what *partial* returns, until `forget` is called for the request."""
+        """Save what *partial* returns, until `forget` is called for the request.
+
+        Does nothing for a store in memory: no other process can continue the request.
+        """
+        store = self._store()
+        if store is None or not store.is_durable:
+            return
         with self._lock:
             self._watched[conversation, request] = (partial, None, time.time() + LEASE)
             if self._thread is None:

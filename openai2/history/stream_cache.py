@@ -63,14 +63,6 @@ class StreamCache:
         """Return a context manager that locks the cache, brings it up to date and gives a reader."""
         return _Reading(self, self._store)
 
-    @property
-    def is_cached(self) -> bool:
-        """True if a request needs no long read: the stream is new, or view and most texts are cached."""
-        if self.birth and not self.version:
-            return isinstance(self.birth[0], ev.Created)
-        view = self._view
-        return view is not None and len(view) - len(self._texts) <= PAGE and self._epoch == self._store.epoch
-
     def view(self, reader: Reader) -> View:
         """Return the current view, to be copied before it is changed."""
         if self._view is None:

@@ -70,7 +70,7 @@ def export(store: Store, ids: Iterable[str] | None, file: File, progress: Progre
     The page opens with the first of *ids*. A path is written completely or not at all.
     Raises UnknownConversation, DamagedStore, or BadInput if the file cannot be written.
     """
-    with store.reading(still=True) as reader, atomic_write(file) as out:
+    with store.reading(snapshot=True) as reader, atomic_write(file) as out:
         chosen = None if ids is None else list(ids)
         streams, opened = _read_families(reader, chosen)
         template, style, script = _resource("page.html"), _resource("page.css"), _script()

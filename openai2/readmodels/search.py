@@ -29,7 +29,7 @@ from openai2.history import views
 from openai2.history.lineage import Lineage
 from openai2.store import Listed, Reader, Store, tokenizer
 from openai2.store import fulltext as index
-from openai2.store.scratch_index import Aside, marker
+from openai2.store.scratch_index import ScratchIndex, marker
 
 #: Seconds between two batches, so that other writers get their turn.
 _BREATH = 0.01
@@ -132,7 +132,7 @@ def _look(store: Store, wish: _Wish, aside: bool = False) -> list[Found] | None:
     """What is found, still without snippets. Where the index is behind, None; with *aside* the rest is
     looked at, too."""
     query, current, conversation, limit = wish
-    with store.reading(still=True) as reader:
+    with store.reading(snapshot=True) as reader:
         index.check_fts5(reader.sql)
         done, last = index.state(reader)
         if done != last and not aside:
@@ -145,7 +145,7 @@ def _look(store: Store, wish: _Wish, aside: bool = False) -> list[Found] | None:
             hits = index.hits(reader, query, *scope.stretch, None if scope.narrow else limit)
         if done == last:
             return list(islice(scope.found(hits), limit))
-        with closing(Aside(reader)) as rest:
+        with closing(ScratchIndex(reader)) as rest:
             both = merge(hits, rest.hits(query, *scope.stretch), key=lambda hit: (hit.rank, -hit.position))
             return list(islice(scope.found(both), limit))
 

@@ -102,18 +102,6 @@ def test_a_message_that_is_not_there_is_an_error(engine: Engine, tmp_path: Path)
         engine.open("long").view_messages(1200)
 
 
-def test_a_long_view_is_at_hand_when_its_texts_are(engine: Engine) -> None:
-    conversation = engine.open(long(engine, size=1200).id)
-    conversation.messages()
-    assert not conversation.is_cached and not conversation.fork().is_cached  # to send it, all of it is read
-    for number in conversation.view().ids:
-        conversation.message(number)
-    assert conversation.is_cached
-    few = engine.create("few")
-    few.add([user_msg("x")] * 20)
-    assert few.is_cached and few.fork().is_cached
-
-
 def test_who_only_looks_at_the_end_keeps_nothing(engine: Engine) -> None:
     written = engine.create("a")
     watching: Any = engine.open("a")

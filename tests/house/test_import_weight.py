@@ -27,9 +27,9 @@ HEAVY = frozenset(
 )
 
 START = "openai2 cli cli.arguments.completions cli.arguments.options cli.terminal.i18n errors"
-STORE = f"{START} cli.settings.paths cli.settings.database readmodels.conversations store store.reader store.schema store.sqlite store.group_commit"
+STORE = f"{START} cli.settings.paths cli.settings.database readmodels.conversations store store.group_commit store.reader store.registry store.schema store.sqlite store.sqlite_errors"
 EVENTS = (
-    f"{STORE} cli.arguments.refs cli.terminal.text engine conversation history.lineage history.messages history.requests history.stream_cache history.views core.request_events core.decisions history.drafts core.projection core.messages"
+    f"{STORE} store.protocol cli.arguments.refs cli.terminal.text engine conversation history.lineage history.messages history.requests history.stream_cache history.views core.request_events core.decisions history.drafts core.projection core.messages"
     " core.events core.ids core.typeguards"
 )
 

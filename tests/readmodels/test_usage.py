@@ -41,7 +41,7 @@ def statements(engine: Engine) -> Generator[list[str], None, None]:
 
     store: Any = engine.store
     assert store._connection  # the one that writes is opened by its first use
-    connections = list(store._open_files)
+    connections = list(store._connections)
     for connection in connections:
         connection.set_trace_callback(trace)
     yield seen

@@ -167,7 +167,7 @@ def test_reason_that_is_not_text_is_refused(engine: Engine, reason: Any) -> None
 def test_reader_in_another_connection_makes_it_unclean(
     engine: Engine, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_CHECKPOINT_PATIENCE", 50)
+    monkeypatch.setattr(sqlite, "_CHECKPOINT_TIMEOUT", 50)
     engine.create("a").add([user_msg(SECRET)])
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN")

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+import msgspec
 
 from openai2 import Conversation, Engine, assistant_msg, system_msg, user_msg
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import request_events
+from openai2.store import NO_HASH, SqliteStore, codec
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def asked(
@@ -110,3 +117,34 @@ def files_with(path: Path, text: str = SECRET) -> list[str]:
     """Return the names of a store's files that hold *text*."""
     files = [file for file in path.parent.iterdir() if file.name.startswith(path.name)]
     return [file.name for file in files if text.encode() in file.read_bytes()]
+
+
+def added(text: str) -> ev.Event:
+    return ev.MessageAdded(message=msgspec.Raw(msg.encode(user_msg(text), "it")))
+
+
+def stream(store: SqliteStore, conversation: str = "c") -> list[ev.Recorded]:
+    with store.reading() as reader:
+        return list(reader.events(conversation))
+
+
+def check_chain(store: SqliteStore, conversation: str = "c") -> None:
+    """Every hash, by the words of codec's docstring."""
+    previous = NO_HASH
+    for number, record in enumerate(stream(store, conversation), 1):
+        assert record.version == number
+        previous = codec.link(
+            *(previous, codec.digest(record.json), conversation, number),
+            *(record.batch, record.type, record.time),
+        )
+        assert record.hash == previous.hex()
+
+
+def python(code: str, *args: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
