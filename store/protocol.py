@@ -28,7 +28,9 @@ class Store(Protocol):
     name: str
     read_only: bool
     is_durable: bool
-    epoch: int
+
+    @property
+    def epoch(self) -> int: ...
 
     def reading(self, snapshot: bool = False) -> AbstractContextManager[Reader]: ...
     def transact(self, job: Callable[[Transaction], T]) -> T: ...

@@ -57,8 +57,6 @@ class SqliteStore:
         self.is_durable = self.path is not None
         #: How many users share it (see `registry.share`).
         self.users = 0
-        #: How many transactions were rolled back: state cached before must be read again.
-        self.epoch = 0
         self._synchronous = synchronous.upper()
         self._translated_errors = TranslatedErrors(self.name)
         self._idle: list[sqlite3.Connection] = []
@@ -68,28 +66,18 @@ class SqliteStore:
         self._pid = os.getpid()
         with self._translated_errors:
             first = self._open()
-            if self.path is None:
-                self._connection = first
-            else:
+            if self.path is not None:
                 first.execute("PRAGMA query_only = 1")
                 self._idle.append(first)
         self._file = None if self.path is None else _file_id(self.path)
-        self._writer = Writer(_SqliteSteps(self), runs_at_once=self.path is None)
+        open_writer = (lambda: first) if self.path is None else partial(self._open_writer, self.path)
+        self._steps = _SqliteSteps(open_writer, self._translated_errors)
+        self._writer = Writer(self._steps, runs_at_once=self.path is None)
 
-    @cached_property
-    def _connection(self) -> sqlite3.Connection:
-        """The connection that writes. To open it takes as long as to read a conversation's head."""
-        assert self.path is not None
-        connection = self._connect(self.path)
-        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        return connection
-
-    @cached_property
-    def _transaction(self) -> Transaction:
-        from openai2.store.transaction import Transaction  # late: a reader needs no module of events
-
-        return Transaction(self._connection)
+    @property
+    def epoch(self) -> int:
+        """How many transactions were rolled back: state cached before must be read again."""
+        return self._steps.epoch
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self.name}>"
@@ -102,7 +90,7 @@ class SqliteStore:
         self._check_open()
         if self.path is None:
             with self._writer.exclusive(), self._translated_errors:
-                yield Reader(self._connection)
+                yield Reader(self._steps.connection)
             return
         with self._translated_errors:
             connection = self._borrow()
@@ -131,7 +119,7 @@ class SqliteStore:
 
     def _run_job(self, job: Callable[[Transaction], T]) -> T:
         with self._translated_errors:
-            return job(self._transaction)
+            return job(self._steps.transaction)
 
     def append(
         self, conversation: str, expected_version: int, events: Sequence[ev.Event]
@@ -151,7 +139,7 @@ class SqliteStore:
         if self.path is None:
             return True
         with self._writer.exclusive():
-            sql = self._connection
+            sql = self._steps.connection
             try:
                 sql.execute("VACUUM")
                 sql.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_TIMEOUT}")
@@ -219,6 +207,12 @@ class SqliteStore:
         self._connections.add(connection)
         return connection
 
+    def _open_writer(self, path: str) -> sqlite3.Connection:
+        connection = self._connect(path)
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        return connection
+
     def _shut(self, connection: sqlite3.Connection) -> None:
         self._connections.discard(connection)
         connection.close()
@@ -266,14 +260,29 @@ class SqliteStore:
 
 
 class _SqliteSteps:
-    """The steps of a write transaction of *store*."""
+    """The steps of a write transaction, on the connection that *connect* opens when it is first needed.
 
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
+    To open it takes as long as to read a conversation's head, so that a store that is only read does without.
+    """
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection], errors: TranslatedErrors) -> None:
+        self._connect = connect
+        self._errors = errors
+        self.epoch = 0
+
+    @cached_property
+    def connection(self) -> sqlite3.Connection:
+        return self._connect()
+
+    @cached_property
+    def transaction(self) -> Transaction:
+        from openai2.store.transaction import Transaction  # late: a reader needs no module of events
+
+        return Transaction(self.connection)
 
     def begin(self) -> None:
         self._execute("BEGIN IMMEDIATE")
-        self._store._transaction.start()
+        self.transaction.start()
 
     def savepoint(self) -> None:
         self._execute("SAVEPOINT job")
@@ -294,15 +303,15 @@ class _SqliteSteps:
             self._execute("ROLLBACK")
 
     def is_open(self) -> bool:
-        return self._store._connection.in_transaction
+        return self.connection.in_transaction
 
     def _execute(self, statement: str) -> None:
-        with self._store._translated_errors:
-            self._store._connection.execute(statement)
+        with self._errors:
+            self.connection.execute(statement)
 
     def _forget(self) -> None:
-        self._store.epoch += self._store._transaction.is_dirty
-        self._store._transaction.forget()
+        self.epoch += self.transaction.is_dirty
+        self.transaction.forget()
 
 
 def _file_id(path: str) -> tuple[int, int] | None:

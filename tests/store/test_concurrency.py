@@ -19,6 +19,7 @@ from openai2.core import events as ev
 from openai2.drivers import run_in_store
 from openai2.errors import Refused
 from openai2.store import SqliteStore, Transaction, open_store
+from openai2.store.group_commit import Ticket
 from tests.support.stores import added, check_chain, python, stream
 
 # pyright: reportPrivateUsage=false
@@ -196,7 +197,7 @@ def test_close_finishes_submitted_jobs_and_ends_the_thread(store: SqliteStore) -
         raise KeyError("mine")
 
     heard = threading.Semaphore(0)
-    tickets = [
+    tickets: list[Ticket[Any]] = [
         store.submit(lambda tx: tx.append("c", 0, [ev.Created()]), heard.release, Loop()),
         store.submit(fail, heard.release, Loop()),
         store.submit(lambda tx: tx.append("d", 0, [ev.Created()]), heard.release, Loop()),

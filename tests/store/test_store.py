@@ -143,7 +143,7 @@ def test_cache_of_heads_is_bounded(file: SqliteStore) -> None:
     names = [f"c{number}" for number in range(3000)]
     for version in range(2):
         file.transact(lambda tx: [tx.append(name, version, [added("x")]) for name in names])  # noqa: B023 - it is run here
-    assert len(file._transaction._heads) < 2000  # pyright: ignore[reportPrivateUsage]
+    assert len(file._steps.transaction._heads) < 2000  # pyright: ignore[reportPrivateUsage]
     check_chain(file, "c7")
 
 
