@@ -1,4 +1,4 @@
-"""Room: bytes on disk a message, and memory of a server that holds 10,000 open Chats."""
+"""Space: bytes on disk per message, and memory of a server with 10,000 open Chats."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _size(path: Path) -> int:
 
 
 def raw_messages() -> float:
-    """A row a message: conversation, number, role, content, time, indexed by conversation and number."""
+    """One row per message, with an index on conversation and number."""
     path = fresh("raw")
     sql = connect(path, "OFF")
     sql.execute(
@@ -34,10 +34,10 @@ def raw_messages() -> float:
     )
     sql.execute("BEGIN")
     for dialogue in range(DIALOGUES):
-        for number, said in enumerate(messages(2 * ROUNDS)):
+        for number, content in enumerate(messages(2 * ROUNDS)):
             sql.execute(
                 "INSERT INTO messages VALUES (NULL, ?, ?, ?, ?)",
-                (f"{dialogue:016d}", number, json.dumps(said), datetime.now(timezone.utc).isoformat()),
+                (f"{dialogue:016d}", number, json.dumps(content), datetime.now(timezone.utc).isoformat()),
             )
     sql.execute("COMMIT")
     sql.close()
@@ -45,21 +45,21 @@ def raw_messages() -> float:
 
 
 def stored_messages() -> float:
-    """The same by add_dialogs, a round each."""
+    """The same messages in the engine, one round per call of `Conversation.add`."""
     from openai2 import Engine
 
     path = fresh("stored")
     with Engine(path, synchronous="OFF") as engine:
         for _ in range(DIALOGUES):
             conversation = engine.create()
-            said = messages(2 * ROUNDS)
-            for start in range(0, len(said), 2):
-                conversation.add(said[start : start + 2])
+            added = messages(2 * ROUNDS)
+            for start in range(0, len(added), 2):
+                conversation.add(added[start : start + 2])
     return _size(path) / (DIALOGUES * ROUNDS * 2)
 
 
 def same_rows() -> float:
-    """The rows of `stored_messages` in a plain table with the columns of an event."""
+    """The same messages in a plain table with the columns of an event."""
     from benchmarks.append import INSERT, TABLE
     from openai2.store.codec import timestamp
 
@@ -68,8 +68,8 @@ def same_rows() -> float:
     sql.execute(TABLE)
     sql.execute("BEGIN")
     for dialogue in range(DIALOGUES):
-        for number, said in enumerate(messages(2 * ROUNDS), 1):
-            data = json.dumps({"message": said}, separators=(",", ":"))
+        for number, content in enumerate(messages(2 * ROUNDS), 1):
+            data = json.dumps({"message": content}, separators=(",", ":"))
             sql.execute(INSERT, (f"{dialogue:016d}", number, number, data, timestamp(), bytes(range(32))))
     sql.execute("COMMIT")
     sql.close()
@@ -81,46 +81,47 @@ def _resident() -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
-    raise OSError("this system does not tell the memory of a process in /proc")
+    raise OSError("no VmRSS in /proc/self/status: this benchmark needs Linux")
 
 
 def _short(number: int) -> dict[str, Any]:
-    said = message(number)
-    return {**said, "content": f"{said['content'][:190]}"}
+    full = message(number)
+    return {**full, "content": full["content"][:190]}
 
 
-def _grown(hold: Callable[[], object]) -> float:
+def _growth(make: Callable[[], object]) -> float:
+    """Return the bytes that the process grows by while it keeps what *make* returns."""
     before = _resident()
-    held = hold()
-    grown = _resident() - before
-    assert held is not None
-    return grown
+    kept = make()
+    growth = _resident() - before
+    assert kept is not None
+    return growth
 
 
 def dicts() -> float:
     """The messages of 10,000 dialogues as lists of dicts."""
     json.loads("{}")
-    return _grown(
+    return _growth(
         lambda: [[_short(place * EACH + number) for number in range(EACH)] for place in range(CHATS)]
     )
 
 
 def chats() -> float:
-    """10,000 open Chats that have been used, in one store."""
+    """10,000 open Chats in one store, each with 20 messages."""
     from openai2 import Chat, Engine
 
     engine = Engine(fresh("memory"), synchronous="OFF")
 
-    def hold() -> list[Chat]:
-        held: list[Chat] = []
+    def make() -> list[Chat]:
+        open_chats: list[Chat] = []
         for place in range(CHATS):
             chat = Chat(KEY, "answer", base_url=url(), db=engine, MsgMaxCount=100)
             chat.add_dialogs(*(_short(place * EACH + number) for number in range(EACH)))
-            held.append(chat)
-        return held
+            open_chats.append(chat)
+        return open_chats
 
     Chat(KEY, "answer", base_url=url(), db=engine).add_dialogs(message(0))
-    return _grown(hold)
+    return _growth(make)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ EVENTS = 100_000
 
 
 def raw() -> Work:
-    """Read all rows, hash data and link as docs/format.md writes it down, compare."""
+    """Read all rows, compute the hashes as docs/format.md specifies, and compare."""
     sql = sqlite3.connect(worlds.turns(EVENTS))
 
     def work() -> None:
@@ -32,7 +32,7 @@ def raw() -> Work:
 
 
 def verify() -> Work:
-    """The engine's whole report: chain, content, order, forks, and what is derived."""
+    """Run `Engine.verify`: chain, content, references and derived tables."""
     from openai2 import Engine
 
     engine = Engine(worlds.turns(EVENTS))

@@ -152,6 +152,7 @@ class _Import:
         self._redacted = dict(outline.redacted)
         self._to_empty: list[tuple[str, int]] = []
         self._appended = 0
+        self._last_line = 0
 
     def run(self) -> Imported:
         arrived = [self._import_stream(name) for name in self._outline.starts]
@@ -196,10 +197,11 @@ class _Import:
 
     def _read(self, name: str) -> _Stream:
         """Yield a stream of the archive. Only one may be read at a time: they share the file."""
-        for line, record in records(self._file, self._outline, self._outline.starts[name]):
+        for line, record in records(self._file, self._outline, name):
             if record.conversation != name:
                 return
-            if not line % _STEP:
+            if line >= self._last_line + _STEP:  # a diverged stream is read more than once
+                self._last_line = line
                 self._progress(line)
             yield record
 

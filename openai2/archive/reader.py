@@ -23,7 +23,7 @@ class Outline(NamedTuple):
 
     *forked* are the first events of forks, by conversation. *redacted* are redactions by (conversation,
     version). *needed_views* are the versions, by conversation, whose views `restored` and `forked` events
-    name. *starts* are the offsets (bytes) of the streams, in order.
+    name. *starts* are the (offset in bytes, line number) of each stream's first event, in order.
     """
 
     header: Header
@@ -31,7 +31,7 @@ class Outline(NamedTuple):
     forked: dict[str, ev.Forked]
     redacted: dict[tuple[str, int], ev.Redacted]
     needed_views: dict[str, set[int]]
-    starts: dict[str, int]
+    starts: dict[str, tuple[int, int]]
 
 
 _decode_line = msgspec.json.Decoder(Line, strict=True).decode
@@ -65,7 +65,7 @@ def read_outline(file: IO[bytes]) -> Outline:
         record = _read_record(raw, events + 1)
         if record.conversation != current:
             current = record.conversation
-            outline.starts.setdefault(current, offset)
+            outline.starts.setdefault(current, (offset, events + 1))
         _add_to_outline(outline, record, events + 1)
         offset += len(raw)
     else:
@@ -171,18 +171,18 @@ def event_of(record: ev.Recorded, line: int) -> ev.Event:
         ) from error
 
 
-def records(file: IO[bytes], outline: Outline, start: int | None = None) -> Iterator[tuple[int, ev.Recorded]]:
-    """Yield (line number, event) of an archive whose *outline* was read.
-
-    With *start*, an offset of `Outline.starts`, reading begins there, and lines are counted from there.
-    """
-    file.seek(0 if start is None else start)
-    line = 0
-    if start is None:
+def records(
+    file: IO[bytes], outline: Outline, conversation: str | None = None
+) -> Iterator[tuple[int, ev.Recorded]]:
+    """Yield (line number, event), from the first event on, or from the first event of a *conversation*."""
+    if conversation is None:
+        file.seek(0)
         file.readline()
-        line = 1
-    for raw in iter(file.readline, b""):
+        first = 2
+    else:
+        offset, first = outline.starts[conversation]
+        file.seek(offset)
+    for line, raw in enumerate(iter(file.readline, b""), first):
         if raw.startswith(_HEADS_LINE):
             return
-        line += 1
         yield line, _read_record(raw, line)

@@ -100,6 +100,7 @@ def test_interrupted_export_leaves_the_old_file(tmp_path: Path) -> None:
     path.write_bytes(b"old")
     with Engine() as engine:
         long(engine, size=20_000)
+        long(engine, "second", size=2_000)
 
         def stop(done: int, total: int) -> None:
             raise KeyboardInterrupt
@@ -110,11 +111,11 @@ def test_interrupted_export_leaves_the_old_file(tmp_path: Path) -> None:
         assert path.read_bytes() == b"old"
         calls: list[tuple[int, int]] = []
         engine.export(file=path, progress=lambda done, total: calls.append((done, total)))
-        assert calls[-1] == (20_001, 20_001)
+        assert calls[-1] == (22_002, 22_002)
         with Engine() as there:
             calls.clear()
             assert (
-                there.import_(path, progress=lambda done, total: calls.append((done, total))).events == 20_001
+                there.import_(path, progress=lambda done, total: calls.append((done, total))).events == 22_002
             )
             assert calls == sorted(calls) and calls[-1][0] == calls[-1][1]
             assert there.verify().ok
