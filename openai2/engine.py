@@ -1,4 +1,7 @@
-"""The engine: a store's conversations, found, made, listed, checked and carried elsewhere."""
+"""All conversations of one store: create, find, list, search, verify, redact, export and import them.
+
+Each method resolves names and hands the store to the package that does the work, imported when needed.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 class Engine:
     """All conversations of one store.
 
-    *db* is a path, a URL (`sqlite:///PATH`), a store, or None for memory. *synchronous* is SQLite's
+    *db* is a path, a URL (`sqlite:///PATH`), a store, or None for memory. *synchronous* is SQLite's setting
     (FULL or NORMAL). Raises NotAStore, NewerStore, StoreUnavailable, BadInput.
     """
 
@@ -47,7 +50,7 @@ class Engine:
         self.store: Store
         self._release: Callable[[], None]
         if db is not None and not isinstance(db, (str, os.PathLike)):
-            self.store, self._release = db, _nobody
+            self.store, self._release = db, _noop
         elif synchronous.upper() == "FULL":
             self.store, self._release = share(db)
         else:
@@ -58,11 +61,11 @@ class Engine:
         return f"<Engine on {self.store.name}>"
 
     def close(self) -> None:
-        """Let go of the store; the last one to do so closes it. Closing twice is fine."""
+        """Release the store, which closes with its last user. Closing twice is fine."""
         self._release()
 
     def share(self) -> Engine:
-        """Another engine on the same store, to be closed on its own."""
+        """Return another engine on the same store, to be closed separately."""
         twin = Engine(self.store)
         if isinstance(self.store, SqliteStore) and self.store.users:
             twin.store, twin._release = share(self.store)
@@ -79,21 +82,21 @@ class Engine:
     ) -> None:
         self.close()
 
-    # -- making and finding
+    # -- create and find
 
     def new(self, name: str | None = None) -> Conversation:
-        """A new conversation that enters the store with its first event."""
+        """Return a new conversation that enters the store with its first event. Raises BadInput."""
         check_name(name)
         return Conversation(self.store, Lineage.root(new_id()), [ev.Created(name=name)])
 
     def create(self, name: str | None = None) -> Conversation:
-        """A new conversation, in the store at once. Raises NameTaken."""
+        """Create a conversation in the store. Raises NameTaken, BadInput."""
         conversation = self.new(name)
-        conversation.commit(_nothing)
+        conversation.commit(_no_events)
         return conversation
 
     def open(self, name_or_id: str) -> Conversation:
-        """The conversation with exactly that name, or that full id. Raises UnknownConversation."""
+        """Return the conversation with exactly that name or full id. Raises UnknownConversation."""
         with self.store.reading() as reader:
             listed = reader.named(name_or_id) or reader.conversation(name_or_id)
             if listed is None:
@@ -101,20 +104,20 @@ class Engine:
             return Conversation(self.store, Lineage.read(reader, listed.id))
 
     def open_or_create(self, name: str) -> Conversation:
-        """The conversation with that name or id; made if there is none. Raises BadInput for no name."""
+        """Return the conversation with that name or id, created if there is none. Raises BadInput."""
         check_name(name)
         try:
             return self.open(name)
         except UnknownConversation:
             try:
                 return self.create(name)
-            except NameTaken:  # another process was quicker
+            except NameTaken:  # another process created it meanwhile
                 return self.open(name)
 
     def find(self, reference: str) -> Conversation:
-        """The conversation that a name, an id, or the unique start of either names.
+        """Return the conversation with that name or id, or whose name or id alone starts with it.
 
-        Raises UnknownConversation, AmbiguousReference (which names the candidates).
+        Raises UnknownConversation, AmbiguousReference (which lists the candidates).
         """
         try:
             return self.open(reference)
@@ -125,7 +128,7 @@ class Engine:
             raise unknown(reference)
         if len(found) > 1:
             raise AmbiguousReference(
-                "{reference} could be {names}: type more of it",
+                "{reference} could be {names}: type more characters",
                 reference=reference,
                 names=", ".join(listed.name or listed.id for listed in found),
                 candidates=found,
@@ -135,11 +138,11 @@ class Engine:
     # -- the list
 
     def conversations(self, archived: bool | None = False, limit: int | None = None) -> list[Listed]:
-        """The conversations, those that changed last first; *archived* None means all of them."""
+        """Return the conversations, last changed first; *archived* None means all of them."""
         return conversation_list.conversations(self.store, archived, limit)
 
     def current(self) -> Conversation | None:
-        """The conversation last chatted in; None where there is none."""
+        """Return the conversation with the latest question, None if there is none."""
         listed = conversation_list.current(self.store)
         if listed is None:
             return None
@@ -147,22 +150,22 @@ class Engine:
             return Conversation(self.store, Lineage.read(reader, listed.id))
 
     def children(self, conversation: str) -> list[Listed]:
-        """The forks of the conversation with that id."""
+        """Return the direct forks of the conversation with that id."""
         conversation_list.catch_up(self.store)
         with self.store.reading() as reader:
             return reader.children(conversation)
 
     def family(self, conversation: str) -> list[Member]:
-        """The conversation with that name or id, its ancestors, and all that forked from these."""
+        """Return the whole tree of forks that holds the conversation with that name or id."""
         from openai2.history import fork_graph
 
         return fork_graph.family(self.conversations(archived=None), self.open(conversation).id)
 
     def why(self, conversation: str) -> list[Why]:
-        """For each message ever added to the conversation: is it in view, and which event saw to that?"""
+        """Return, for each message ever added, if it is in view and which events put it in or took it out."""
         return self.open(conversation).why()
 
-    # -- searching
+    # -- search
 
     def search(
         self,
@@ -173,26 +176,27 @@ class Engine:
         limit: int | None = 20,
         raw: bool = False,
     ) -> list[Found]:
-        """The messages, of all that were ever added, that hold all words of *text*, the best first.
+        """Return the messages ever added that contain all words of *text*, the best matches first.
 
-        *current*: those only that stand in a view now. *conversation*: the name or id of the one to search
-        in, with what it inherited. *limit* None: all of them. *raw*: the text is a query of SQLite's FTS5,
-        with its AND, OR, NOT, NEAR and `*`. Raises BadInput, UnknownConversation.
+        *current*: only messages in a current view. *conversation*: only in the one with that name or id,
+        inherited messages included. *limit* None: all results. *raw*: *text* is a query in the syntax of
+        SQLite's FTS5 (AND, OR, NOT, NEAR, `*`). Raises BadInput, UnknownConversation.
         """
         from openai2.readmodels import search
 
         return search.find(self.store, text, current=current, conversation=conversation, limit=limit, raw=raw)
 
-    # -- watching and comparing
+    # -- follow and compare
 
     def follow(
         self, conversation: str | Conversation | None = None, after: int | None = None, *, poll: float = 0.05
     ) -> Following:
-        """The events that any process appends from now on, for `for` and `async for`; `stop()` ends it.
+        """Return an iterator, for `for` and `async for`, over the events that any process appends.
 
-        Of one *conversation* (a name, an id, or itself), or of the whole store. *after*: go on behind that
-        version of the conversation, or that position of the store, where 0 means all there is; None: now.
-        *poll* is the longest pause between two looks, in seconds. Raises UnknownConversation, BadInput.
+        *conversation*: only events of that one (a name, an id, or the object). *after*: start behind that
+        version of the conversation, or that position of the store, 0 for the first event; None: start now.
+        *poll* is the longest pause between two polls, in seconds. `stop()` ends the iteration. Raises
+        UnknownConversation, BadInput.
         """
         from openai2.history import follow
 
@@ -209,10 +213,9 @@ class Engine:
         b: str | Conversation,
         versions: tuple[int | None, int | None] = (None, None),
     ) -> Diff:
-        """Two conversations side by side, aligned by the question they answer, as they stand or stood at
-        *versions*.
+        """Compare two conversations, now or at *versions*, aligned by their questions.
 
-        Raises UnknownConversation, UnknownVersion, Refused where they have no question in common.
+        Raises UnknownConversation, UnknownVersion, Refused if they have no question in common.
         """
         from openai2.history import diff
 
@@ -226,51 +229,53 @@ class Engine:
                 branches.append(diff.read_branch(reader, conversation.id, name, version))
         return diff.diff(*branches)
 
-    # -- checking
+    # -- verify
 
     def verify(self, heads: Heads | None = None, progress: Progress | None = None) -> Report:
-        """Recompute every hash, number and derived table from the events, and compare.
+        """Recompute every hash, number and derived table from the events, and report the differences.
 
-        *heads* were kept elsewhere: hashes, or ids of conversations with theirs; each must still be there,
-        or a tail was cut off. *progress* is called with (done, total). What is wrong is in the report.
+        *heads* are hashes that were kept elsewhere, alone or by conversation id; a missing one means that a
+        tail was cut off. *progress* is called with (done, total).
         """
         from openai2.audit import verify as audit_verify
 
         return audit_verify.verify(self.store, heads, progress)
 
     def heads(self) -> dict[str, str]:
-        """The hash of each conversation's last event, by id: kept elsewhere, they prove that nothing is
-        missing at the end."""
+        """Return the hash of each conversation's last event, by id, to be kept elsewhere for `verify`."""
         with self.store.reading() as reader:
             return reader.heads()
 
-    # -- removing
+    # -- remove
 
     def redact(self, conversation: str, message: int, reason: str | None = None) -> Removed:
-        """Remove the content of a message (its id), or of another event, from the file for good.
+        """Remove the content of a message, or of another event, by its id from the file for good.
 
-        The chain stays provable; what remains is in the report, and the *reason* on record. Raises
-        UnknownConversation, Refused where there is nothing to remove or the reason quotes it, BadInput.
+        The hash chain stays verifiable, and the *reason* is recorded. The report names copies that remain.
+        Raises UnknownConversation, Refused if there is nothing to remove or the reason quotes it, BadInput.
         """
         from openai2.redaction import redact as redaction
 
         return redaction.redact(self.store, self.open(conversation).id, message, reason)
 
     def delete(self, conversation: str, reason: str | None = None) -> Removed:
-        """Remove all content of a conversation from the file for good; an empty shell stays on record.
+        """Remove all content of a conversation from the file for good; its emptied events stay.
 
-        So does the *reason*. Raises UnknownConversation, Refused where others forked from it or the reason
-        quotes it, BadInput.
+        The *reason* is recorded. Raises UnknownConversation, Refused if it has forks or the reason quotes
+        removed content, BadInput.
         """
         from openai2.redaction import redact as redaction
 
         return redaction.delete(self.store, self.open(conversation).id, reason)
 
     def scrub(self) -> bool:
-        """Write the file anew, so that nothing removed is left in it; False where others' reading hinders."""
+        """Run VACUUM and truncate the WAL, so that no removed content is left in the file.
+
+        Returns False if a reader on another connection prevents it.
+        """
         return self.store.scrub()
 
-    # -- carrying elsewhere
+    # -- export and import
 
     def export(
         self,
@@ -280,11 +285,12 @@ class Engine:
         progress: Progress | None = None,
         format: str = "events",
     ) -> Exported:
-        """Write conversations (names or ids; None: all) to *file* as an archive, with what they descend from.
+        """Write conversations (names or ids; None: all) and their ancestors to *file*.
 
-        *file* is a path, written whole or not at all, or a binary file. *format* is "events", or for the
-        view of one conversation "messages" (a JSON list, as `fetch_messages` gives it) or "markdown", or
-        "html" as `export_page` writes it. Raises UnknownConversation, DamagedStore, BadInput.
+        *file* is a binary file, or a path, which is written completely or not at all. *format* is "events"
+        (an archive); "messages" (a JSON list) or "markdown" for the view of one conversation; or "html", see
+        `export_page`. *progress* is called with (done, total). Raises UnknownConversation, DamagedStore,
+        BadInput.
         """
         from openai2.archive import format as archive_format
         from openai2.archive import writer as archive_writer
@@ -296,11 +302,11 @@ class Engine:
 
             names = list(conversations or ())
             markdown.check_format(format, names)
-            held = [(one.message, one.pinned) for one in self.open(names[0]).view_messages()]
+            messages = [(it.message, it.pinned) for it in self.open(names[0]).view_messages()]
             with atomic_file.atomic_write(file) as out:
-                out.write(markdown.format_messages(format, held))
+                out.write(markdown.format_messages(format, messages))
             return archive_format.Exported(conversations=1, events=0, added=[])
-        ids = None if conversations is None else [self.open(one).id for one in conversations]
+        ids = None if conversations is None else [self.open(name).id for name in conversations]
         return archive_writer.export(self.store, ids, file, progress)
 
     def export_page(
@@ -309,10 +315,10 @@ class Engine:
         file: File,
         progress: Progress | None = None,
     ) -> Exported:
-        """Write one HTML file, to be looked at in a browser: conversations with their whole families.
+        """Write conversations and their whole trees of forks as one HTML page.
 
-        *conversations* (names, ids, or themselves; None: all) are those to open it with, the first of them;
-        *file* as for `export`. Raises UnknownConversation, DamagedStore, BadInput.
+        *conversations* are names, ids or objects, None for all; the page opens with the first. *file* and
+        *progress* as for `export`. Raises UnknownConversation, DamagedStore, BadInput.
         """
         from openai2.html import export as html_export
 
@@ -320,23 +326,23 @@ class Engine:
             conversations = [conversations]
         ids: list[str] | None = None
         if conversations is not None:
-            ids = [self.open(one).id if isinstance(one, str) else one.id for one in conversations]
+            ids = [self.open(it).id if isinstance(it, str) else it.id for it in conversations]
         return html_export.export(self.store, ids, file, progress)
 
     def import_(self, file: File, progress: Progress | None = None) -> Imported:
-        """Take in a file: an archive, a JSON list of messages, or a transcript in Markdown. All or nothing.
+        """Import an archive, a JSON list of messages, or a Markdown transcript, in one transaction.
 
-        *file* is a path or a binary file. What is here already is recognised; a stream that went on
-        differently on both sides is kept as a fork. Raises ArchiveError, with nothing changed.
+        *file* is a path or a binary file. Events that the store has already are skipped; a stream that
+        diverged is imported as a fork. *progress* is called with (done, total). Raises ArchiveError.
         """
         from openai2.archive import import_file
 
         return import_file.import_(self.store, file, progress)
 
     def stats(self, by: Literal["key", "model", "day"] = "model") -> list[Line]:
-        """What requests have cost: how many, how many failed, tokens and seconds, by key, model or day.
+        """Return the number of requests, failures, tokens and seconds, by key, model or day.
 
-        Keys are told by their fingerprints. Raises BadInput (a ValueError) for another *by*.
+        Keys appear as fingerprints. Raises BadInput (a ValueError) for another *by*.
         """
         from openai2.readmodels import usage
 
@@ -344,29 +350,28 @@ class Engine:
             return usage.stats(reader.events_of_types(usage.TYPES), by)
 
     def rebuild(self) -> None:
-        """Drop every derived table and make it anew from the events, all or nothing.
+        """Drop every derived table and make it again from the events, in one transaction.
 
-        The full-text index follows, where there was one.
+        The full-text index is made again too if there was one.
         """
-        from openai2.readmodels import rebuild as derived
-        from openai2.readmodels import search
+        from openai2.readmodels import rebuild, search
 
-        searched = search.is_kept(self.store)
-        derived.rebuild(self.store)
-        if searched:
-            search.bring_up(self.store)
+        has_index = search.has_index(self.store)
+        rebuild.rebuild(self.store)
+        if has_index:
+            search.update_index(self.store)
 
 
 def unknown(reference: str) -> UnknownConversation:
-    """The error for a reference that names nothing."""
-    if not str(reference).strip():  # nobody checks what is looked for
-        return UnknownConversation("an empty name names no conversation")
+    """Return the error for a reference that matches no conversation."""
+    if not str(reference).strip():
+        return UnknownConversation("conversation name must not be empty")
     return UnknownConversation("there is no conversation {reference}", reference=reference)
 
 
-def _nobody() -> None:
-    """Letting go of a store that somebody else will close."""
+def _noop() -> None:
+    """Release nothing: the caller closes its own store."""
 
 
-def _nothing(state: StreamState) -> list[ev.Event]:
+def _no_events(state: StreamState) -> list[ev.Event]:
     return []

@@ -21,7 +21,7 @@ from openai2.audit.report import Problems
 from openai2.core import events as ev
 from openai2.core.projection import pack
 from openai2.errors import LazyMessage, lazy_message
-from openai2.readmodels.rebuild import Names
+from openai2.readmodels.list_update import DisplayNames
 from openai2.store.audit_reader import Noted, Row, Scan, text
 from openai2.store.reader import LIST
 
@@ -68,7 +68,7 @@ class ContentCheck:
         self._needed_views: dict[str, set[int]] = {}
         for fork in prescan.forks():
             self._needed_views.setdefault(fork.parent, set()).add(fork.version)
-        self._names = Names()
+        self._names = DisplayNames()
         self._archived: dict[str, bool] = {}
         self._deleted: set[str] = set()
         for note in prescan.noted:
@@ -105,7 +105,7 @@ class ContentCheck:
             if isinstance(event, ev.Restored):
                 self._needed_views.setdefault(conversation, set()).add(event.version)
             elif event is not None:
-                self._names.hear(conversation, event)
+                self._names.apply(conversation, event)
                 if isinstance(event, ev.Deleted):
                     self._deleted.add(conversation)
 

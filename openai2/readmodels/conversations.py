@@ -1,7 +1,7 @@
-"""The list of conversations, brought to the log's end before it is read.
+"""Read the list of conversations, brought up to date with the log first.
 
-Rule: what reads events is imported only where the list lags behind them, so that the list is there as fast
-as SQLite gives it.
+Invariant: modules that decode events are imported only if the list lags behind the log, so that the list
+costs little more than its SELECT.
 """
 
 from __future__ import annotations
@@ -14,60 +14,60 @@ from openai2.store.reader import LIST, Listed
 if TYPE_CHECKING:
     from openai2.store import Reader, Store
 
-#: (version, time, position of the last question, messages) by id, of what changed and could not be written.
-Late = dict[str, tuple[int, str, int, int]]
+#: (version, time, position of the last question, messages) by id, for rows that could not be written.
+Unwritten = dict[str, tuple[int, str, int, int]]
 
 
 def conversations(store: Store, archived: bool | None = False, limit: int | None = None) -> list[Listed]:
-    """The conversations, those that changed last first; *archived* None means all of them."""
+    """Return the conversations, last changed first; *archived* None means all of them."""
     most = -1 if limit is None else limit
     with store.reading() as reader:
-        if _is_up(reader):
+        if _is_up_to_date(reader):
             return reader.listed(archived, most)
-    late = catch_up(store)
+    unwritten = catch_up(store)
     with store.reading() as reader:
-        if not late:
+        if not unwritten:
             return reader.listed(archived, most)
-        listed = [_brought_up(line, late) for line in reader.listed(archived)]
-    listed.sort(key=lambda line: line.updated, reverse=True)
-    return listed[:limit]
+        rows = [_updated(row, unwritten) for row in reader.listed(archived)]
+    rows.sort(key=lambda row: row.updated, reverse=True)
+    return rows[:limit]
 
 
 def current(store: Store) -> Listed | None:
-    """The conversation last chatted in; None where there is none."""
+    """Return the conversation with the latest question, None if there is none."""
     with store.reading() as reader:
-        if _is_up(reader):
+        if _is_up_to_date(reader):
             return reader.last_asked()
-    late = catch_up(store)
+    unwritten = catch_up(store)
     with store.reading() as reader:
-        if not late:
+        if not unwritten:
             return reader.last_asked()
-        every = [_brought_up(line, late) for line in reader.listed(False)]
-    return max((line for line in every if line.asked), key=lambda line: line.asked, default=None)
+        rows = [_updated(row, unwritten) for row in reader.listed(False)]
+    return max((row for row in rows if row.asked), key=lambda row: row.asked, default=None)
 
 
-def catch_up(store: Store) -> Late:
-    """Bring the list to the log's end. What could not be written, on a read-only store, is returned."""
+def catch_up(store: Store) -> Unwritten:
+    """Bring the list up to date. On a read-only store, return the changes that cannot be written."""
     with store.reading() as reader:
-        if _is_up(reader):
+        if _is_up_to_date(reader):
             return {}
-    from openai2.readmodels import rebuild
+    from openai2.readmodels import list_update
 
     try:
-        store.transact(rebuild.bring_list_up)
+        store.transact(list_update.catch_up)
     except StoreUnavailable:
         with store.reading() as reader:
-            return {line[0]: line[1:] for line in rebuild.changes(reader, reader.cursor(LIST))}
+            return {row[0]: row[1:] for row in list_update.changes(reader, reader.cursor(LIST))}
     return {}
 
 
-def _is_up(reader: Reader) -> bool:
+def _is_up_to_date(reader: Reader) -> bool:
     return reader.last_position() <= reader.cursor(LIST)
 
 
-def _brought_up(line: Listed, late: Late) -> Listed:
-    if line.id not in late:
-        return line
-    version, time, asked, messages = late[line.id]
-    updated = max(line.updated, time)  # as `Transaction.put_listed` does it: clocks go back
-    return line._replace(version=version, updated=updated, messages=messages, asked=max(line.asked, asked))
+def _updated(row: Listed, unwritten: Unwritten) -> Listed:
+    if row.id not in unwritten:
+        return row
+    version, time, asked, messages = unwritten[row.id]
+    updated = max(row.updated, time)  # like `Transaction.put_listed`: a clock may go back
+    return row._replace(version=version, updated=updated, messages=messages, asked=max(row.asked, asked))

@@ -1,13 +1,12 @@
-"""Search: what is found, and where it leads.
+"""Search messages by full text, and find the conversation and version where each can be seen.
 
-Rules:
-- All messages that were ever added are searched: questions, answers, those that were handed in, those
-  that left the view, those of requests that failed. What was redacted is gone from here too.
-- A message is found once, in the stream that added it, however many forks inherited it. Where only what
-  is in view is wanted and the message stands in a fork's view alone, it is found there.
-- `conversation@version` leads to a view that holds the message, if there is one.
-- The index is brought to the log's end first. Where that cannot be written, the rest is indexed aside, for
-  this one search.
+Invariants:
+- Every message ever added is searched, also those that left the view and questions of failed requests.
+  Redacted messages are not.
+- A message is found once, in the stream that added it. A search of current views finds it in a fork if only
+  the fork's view holds it.
+- `conversation@version` of a result is a view that holds the message, if there is one.
+- The index is brought up to date first. On a read-only store, a temporary index covers the rest.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ from openai2.store import Listed, Reader, Store, tokenizer
 from openai2.store import fulltext as index
 from openai2.store.scratch_index import ScratchIndex, marker
 
-#: Seconds between two batches, so that other writers get their turn.
-_BREATH = 0.01
+#: Seconds between two batches, in which other writers can take the lock.
+_PAUSE = 0.01
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A message that was found.
 
-    *version* is that at which it joined the view of *conversation*; where it never did (*joined* is
-    False: a question whose request failed), that of its own event. *id* is the message's id, *time* when it
-    was added. *snippet* is about a line of *text* around the words, *spans* say where in the snippet
-    these stand. *rank* is bm25's: the lower, the better.
+    *version* is the one at which the message joined the view of *conversation*. If it never did (*joined* is
+    False: a question whose request failed), it is the version of its own event. *time* is when the message
+    was added. *snippet* is about one line of *text* around the words, *spans* are their (start, end) in it.
+    *rank* is bm25: lower is better.
     """
 
     conversation: str
@@ -57,7 +56,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     joined: bool
 
     def marked(self, start: str = "**", end: str = "**") -> str:
-        """The snippet with *start* and *end* around the words."""
+        """Return the snippet with *start* and *end* around each word that was found."""
         pieces: list[str] = []
         done = 0
         for first, last in self.spans:
@@ -66,14 +65,14 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return "".join([*pieces, self.snippet[done:]])
 
 
-def is_kept(store: Store) -> bool:
-    """Whether anybody has searched this store."""
+def has_index(store: Store) -> bool:
+    """Return True if the store has an index, which its first search makes."""
     with store.reading() as reader:
         return index.was_made(reader)
 
 
-def bring_up(store: Store) -> bool:
-    """Bring the index to where the log ends now, into few pieces; whether it could be written."""
+def update_index(store: Store) -> bool:
+    """Bring the index up to date and merge its segments; return False if it cannot be written."""
     with store.reading() as reader:
         index.check_fts5(reader.sql)
         done, goal = index.state(reader)
@@ -83,11 +82,11 @@ def bring_up(store: Store) -> bool:
         while done is None or done < goal:
             done = store.transact(index.bring_on)
             if done < goal:
-                time.sleep(_BREATH)
+                time.sleep(_PAUSE)
         with store.reading() as reader:
             merging = index.wants_merging(reader)
         while merging:
-            time.sleep(_BREATH)
+            time.sleep(_PAUSE)
             merging = store.transact(index.merge_on)
     except StoreUnavailable:
         return False
@@ -103,61 +102,61 @@ def find(
     limit: int | None = 20,
     raw: bool = False,
 ) -> list[Found]:
-    """What `Engine.search` returns."""
+    """Run the search of `Engine.search`."""
     query = tokenizer.query(text, raw)
     if limit is not None and not is_int(limit, 1):
-        raise BadInput("the limit is 1 or more, not {limit}", limit=limit)
+        raise BadInput("expected a limit of 1 or more, got {limit}", limit=limit)
+    request = _Request(query, current, conversation, limit)
     with marker() as marks:
         if raw:
             marks.check(query)
-        wish = _Wish(query, current, conversation, limit)
-        found = _look(store, wish)
+        found = _search(store, request)
         if found is None:
-            bring_up(store)
-            found = _look(store, wish, aside=True)
+            update_index(store)
+            found = _search(store, request, with_scratch_index=True)
         if not found:
             return []
-        places = marks.marks(query, [it.text for it in found])
-    return [_shown(it, *tokenizer.snippet(it.text, spans)) for it, spans in zip(found, places, strict=True)]
+        spans_by_text = marks.marks(query, [it.text for it in found])
+    return [_with_snippet(it, spans) for it, spans in zip(found, spans_by_text, strict=True)]
 
 
-class _Wish(NamedTuple):
+class _Request(NamedTuple):
     query: str
     current: bool
     conversation: str | None
     limit: int | None
 
 
-def _look(store: Store, wish: _Wish, aside: bool = False) -> list[Found] | None:
-    """What is found, still without snippets. Where the index is behind, None; with *aside* the rest is
-    looked at, too."""
-    query, current, conversation, limit = wish
+def _search(store: Store, request: _Request, with_scratch_index: bool = False) -> list[Found] | None:
+    """Return the results without snippets, or None if the index is behind and no scratch index may help."""
+    query, current, conversation, limit = request
     with store.reading(snapshot=True) as reader:
         index.check_fts5(reader.sql)
         done, last = index.state(reader)
-        if done != last and not aside:
+        if done != last and not with_scratch_index:
             return None
         scope = _Scope(reader, current, conversation)
         if not query:
             return []
         hits: Iterator[index.Hit] = iter(())
         if done is not None:
-            hits = index.hits(reader, query, *scope.stretch, None if scope.narrow else limit)
+            hits = index.hits(reader, query, *scope.stretch, None if scope.is_filtered else limit)
         if done == last:
             return list(islice(scope.found(hits), limit))
-        with closing(ScratchIndex(reader)) as rest:
-            both = merge(hits, rest.hits(query, *scope.stretch), key=lambda hit: (hit.rank, -hit.position))
-            return list(islice(scope.found(both), limit))
+        with closing(ScratchIndex(reader)) as scratch:
+            hits = merge(hits, scratch.hits(query, *scope.stretch), key=lambda hit: (hit.rank, -hit.position))
+            return list(islice(scope.found(hits), limit))
 
 
-def _shown(found: Found, snippet: str, spans: tokenizer.Spans) -> Found:
+def _with_snippet(found: Found, spans: tokenizer.Spans) -> Found:
+    snippet, spans = tokenizer.snippet(found.text, spans)
     return msgspec.structs.replace(found, snippet=snippet, spans=spans)
 
 
 class _Scope:
-    """Which of the hits are wanted, and where each leads.
+    """Filters hits by view and conversation, and finds the conversation and version of each result.
 
-    *stretch*: the positions between which they lie. *narrow*: not everything there is wanted.
+    *stretch* is the range of positions to search; *is_filtered* is True if not all hits in it are results.
     """
 
     def __init__(self, reader: Reader, current: bool, conversation: str | None) -> None:
@@ -168,7 +167,7 @@ class _Scope:
         self._names: dict[str, str | None] = {}
         self._views: dict[str, frozenset[int]] = {}
         self._forks: dict[str, list[Listed]] = {}
-        self.narrow = current or conversation is not None
+        self.is_filtered = current or conversation is not None
         self.stretch = (0, 1 << 62)
         if conversation is not None:
             listed = reader.named(conversation) or reader.conversation(conversation)
@@ -182,14 +181,14 @@ class _Scope:
             self.stretch = index.stretch(reader, parts[0].conversation, listed.id)
 
     def found(self, hits: Iterator[index.Hit]) -> Iterator[Found]:
-        """The wanted ones among the hits, still without snippets."""
+        """Yield the results among the hits, without snippets."""
         for hit in hits:
             place = index.place(self._reader, hit.position)
             if place is None or (self._inside is not None and not self._is_inside(place)):
                 continue
             holder = self._holder(place) if self._current else place.conversation
             if holder is not None:
-                yield from self._told(hit, place, holder)
+                yield from self._results(hit, place, holder)
 
     def _is_inside(self, place: index.Place) -> bool:
         if place.conversation not in self._upto:
@@ -197,8 +196,8 @@ class _Scope:
         upto = self._upto[place.conversation]
         return upto is None or place.version <= upto
 
-    def _told(self, hit: index.Hit, place: index.Place, holder: str) -> Iterator[Found]:
-        """The message; nothing where its content is gone, or damaged, without the index being told."""
+    def _results(self, hit: index.Hit, place: index.Place, holder: str) -> Iterator[Found]:
+        """Yield the message, or nothing if its content is damaged or was removed outside of openai2."""
         try:
             added = ev.decode(place.type, place.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -209,7 +208,7 @@ class _Scope:
         number = self._base(place) + place.version
         if holder == place.conversation:
             version, name = _joined(self._reader, place, number, added), place.name
-        else:  # it stands there now
+        else:  # a fork: its current view holds the message
             version, name = self._reader.head(holder)[0], self._name(holder)
         yield Found(
             conversation=holder,
@@ -226,17 +225,17 @@ class _Scope:
         )
 
     def _holder(self, place: index.Place) -> str | None:
-        """The conversation in whose view the message stands now: its own, else the eldest fork."""
+        """Return the conversation whose current view holds the message: its own, else the oldest fork."""
         number = self._base(place) + place.version
         if self._inside is not None:
             return self._inside if number in self._view(self._inside) else None
         if number in self._view(place.conversation):
             return place.conversation
-        heirs = [fork for fork in self._children(place.conversation) if _shares(fork, place.version)]
-        for heir in heirs:  # grows while it is walked: forks of forks
-            if number in self._view(heir.id):
-                return heir.id
-            heirs += self._children(heir.id)
+        forks = [fork for fork in self._children(place.conversation) if _shares(fork, place.version)]
+        for fork in forks:  # grows during the loop: forks of forks
+            if number in self._view(fork.id):
+                return fork.id
+            forks += self._children(fork.id)
         return None
 
     def _name(self, conversation: str) -> str | None:
@@ -267,11 +266,11 @@ def _shares(fork: Listed, version: int) -> bool:
 
 
 def _joined(reader: Reader, place: index.Place, number: int, added: ev.MessageAdded) -> int | None:
-    """The version at which the message joined the view of its stream; None where it never did."""
+    """Return the version at which the message joined the view of its stream, None if it never did."""
     if added.request is None or added.answer is not None:
         return place.version
-    # A question joins with an answer. Once no request asks it any more, only a retry that comes before
-    # anything else can ask it again; so the search for the answer ends soon.
+    # A question joins with its answer. After its last open request, only a retry as the very next action can
+    # ask it again, so the loop ends soon.
     asking = {added.request}
     base = number - place.version
     types = ("message_added", "request_started", "request_stopped", "request_failed")

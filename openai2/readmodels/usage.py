@@ -1,9 +1,11 @@
-"""What requests have cost: a query on the log, by key, model or day.
+"""Sum up requests by key, model or day: count, failures, tokens, seconds. A query on the log, not a table.
 
-Rules: nothing is kept for it. A request counts where it ended, with what the server said of its tokens. By
-key, each try counts for the key that it was made with, and a failed one as that key's failure; by model and
-by day, a request is one, and only the last try says whether it failed. A request that its caller stopped is
-no failure. Keys are told by their fingerprints.
+Invariants:
+- A request counts at the event that ends it, with the token usage that the server reported.
+- By key, each attempt counts for its own key. By model and by day, a request counts once, and as failed only
+  if its last attempt failed.
+- A request that its caller stopped is not a failure.
+- Keys appear as fingerprints.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from openai2.errors import BadInput
 
 By = Literal["key", "model", "day"]
 
-#: The events that are looked at.
+#: The types of the events that `stats` needs.
 TYPES = ("forked", "request_started", "message_added", "request_stopped", "request_failed")
 
 
 class Line(msgspec.Struct, kw_only=True):
-    """What one key, model or day has cost; *name* is '' where the log does not say which."""
+    """The sums for one key, model or day; *name* is '' if the log does not name it."""
 
     name: str
     requests: int = 0
@@ -36,7 +38,7 @@ class Line(msgspec.Struct, kw_only=True):
     def count(
         self, *, failed: bool = False, usage: Mapping[str, Any] | None = None, seconds: float | None = None
     ) -> None:
-        """One more."""
+        """Add one request or attempt."""
         self.requests += 1
         self.failures += failed
         self.prompt_tokens += _tokens(usage, "prompt_tokens")
@@ -50,21 +52,20 @@ def _tokens(usage: Mapping[str, Any] | None, name: str) -> int:
 
 
 def stats(records: Iterable[ev.Recorded], by: str = "model") -> list[Line]:
-    """The lines for these events, which come in the order of their commit.
+    """Return the lines for these events, given in the order of commit.
 
-    Days come in their order, keys and models with the most used first.
-
-    Raises BadInput (a ValueError) where *by* is none of key, model, day.
+    Days are in order; keys and models start with the most used. Raises BadInput (a ValueError) if *by* is
+    not key, model or day.
     """
     if by not in ("key", "model", "day"):
-        raise BadInput("usage is told by key, model or day, not by {by}", by=repr(by))
+        raise BadInput("expected usage by key, model or day, got {by}", by=repr(by))
     lines: dict[str, Line] = {}
 
     def line(name: str | None) -> Line:
         return lines.setdefault(name or "", Line(name=name or ""))
 
     bases: dict[str, int] = {}
-    asked: dict[tuple[str, int], str | None] = {}  # the model of each request that is open
+    asked: dict[tuple[str, int], str | None] = {}  # model of each open request
     for record in records:
         event = record.event
         if isinstance(event, ev.Forked):
@@ -92,12 +93,12 @@ _End = tuple[int, str | None, bool, Mapping[str, Any] | None, float | None, list
 
 
 def _end(event: ev.Event) -> _End | None:
-    """(request, key, failed, usage, seconds, attempts) of an event that ends a request."""
+    """Return (request, key, failed, usage, seconds, attempts) if the event ends a request, else None."""
     if isinstance(event, ev.MessageAdded) and event.answer is not None and event.request is not None:
         answer = event.answer
         usage = answer.usage if is_mapping(answer.usage) else None
         return event.request, answer.key, False, usage, answer.seconds, answer.attempts
-    if isinstance(event, ev.RequestStopped) and not event.kept:  # else its answer was counted
+    if isinstance(event, ev.RequestStopped) and not event.kept:  # if kept, its answer is counted
         return event.request, event.key, False, None, event.seconds, event.attempts
     if isinstance(event, ev.RequestFailed):
         return event.request, event.key, True, None, event.seconds, event.attempts

@@ -25,7 +25,7 @@ from openai2.core.typeguards import is_list, is_mapping
 from openai2.errors import Refused, UnknownConversation
 from openai2.history import drafts
 from openai2.history.lineage import Lineage
-from openai2.readmodels import rebuild
+from openai2.readmodels import list_update
 from openai2.redaction import copies
 from openai2.store import Reader, Store, Transaction, erase
 from openai2.store.codec import digest
@@ -224,7 +224,7 @@ def _redact_events(
     tx.append(conversation, version, [*redactions, *more])
     erase.empty(tx, [(conversation, record.version) for record, _ in content])
     if any(record.type in LISTED_TYPES for record, _ in content):
-        rebuild.name_anew(tx)
+        list_update.refold_names(tx)
 
 
 def _check_exists(tx: Transaction, conversation: str) -> None:
