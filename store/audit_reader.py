@@ -74,7 +74,6 @@ class Scan:
     """What an auditor asks of the log."""
 
     def __init__(self, reader: Reader) -> None:
-        self.reader = reader
         self._sql = reader.sql
         self._lacking: set[str] = set()
 
