@@ -39,7 +39,7 @@ from openai2.history.views import VIEW_TYPES
 from openai2.store import Reader, Store
 
 #: The modules of the page's script, in the order in which they are joined.
-SCRIPTS = ("words", "model", "markdown", "view", "search", "main")
+SCRIPTS = ("words", "model", "markdown", "lists", "view", "search", "main")
 #: Bytes of a block of texts: the script parses a whole block to show one of its texts.
 BLOCK_BYTES = 128 * 1024
 #: Rows in a block of rows.
