@@ -1,33 +1,54 @@
-"""Dialogue: what every face on a conversation has, whatever is said in it and by whom.
+"""What `Chat` and `GroupChat` share: settings, history, undo, replays, and how a request is run.
 
-Settings, the history and its undoing, and the way from a question to a running request; `Chat` and
-`GroupChat` add how a question is put.
+`Chat` and `GroupChat` add how a question is put.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
 import os
 import random
 import time
 import weakref
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openai2 import drivers
+import msgspec
+
 from openai2.api.exchange import AsyncExchange, Exchange
-from openai2.api.options import ChatOptions, RequestOptions
+from openai2.api.options import (
+    ChatOptions,
+    RequestOptions,
+    check_create_options,
+    drop_not_given,
+    recordable,
+    split_options,
+)
 from openai2.conversation import Conversation
 from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core.messages import Message, Round
 from openai2.core.request_events import RequestSpec
+from openai2.drivers import RequestLog, TextStream, adrive, drive
 from openai2.engine import Engine
 from openai2.errors import NoKey
 from openai2.keys.pool import check_key
 from openai2.keys.source import ApiKey, KeySource, SingleKey, key_source
-from openai2.request.effects import Flow, Policy
+from openai2.request.attempts import AttemptPolicy
+from openai2.request.effects import Answer, Flow
 from openai2.request.flow import converse
 from openai2.store import Draft, Store
 
@@ -36,12 +57,14 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from openai2.replay.run import Progress, Replayed, ReplayOptions
+
 DEFAULT_MODEL = "gpt-4o-mini"
 _OTHER_CREDENTIALS = frozenset(("workload_identity", "provider", "admin_api_key"))
 
 
 class BaseChat:
-    """The base of `Chat` and `GroupChat`; see there for the arguments."""
+    """The base of `Chat` and `GroupChat`. `Chat` documents the arguments."""
 
     def __init__(
         self,
@@ -79,10 +102,10 @@ class BaseChat:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} with {self.model}, conversation {self.conversation.id}>"
 
-    # -- the dialogue
+    # -- the view
 
     def fetch_messages(self) -> list[Message]:
-        """The messages of the dialogue as it stands, each a dict of one's own."""
+        """Return the messages of the view, each a new dict."""
         return self.conversation.messages()
 
     def add_dialogs(self, *messages: Mapping[str, Any]) -> None:
@@ -90,19 +113,37 @@ class BaseChat:
         self.conversation.add(messages)
 
     def rollback(self, n: int = 1) -> Round:
-        """Take the last *n* rounds out; the round that is now last. Raises ValueError for n below 1."""
+        """Take the last *n* rounds out, and return the round that is now last.
+
+        Raises ValueError for n below 1.
+        """
         return self.conversation.rollback(n)
 
     def pin_messages(self, *indexes: int) -> None:
-        """Pin the messages at these indexes, so that MsgMaxCount leaves them alone. Raises IndexError."""
+        """Pin the messages at these indexes: MsgMaxCount does not remove them. Raises IndexError."""
         self.conversation.pin(*indexes)
 
     def unpin_messages(self, *indexes: int) -> None:
-        """Let MsgMaxCount take these messages again. Raises IndexError."""
+        """Unpin the messages at these indexes. Raises IndexError."""
         self.conversation.unpin(*indexes)
 
+    forge = add_dialogs
+    pin = pin_messages
+    unpin = unpin_messages
+
+    def dump(self, path: str | os.PathLike[str]) -> bool:
+        """Write the messages to a JSON file, and return True."""
+        text = json.dumps(self.fetch_messages(), ensure_ascii=False)
+        Path(path).write_text(text, encoding="utf8")
+        return True
+
+    def load(self, path: str | os.PathLike[str]) -> bool:
+        """Add the messages of a JSON file that `dump` wrote, and return True. Raises NotAMessage."""
+        self.add_dialogs(*json.loads(Path(path).read_text(encoding="utf8")))
+        return True
+
     def reset_api_key(self, api_key: ApiKey) -> None:
-        """From now on, use this key or pool."""
+        """Use another key, pool or function from now on. Raises BadInput."""
         self._keys = key_source(api_key)
 
     # -- the history
@@ -114,61 +155,157 @@ class BaseChat:
 
     @property
     def head(self) -> str:
-        """The hash of the conversation's last event, in hex; it commits to all that came before."""
+        """The hash of the conversation's last event, in hex; it commits to all events before it."""
         return self.conversation.head
 
     def at(self, version: int | str | datetime) -> list[Message]:
-        """The messages exactly as they stood at *version*, or at a time, as in `at("2026-11-22T10:05")`.
+        """Return the messages of the view at *version*, or at a time, as in `at("2026-11-22T10:05")`.
 
-        Raises UnknownVersion, BadInput for a time that is none.
+        Raises UnknownVersion, and BadInput if the time cannot be parsed.
         """
         return self.conversation.at(version)
 
     def events(self) -> Iterator[ev.Recorded]:
-        """What happened, oldest first: the events of this conversation's own stream."""
+        """Yield the events of this conversation's own stream, oldest first."""
         return self.conversation.events()
 
     def restore(self, version: int) -> None:
-        """Make the dialogue again what it was at *version*; that, too, can be undone."""
+        """Make the view again what it was at *version*. This can be undone. Raises UnknownVersion."""
         self.conversation.restore(version)
 
     def undo(self, n: int = 1) -> int:
-        """Undo the last *n* actions (a round, a rollback, a pin, an import); how many were undone."""
+        """Undo the last *n* actions (a round, a rollback, a pin …), and return how many were undone."""
         return self.conversation.undo(n)
 
     def redo(self, n: int = 1) -> int:
-        """Take the last *n* undos back; how many were redone."""
+        """Redo what the last *n* undos took back, and return how many were redone."""
         return self.conversation.redo(n)
 
     def fork(self, name: str | None = None, at: int | None = None) -> Self:
-        """A dialogue of its own that goes on from here, or from version *at*, with the same settings."""
+        """Return a chat on a fork of this conversation at version *at* (None: now), with the same settings.
+
+        Raises UnknownVersion, NameTaken, BadInput.
+        """
         return self._with(self.conversation.fork(name, at))
 
-    def _with(self, conversation: Conversation) -> Self:
-        twin = type(self).__new__(type(self))
-        twin.__dict__.update(self.__dict__)
+    def _with(self, conversation: Conversation, model: str | None = None) -> Self:
+        """Return a chat on another conversation of this store, with the same settings but *model*."""
+        twin = copy.copy(self)
         twin.conversation = conversation
+        twin.model = model or self.model
         if self._owned:
             twin.engine = self.engine.share()
             twin._finalizer = weakref.finalize(twin, twin.engine.close)
         return twin
 
     def interrupted(self) -> list[Draft]:
-        """Requests that a crash cut off: for `keep`, `drop`, or `retry` after a `drop`."""
+        """Return the requests that a crash interrupted: `keep` or `drop` each; `retry` works after `drop`."""
         return self.conversation.interrupted()
 
     def keep(self, draft: Draft) -> None:
-        """Let what had come of a cut answer join the dialogue, marked as stopped."""
+        """Add the received part of an interrupted answer to the view, marked as stopped."""
         self.conversation.keep(draft)
 
     def drop(self, draft: Draft) -> None:
-        """Leave a cut answer out; the log keeps it."""
+        """Record an interrupted request as failed; the received part stays in the log only."""
         self.conversation.drop(draft)
 
-    # -- the end
+    # -- asking again
+
+    def retry(self, **options: Any) -> str:
+        """Ask the last question again, and return the new answer's text.
+
+        The new answer replaces the old one, which stays in the history. After a request that failed, its
+        question is asked again. Raises Refused if there is no question.
+        """
+        return self._run(*self._retry(options, stream=False)).text
+
+    def stream_retry(self, **options: Any) -> Iterator[str]:
+        """`retry`, as an iterator of texts."""
+        return self._drive(*self._retry(options, stream=True))
+
+    async def async_retry(self, **options: Any) -> str:
+        """`retry`, awaited."""
+        return (await self._arun(*self._retry(options, stream=False))).text
+
+    def async_stream_retry(self, **options: Any) -> AsyncIterator[str]:
+        """`stream_retry`, as an async iterator."""
+        return TextStream(self._adrive(*self._retry(options, stream=True)))
+
+    def replay(
+        self,
+        model: str | None = None,
+        system: str | None = None,
+        at: int | None = None,
+        name: str | None = None,
+        *,
+        progress: Callable[[Progress], object] | None = None,
+        **create_options: Any,
+    ) -> Self:
+        """Ask every question from version *at* on (None: all) again, on a fork; return the fork's chat.
+
+        Each question is asked with the new answers before it, and other changes of the view (pins, rollbacks,
+        imports …) are repeated. `openai2.replay.plan` documents tool calls, failures and the like. *model*,
+        *system* (the system message) and *create_options* replace the recorded ones.
+
+        The fork is made with its first answer: a wrong model leaves nothing behind. After a failure or
+        Ctrl-C, the same call asks what is missing. A complete replay is returned as it is, unless another
+        *name* is given. *progress* is called after each answer.
+
+        Raises the `openai` exception of a failed request, Refused if there is no question, UnknownVersion,
+        NameTaken, BadInput.
+        """
+        from openai2.replay.run import ReplayRun
+
+        variant = _replay_options(model, system, at, name, create_options)
+        run = ReplayRun(self.engine, self.conversation, variant)
+        return self._with(run.run(self._run_replayed, progress), model)
+
+    async def async_replay(
+        self,
+        model: str | None = None,
+        system: str | None = None,
+        at: int | None = None,
+        name: str | None = None,
+        *,
+        progress: Callable[[Progress], object] | None = None,
+        **create_options: Any,
+    ) -> Self:
+        """`replay`, awaited."""
+        from openai2.replay.run import ReplayRun
+
+        variant = _replay_options(model, system, at, name, create_options)
+        run = await asyncio.to_thread(ReplayRun, self.engine, self.conversation, variant)
+        return self._with(await run.async_run(self._arun_replayed, progress), model)
+
+    async def async_replay_all(
+        self,
+        conversations: Iterable[str | Conversation] | None = None,
+        models: Sequence[str | None] = (None,),
+        system: str | None = None,
+        *,
+        jobs: int = 8,
+        progress: Callable[[Progress], object] | None = None,
+        **create_options: Any,
+    ) -> list[Replayed]:
+        """Replay many conversations of this store on each of *models*, *jobs* at a time.
+
+        *conversations* are names, ids or Conversations; None selects all that hold a question and are
+        neither archived nor replays. *progress* is called after each answer and each end. The result of a
+        replay that failed holds its error; the same call again asks what is missing.
+
+        Raises UnknownConversation, BadInput.
+        """
+        from openai2.replay.run import run_all
+
+        variants = [_replay_options(model, system, None, None, create_options) for model in models]
+        ask = self._arun_replayed
+        return await run_all(self.engine, conversations, variants, ask, jobs=jobs, progress=progress)
+
+    # -- closing
 
     def close(self) -> None:
-        """Let go of the store. HTTP clients are shared, and stay."""
+        """Release the store. HTTP clients are shared between chats and stay open."""
         if self._finalizer is not None:
             self._finalizer()
 
@@ -192,12 +329,15 @@ class BaseChat:
     ) -> None:
         await self.aclose()
 
-    # -- asking
+    # -- requests
 
-    def _asking(
+    def _request(
         self, question: list[bytes], options: Mapping[str, Any], *, stream: bool, **more: Any
     ) -> tuple[RequestSpec, RequestOptions]:
-        """Return what is asked, and the options of this request: those of the call over those of the chat."""
+        """Return what to ask, and the options of the request: those of the call over those of the chat.
+
+        *more* are further fields of the RequestSpec.
+        """
         merged = RequestOptions.merge(self._options, options, model=self.model, stream=stream)
         spec = RequestSpec(
             question=question,
@@ -210,54 +350,79 @@ class BaseChat:
         )
         return spec, merged
 
-    def _flow(self, spec: RequestSpec, options: RequestOptions, said: list[bytes] | None) -> Flow:
-        policy = Policy(
+    def _retry(self, options: Mapping[str, Any], *, stream: bool) -> tuple[RequestSpec, RequestOptions]:
+        return self._request([], options, stream=stream, retry=True)
+
+    def _flow(self, spec: RequestSpec, options: RequestOptions) -> Flow:
+        policy = AttemptPolicy(
             clock=time.monotonic,
             wall=time.time,
             random=random.random,
             retries=options.retries,
-            patience=options.timeout,
+            timeout=options.timeout,
             secrets=options.secrets,
         )
-        return converse(spec, self._keys or _the_environments_key(options.client), policy, said)
+        return converse(spec, self._keys or _environment_key(options.client), policy)
 
-    def _run(self, spec: RequestSpec, options: RequestOptions, said: list[bytes] | None = None) -> str:
-        running = self._drive(spec, options, said)
+    def _drive(
+        self, spec: RequestSpec, options: RequestOptions, log: RequestLog | None = None
+    ) -> Generator[str, None, Answer]:
+        exchange = Exchange(options, through_create=self.use_create)
+        return drive(self._flow(spec, options), log or self.conversation, exchange, options.on_reasoning)
+
+    def _run(self, spec: RequestSpec, options: RequestOptions, log: RequestLog | None = None) -> Answer:
+        running = self._drive(spec, options, log)
         while True:
             try:
                 next(running)
             except StopIteration as end:
-                return str(end.value)
-
-    def _drive(
-        self, spec: RequestSpec, options: RequestOptions, said: list[bytes] | None = None
-    ) -> Generator[str, None, str]:
-        flow = self._flow(spec, options, said)
-        exchange = Exchange(options, through_create=self.use_create)
-        return drivers.drive(flow, self.conversation, exchange, options.on_reasoning)
-
-    async def _arun(self, spec: RequestSpec, options: RequestOptions, said: list[bytes] | None = None) -> str:
-        outcome: list[str] = []
-        async for _ in self._adrive(spec, options, outcome, said):
-            pass
-        return outcome[0]
+                answer: Answer = end.value
+                return answer
 
     def _adrive(
-        self,
-        spec: RequestSpec,
-        options: RequestOptions,
-        outcome: list[str] | None = None,
-        said: list[bytes] | None = None,
-    ) -> AsyncGenerator[str, None]:
-        flow = self._flow(spec, options, said)
+        self, spec: RequestSpec, options: RequestOptions, log: RequestLog | None = None
+    ) -> AsyncGenerator[str | Answer, None]:
         exchange = AsyncExchange(options, through_create=self.use_create)
-        outcome = [] if outcome is None else outcome
-        return drivers.adrive(flow, self.conversation, exchange, outcome, options.on_reasoning)
+        return adrive(self._flow(spec, options), log or self.conversation, exchange, options.on_reasoning)
+
+    async def _arun(
+        self, spec: RequestSpec, options: RequestOptions, log: RequestLog | None = None
+    ) -> Answer:
+        last: str | Answer = ""
+        async for piece in self._adrive(spec, options, log):
+            last = piece
+        assert isinstance(last, Answer)
+        return last
+
+    def _replayed(self, spec: RequestSpec) -> tuple[RequestSpec, RequestOptions]:
+        """Return a request on record as this chat asks it: only how it travels is the chat's."""
+        call = {**spec.options, "model": spec.model or self.model}
+        options = RequestOptions.merge(self._options.travel_only(), call, model=None, stream=spec.stream)
+        spec = msgspec.structs.replace(
+            spec, model=options.model, options=options.recorded, send_reasoning=self.send_reasoning
+        )
+        return spec, options
+
+    def _run_replayed(self, log: RequestLog, spec: RequestSpec) -> Answer:
+        return self._run(*self._replayed(spec), log)
+
+    async def _arun_replayed(self, log: RequestLog, spec: RequestSpec) -> Answer:
+        return await self._arun(*self._replayed(spec), log)
 
 
-def _the_environments_key(client_options: Mapping[str, Any]) -> KeySource:
+def _replay_options(
+    model: str | None, system: str | None, at: int | None, name: str | None, options: Mapping[str, Any]
+) -> ReplayOptions:
+    from openai2.replay.run import ReplayOptions
+
+    given = drop_not_given(options)
+    check_create_options(split_options(given, call=True).create)
+    return ReplayOptions(model, system, at, name, given, recordable(given))
+
+
+def _environment_key(client_options: Mapping[str, Any]) -> KeySource:
     if not _OTHER_CREDENTIALS.isdisjoint(client_options):
-        return SingleKey("")  # the client has its own way in
+        return SingleKey("")  # the client authenticates in another way
     key = os.environ.get("OPENAI_API_KEY")
     if not key:
         raise NoKey("no API key: pass api_key=…, or set OPENAI_API_KEY; openai2.offline answers without one")

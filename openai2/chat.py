@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openai2.api import clients
 from openai2.api import errors as api_errors
 from openai2.api.options import RETRIES, RequestOptions
+from openai2.base_chat import BaseChat
 from openai2.core import messages as msg
 from openai2.core.request_events import RequestSpec
+from openai2.drivers import TextStream
 from openai2.keys.pool import AKPool
-from openai2.replayer import Replayer
+from openai2.request.effects import Answer
 from openai2.tools import loop as tool_loop
+from openai2.tools.loop import Parts
 
 if TYPE_CHECKING:
     from openai.types import ImagesResponse
 
 
-class Chat(Replayer):
+class Chat(BaseChat):
     """A dialogue with a model.
 
     - *api_key*: a key, an `AKPool`, a function that gives one, or None for `OPENAI_API_KEY`;
@@ -60,7 +60,7 @@ class Chat(Replayer):
         Raises the `openai` exception of a failed request, BadInput for an empty prompt, NoRoom where
         pinned messages leave no room for the question.
         """
-        return self._run(*self._ask(text, parts, options, stream=False))
+        return self._run(*self._ask(text, parts, options, stream=False)).text
 
     def stream_request(
         self, text: str | None = None, *parts: Mapping[str, Any], **options: Any
@@ -74,33 +74,15 @@ class Chat(Replayer):
 
     async def async_request(self, text: str | None = None, *parts: Mapping[str, Any], **options: Any) -> str:
         """`request`, awaited."""
-        return await self._arun(*self._ask(text, parts, options, stream=False))
+        return (await self._arun(*self._ask(text, parts, options, stream=False))).text
 
     def async_stream_request(
         self, text: str | None = None, *parts: Mapping[str, Any], **options: Any
     ) -> AsyncIterator[str]:
         """`stream_request`, as an async iterator."""
-        return self._adrive(*self._ask(text, parts, options, stream=True))
+        return TextStream(self._adrive(*self._ask(text, parts, options, stream=True)))
 
-    def retry(self, **options: Any) -> str:
-        """Ask the last question again, and return the new answer's text.
-
-        The old answer makes way once the new one is there; it stays in the history. After a request that
-        failed, that one is asked again. Raises Refused where there is no question.
-        """
-        return self._run(*self._ask_again(options, stream=False))
-
-    def stream_retry(self, **options: Any) -> Iterator[str]:
-        """`retry`, handing out the answer's text as it arrives."""
-        return self._drive(*self._ask_again(options, stream=True))
-
-    async def async_retry(self, **options: Any) -> str:
-        """`retry`, awaited."""
-        return await self._arun(*self._ask_again(options, stream=False))
-
-    def async_stream_retry(self, **options: Any) -> AsyncIterator[str]:
-        """`stream_retry`, as an async iterator."""
-        return self._adrive(*self._ask_again(options, stream=True))
+    asy_request = async_request
 
     # -- tools
 
@@ -123,14 +105,10 @@ class Chat(Replayer):
         calls tools after *max_rounds* answers, or where others went on with the conversation meanwhile.
         """
 
-        def ask(
-            text: str | None, parts: Sequence[Mapping[str, Any]], options: dict[str, Any], said: list[bytes]
-        ) -> str:
-            return self._run(*self._ask(text, parts, options, stream=False), said)
+        def ask(text: str | None, parts: Parts, options: dict[str, Any]) -> Answer:
+            return self._run(*self._ask(text, parts, options, stream=False))
 
-        return tool_loop.run(
-            tool_loop.Loop(self.conversation, tools, max_rounds, (text, parts), options), ask
-        )
+        return tool_loop.ToolLoop(self.conversation, tools, max_rounds, (text, parts), options).run(ask)
 
     async def async_run(
         self,
@@ -142,31 +120,13 @@ class Chat(Replayer):
     ) -> str:
         """`run`, awaited; tools may be async functions, others run in threads."""
 
-        async def ask(
-            text: str | None, parts: Sequence[Mapping[str, Any]], options: dict[str, Any], said: list[bytes]
-        ) -> str:
-            return await self._arun(*self._ask(text, parts, options, stream=False), said)
+        async def ask(text: str | None, parts: Parts, options: dict[str, Any]) -> Answer:
+            return await self._arun(*self._ask(text, parts, options, stream=False))
 
-        loop = tool_loop.Loop(self.conversation, tools, max_rounds, (text, parts), options)
-        return await tool_loop.arun(loop, ask)
+        loop = tool_loop.ToolLoop(self.conversation, tools, max_rounds, (text, parts), options)
+        return await loop.async_run(ask)
 
-    # -- the original's other names
-
-    def dump(self, path: str | os.PathLike[str]) -> bool:
-        """Write the messages to a JSON file; True."""
-        text = json.dumps(self.fetch_messages(), ensure_ascii=False)
-        Path(path).write_text(text, encoding="utf8")
-        return True
-
-    def load(self, path: str | os.PathLike[str]) -> bool:
-        """Add the messages of a JSON file, as `dump` writes it; True."""
-        self.add_dialogs(*json.loads(Path(path).read_text(encoding="utf8")))
-        return True
-
-    asy_request = async_request
-    forge = Replayer.add_dialogs
-    pin = Replayer.pin_messages
-    unpin = Replayer.unpin_messages
+    # -- pictures
 
     def dalle(self, *args: Any, **options: Any) -> ImagesResponse:
         """Generate images: `images.generate` of the client, with this chat's key."""
@@ -206,10 +166,7 @@ class Chat(Replayer):
         self, text: str | None, parts: Iterable[Mapping[str, Any]], options: dict[str, Any], *, stream: bool
     ) -> tuple[RequestSpec, RequestOptions]:
         more = options.pop("messages", None) or ()  # *options* are the keyword arguments of this call alone
-        return self._asking(msg.question(text, tuple(parts), more), options, stream=stream)
-
-    def _ask_again(self, options: dict[str, Any], *, stream: bool) -> tuple[RequestSpec, RequestOptions]:
-        return self._asking([], options, stream=stream, retry=True)
+        return self._request(msg.question(text, tuple(parts), more), options, stream=stream)
 
 
 def _cleaned(error: Exception, key: str | None) -> BaseException:

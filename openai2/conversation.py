@@ -30,11 +30,11 @@ from openai2.history.lineage import Lineage
 from openai2.history.messages import PAGE, events_by_id
 from openai2.history.requests import last_unanswered, started_request
 from openai2.history.stream_cache import Decide, StreamCache
+from openai2.request.effects import Open, Opened
 from openai2.store import Draft, Listed, Reader, Store
 
 if TYPE_CHECKING:
     from openai2.history.why import Why
-    from openai2.request.effects import Open
     from openai2.store import Transaction
 
 
@@ -349,39 +349,24 @@ class Conversation:
 
     # -- requests
 
-    def begin(self, opening: Open) -> None:
-        """Record the start of a request and its draft, and fill in *opening*."""
-        try:
-            self.store.transact(self.begin_job(opening))
-        except Exception:
-            opening.opened = None  # not recorded, so nothing has to be closed
-            raise
-        except BaseException:  # Ctrl-C, before or after the commit
-            if opening.opened is not None and not self._is_open(opening.opened.begun.request):
-                opening.opened = None
-            raise
+    def begin_job(self, opening: Open) -> Callable[[Transaction], Opened]:
+        """Return the job that records the start of a request and its draft. It sets `opening.opened` too."""
 
-    def _is_open(self, request: int) -> bool:
-        with self.store.reading() as reader:
-            return any(draft.request == request for draft in reader.drafts(self.id))
-
-    def begin_job(self, opening: Open) -> Callable[[Transaction], None]:
-        """Return the job that records the start of a request."""
-
-        def job(tx: Transaction) -> None:
+        def job(tx: Transaction) -> Opened:
             with self._stream.lock:
                 begun: request_events.OpenRequest | None = None
 
                 def decide(state: StreamState) -> list[ev.Event]:
                     nonlocal begun
-                    ask = self._retried(tx, state, opening.ask) if opening.ask.retry else opening.ask
+                    ask = self._retried(tx, state, opening.spec) if opening.spec.retry else opening.spec
                     events, begun = request_events.begin(ask, state)
                     return events
 
                 self._stream.commit(tx, decide)
                 assert begun is not None
                 tx.put_draft(drafts.fresh(self.id, begun.request, self.store.is_durable))
-                opening.be(begun, self._stream.encoded(tx, begun.sent))
+                opening.opened = Opened(begun, self._stream.encoded(tx, begun.sent))
+                return opening.opened
 
         return job
 
@@ -392,11 +377,9 @@ class Conversation:
             return ask
         in_view = set(state.view.ids)
         again = [(number, kind) for number, kind in unanswered.question if number not in in_view]
-        return msgspec.structs.replace(ask, again=again, retry=unanswered.event.retry)
-
-    def end(self, request: int, decide: Decide) -> None:
-        """Record how a request ended, and drop its draft."""
-        self.store.transact(self.end_job(request, decide))
+        # The unused remarks from before the question are in its text.
+        remarks = [remark for remark in state.view.remarks if again and remark < again[0][0]]
+        return msgspec.structs.replace(ask, again=again, retry=unanswered.event.retry, remarks=remarks)
 
     def end_job(self, request: int, decide: Decide) -> Callable[[Transaction], None]:
         """Return the job that records the end of a request and drops its draft."""

@@ -1,168 +1,212 @@
-"""Drivers: who does what a `flow` asks for; one blocks and one awaits.
+"""The drivers of a request: they perform the effects that `request.flow` yields, one blocking, one awaiting.
 
-Rules: whatever ends a request, its end goes on record. An exception goes into the flow, which closes the
-request and raises it again; a caller that leaves (the iterator dropped, the task cancelled, Ctrl-C) is
-told to the flow as `CallerLeft`, and what it then wants on record is done before anything else.
+Invariants:
+- However a request ends, its end goes on record. An exception goes into the flow, which closes the request
+  and raises it again. If the caller leaves (iterator dropped, task cancelled, Ctrl-C), the flow gets
+  `CallerLeft`, and what it then records is written first.
+- A cancelled task waits for a transaction that has begun.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from typing import Protocol, TypeVar
 
-from openai2.api import exchange as provider
-from openai2.conversation import Conversation
+from openai2.api.exchange import AsyncExchange, Exchange
+from openai2.api.options import OnReasoning
 from openai2.core.request_events import CallerLeft, RequestError
 from openai2.history import drafts
-from openai2.request.effects import Close, Effect, Emit, Flow, Open, Pause, Receive, Send, Think
+from openai2.history.stream_cache import Decide
+from openai2.request.effects import (
+    Answer,
+    Close,
+    Effect,
+    Emit,
+    Flow,
+    Open,
+    Opened,
+    Pause,
+    Receive,
+    Send,
+    Think,
+)
 from openai2.store import Store, Transaction
 
 T = TypeVar("T")
+Job = Callable[[Transaction], T]
 
-#: Is told the model's reasoning as it comes.
-OnReasoning = Callable[[str], object] | None
+
+class RequestLog(Protocol):
+    """Where a request goes on record: a `Conversation`, or a `PendingFork`."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def id(self) -> str: ...
+    def begin_job(self, opening: Open) -> Job[Opened]: ...
+    def end_job(self, request: int, decide: Decide) -> Job[None]: ...
+
+
+# -- blocking
 
 
 def drive(
-    flow: Flow,
-    conversation: Conversation,
-    exchange: provider.Exchange,
-    on_reasoning: OnReasoning = None,
-) -> Generator[str, None, str]:
-    """Run the flow, hand out its texts, return the whole. Raises the `openai` exception of a failure."""
-    seen: BaseException
+    flow: Flow, log: RequestLog, exchange: Exchange, on_reasoning: OnReasoning | None = None
+) -> Generator[str, None, Answer]:
+    """Run *flow*: yield the answer's texts, return the `Answer`. Raises the failure's `openai` exception."""
     try:
         effect = next(flow)
         while True:
             try:
-                result = None
+                result: object = None
                 if isinstance(effect, Receive):
                     result = exchange.receive(effect.until)
                 elif isinstance(effect, Emit):
                     yield effect.text
                 elif isinstance(effect, Think):
-                    if on_reasoning is not None:
-                        on_reasoning(effect.text)
+                    _report(effect, on_reasoning)
                 elif isinstance(effect, Send):
                     exchange.send(effect)
                 elif isinstance(effect, Pause):
                     time.sleep(effect.seconds)
                 else:
-                    _record(conversation, effect)
+                    result = _record(log, effect)
             except Exception as error:  # noqa: BLE001 - the flow puts it on record and raises it
                 effect = flow.throw(error)
             except BaseException:
-                _leave(flow, conversation)
+                _leave(flow, log)
                 raise
             else:
                 effect = flow.send(result)
     except StopIteration as end:
-        return str(end.value)
-    except RequestError as fault:
-        seen = _caller_sees(fault, exchange)
+        answer: Answer = end.value
+        return answer
+    except RequestError as error:
+        failure = _for_caller(error, exchange)
     finally:
         exchange.close()
-    # Out here, so that the fault and its frames do not hang on the exception as its context.
-    raise seen from seen.__cause__
+    # Raised out here: the RequestError and its frames do not become the exception's context.
+    raise failure from failure.__cause__
 
 
-def _record(conversation: Conversation, effect: Open | Close) -> None:
-    if isinstance(effect, Open):
-        conversation.begin(effect)
-        _watch(conversation, effect)
-    else:
-        drafts.draft_writer(conversation.store).forget(conversation.id, effect.request)
-        conversation.end(effect.request, effect.decide)
+def _record(log: RequestLog, effect: Open | Close) -> Opened | None:
+    if isinstance(effect, Close):
+        log.store.transact(_end_job(log, effect))
+        return None
+    try:
+        opened = log.store.transact(log.begin_job(effect))
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C, before or after the commit
+        if effect.opened is not None and not _is_open(log, effect.opened.request.request):
+            effect.opened = None
+        raise
+    _watch(log, effect, opened)
+    return opened
 
 
-def _watch(conversation: Conversation, opening: Open) -> None:
-    if opening.opened is not None:
-        request = opening.opened.begun.request
-        drafts.draft_writer(conversation.store).watch(conversation.id, request, opening.partial)
+def _is_open(log: RequestLog, request: int) -> bool:
+    with log.store.reading() as reader:
+        return any(draft.request == request for draft in reader.drafts(log.id))
 
 
-def _leave(flow: Flow, conversation: Conversation) -> None:
-    """The caller left: put on record what came, whatever else is going on."""
+def _leave(flow: Flow, log: RequestLog) -> None:
+    """Record what was received when the caller leaves."""
     try:
         effect: Effect = flow.throw(CallerLeft())
         while isinstance(effect, (Open, Close)):
-            _record(conversation, effect)
-            effect = flow.send(None)
+            effect = flow.send(_record(log, effect))
     except (CallerLeft, StopIteration):
         pass
 
 
+# -- awaiting
+
+
 async def adrive(
-    flow: Flow,
-    conversation: Conversation,
-    exchange: provider.AsyncExchange,
-    outcome: list[str],
-    on_reasoning: OnReasoning = None,
-) -> AsyncGenerator[str, None]:
-    """The same, awaited; the whole text is put into *outcome*, since an async generator returns nothing."""
-    seen: BaseException
+    flow: Flow, log: RequestLog, exchange: AsyncExchange, on_reasoning: OnReasoning | None = None
+) -> AsyncGenerator[str | Answer, None]:
+    """Run *flow* as `drive` does; the last item is the `Answer`."""
+    answer: Answer | None = None
+    failure: BaseException | None = None
     try:
         effect = next(flow)
         while True:
             try:
-                result = None
+                result: object = None
                 if isinstance(effect, Receive):
                     result = await exchange.receive(effect.until)
                 elif isinstance(effect, Emit):
                     yield effect.text
                 elif isinstance(effect, Think):
-                    if on_reasoning is not None:
-                        on_reasoning(effect.text)
+                    _report(effect, on_reasoning)
                 elif isinstance(effect, Send):
                     await exchange.send(effect)
                 elif isinstance(effect, Pause):
                     await asyncio.sleep(effect.seconds)
                 else:
-                    await _arecord(conversation, effect)
+                    result = await _arecord(log, effect)
             except Exception as error:  # noqa: BLE001 - the flow puts it on record and raises it
                 effect = flow.throw(error)
             except BaseException:
-                await _aleave(flow, conversation)
+                await _aleave(flow, log)
                 raise
             else:
                 effect = flow.send(result)
     except StopIteration as end:
-        outcome.append(str(end.value))
-        return
-    except RequestError as fault:
-        seen = _caller_sees(fault, exchange)
+        answer = end.value
+    except RequestError as error:
+        failure = _for_caller(error, exchange)
     finally:
         await exchange.close()
-    raise seen from seen.__cause__
+    if failure is not None:
+        raise failure from failure.__cause__
+    assert answer is not None
+    yield answer
 
 
-async def _arecord(conversation: Conversation, effect: Open | Close) -> None:
-    if isinstance(effect, Open):
-        try:
-            await run_in_store(conversation.store, conversation.begin_job(effect))
-        except Exception:
-            effect.opened = None  # it is not on record, and nothing is to be closed
-            raise
-        finally:
-            _watch(conversation, effect)
-    else:
-        drafts.draft_writer(conversation.store).forget(conversation.id, effect.request)
-        await run_in_store(conversation.store, conversation.end_job(effect.request, effect.decide))
+async def _arecord(log: RequestLog, effect: Open | Close) -> Opened | None:
+    if isinstance(effect, Close):
+        await run_in_store(log.store, _end_job(log, effect))
+        return None
+    opened = await run_in_store(log.store, log.begin_job(effect))
+    _watch(log, effect, opened)
+    return opened
 
 
-async def _aleave(flow: Flow, conversation: Conversation) -> None:
+async def _aleave(flow: Flow, log: RequestLog) -> None:
     try:
         effect: Effect = flow.throw(CallerLeft())
         while isinstance(effect, (Open, Close)):
-            await _arecord(conversation, effect)
-            effect = flow.send(None)
+            effect = flow.send(await _arecord(log, effect))
     except (CallerLeft, StopIteration):
         pass
 
 
-async def run_in_store(store: Store, job: Callable[[Transaction], T]) -> T:
+class TextStream(AsyncIterator[str]):
+    """The texts that `adrive` yields, without the `Answer`.
+
+    Not a generator around a generator: at the end of a loop, asyncio closes both at once, and one of them
+    would fail.
+    """
+
+    def __init__(self, pieces: AsyncGenerator[str | Answer, None]) -> None:
+        self._pieces = pieces
+
+    async def __anext__(self) -> str:
+        async for piece in self._pieces:
+            if isinstance(piece, str):
+                return piece
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End the request; what was received is stored as the answer, marked as stopped."""
+        await self._pieces.aclose()
+
+
+async def run_in_store(store: Store, job: Job[T]) -> T:
     """Run *job* in a transaction of *store* and return its result; raise a cancellation after the commit."""
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
@@ -185,6 +229,22 @@ async def run_in_store(store: Store, job: Callable[[Transaction], T]) -> T:
     return result
 
 
-def _caller_sees(fault: RequestError, exchange: provider.Exchange | provider.AsyncExchange) -> BaseException:
-    """The exception for the caller."""
-    return exchange.fault_of(fault).error or fault
+# -- the same for both
+
+
+def _report(effect: Think, on_reasoning: OnReasoning | None) -> None:
+    if on_reasoning is not None:
+        on_reasoning(effect.text)
+
+
+def _watch(log: RequestLog, opening: Open, opened: Opened) -> None:
+    drafts.draft_writer(log.store).watch(log.id, opened.request.request, opening.partial)
+
+
+def _end_job(log: RequestLog, closing: Close) -> Job[None]:
+    drafts.draft_writer(log.store).forget(log.id, closing.request)
+    return log.end_job(closing.request, closing.decide)
+
+
+def _for_caller(error: RequestError, exchange: Exchange | AsyncExchange) -> BaseException:
+    return exchange.fault_of(error).error or error

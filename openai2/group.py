@@ -16,13 +16,14 @@ from typing import Any, cast
 import msgspec
 
 from openai2.api.options import RequestOptions
+from openai2.base_chat import BaseChat
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.request_events import RequestSpec
 from openai2.core.typeguards import is_dict, is_list, is_sequence
+from openai2.drivers import TextStream
 from openai2.errors import BadInput, NotARemark
-from openai2.replayer import Replayer
 
 Turn = tuple[str, Sequence[str]]
 
@@ -86,7 +87,7 @@ class Roles(MutableMapping[str, str]):
         return repr(self._conversation.roles())
 
 
-class GroupChat(Replayer):
+class GroupChat(BaseChat):
     """A dialogue in which the model speaks for several roles. Arguments as for `Chat`."""
 
     @property
@@ -120,7 +121,7 @@ class GroupChat(Replayer):
 
         Raises the `openai` exception of a failed request; the remarks then still wait.
         """
-        return self._run(*self._ask(turns, options, stream=False))
+        return self._run(*self._ask(turns, options, stream=False)).text
 
     def stream_request(self, turns: Iterable[Turn], **options: Any) -> Iterator[str]:
         """`request`, handing out the text as it arrives."""
@@ -128,11 +129,11 @@ class GroupChat(Replayer):
 
     async def async_request(self, turns: Iterable[Turn], **options: Any) -> str:
         """`request`, awaited."""
-        return await self._arun(*self._ask(turns, options, stream=False))
+        return (await self._arun(*self._ask(turns, options, stream=False))).text
 
     def async_stream_request(self, turns: Iterable[Turn], **options: Any) -> AsyncIterator[str]:
         """`stream_request`, as an async iterator."""
-        return self._adrive(*self._ask(turns, options, stream=True))
+        return TextStream(self._adrive(*self._ask(turns, options, stream=True)))
 
     def request_remarks(self, turns: Iterable[Turn], **options: Any) -> list[Remark]:
         """`request`, parsed: what each role said. Raises NotARemark, which shows the text, for none."""
@@ -148,7 +149,7 @@ class GroupChat(Replayer):
         speak = _turns(turns)
         ids, remarks, roles = self.conversation.group_state()
         text = scene(roles, [Remark(e.speaker, list(e.audiences), e.remark) for e in remarks], speak)
-        return self._asking(msg.question(text, (), ()), options, stream=stream, remarks=ids)
+        return self._request(msg.question(text, (), ()), options, stream=stream, remarks=ids)
 
 
 def scene(roles: dict[str, str], remarks: Sequence[Remark], speak: Sequence[tuple[str, list[str]]]) -> str:

@@ -1,9 +1,11 @@
-"""A fork that is not there yet: it enters the store together with its first answer.
+"""A fork that enters the store together with its first answer.
 
-Rules: the first request is decided, sent and answered like any other, only that it goes on record when its
-answer does, in one transaction with the fork and with all that comes before the question. Fails it, or is
-it stopped with nothing to show, nothing was made. What a crash takes is one answer; the question is on
-record where it came from.
+Invariants:
+- The first request is decided, sent and answered like any other. It goes on record when its answer does, in
+  one transaction with the fork and the events before the question.
+- If the request fails or is stopped before any output, no fork is made.
+
+`replay.run` uses it as the `RequestLog` of a replay's first request.
 """
 
 from __future__ import annotations
@@ -19,64 +21,69 @@ from openai2.core.request_events import StreamState
 from openai2.history.lineage import Lineage
 from openai2.history.messages import encoded_messages
 from openai2.history.stream_cache import Decide
-from openai2.request.effects import Open
+from openai2.request.effects import Open, Opened
 from openai2.store import Store, Transaction
 
 
-class PendingFork(Conversation):
-    """A fork that enters the store together with its first answer, and all that comes before it."""
+class PendingFork:
+    """A fork that is not in the store yet, as the log of its first request.
 
-    def __init__(self, store: Store, lineage: Lineage, forked: ev.Forked) -> None:
-        super().__init__(store, lineage, [forked])
-        self.forked = forked
-        self.born = False
-        self._batches: list[list[ev.Event]] = []
+    *batches* are the events between the fork and the question, one batch a transaction's worth; *view* is
+    the view that they make. *conversation* is the fork, empty until the request is answered.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lineage: Lineage,
+        forked: ev.Forked,
+        batches: Sequence[list[ev.Event]],
+        view: View,
+    ) -> None:
+        self.store = store
+        self.id = lineage.conversation
+        self.conversation = Conversation(store, lineage, [forked])
+        self._lineage = lineage
+        self._batches = [[], *batches]  # the first one appends the fork itself
+        self._view = view
         self._opening: list[ev.Event] = []
-        self._expected = View()
 
-    def expect(self, batches: Sequence[list[ev.Event]], view: View) -> None:
-        """The events that come before the first question, and the view that they make."""
-        self._batches, self._expected = list(batches), view
+    def begin_job(self, opening: Open) -> Callable[[Transaction], Opened]:
+        """Return the job that decides the start of the request. It writes nothing."""
 
-    def begin_job(self, opening: Open) -> Callable[[Transaction], None]:
-        if self.born:
-            return super().begin_job(opening)
-
-        def job(tx: Transaction) -> None:
+        def job(tx: Transaction) -> Opened:
             before = [event for batch in self._batches for event in batch]
-            events, begun = request_events.begin(opening.ask, self._state(1 + len(before)))
-            texts = {
-                self.lineage.base + version: bytes(event.message)
-                for version, event in enumerate([*before, *events], 2)
+            self._opening, request = request_events.begin(opening.spec, self._state(len(before)))
+            new = {
+                self._lineage.base + version: bytes(event.message)
+                for version, event in enumerate([*before, *self._opening], 2)
                 if isinstance(event, ev.MessageAdded)
             }
-            inherited = [number for number in begun.sent if number not in texts]
-            texts.update(encoded_messages(tx, self.lineage, inherited))
-            self._opening = events
-            opening.be(begun, [texts[number] for number in begun.sent])
+            inherited = encoded_messages(tx, self._lineage, [id for id in request.sent if id not in new])
+            opening.opened = Opened(request, [new.get(id) or inherited[id] for id in request.sent])
+            return opening.opened
 
         return job
 
     def end_job(self, request: int, decide: Decide) -> Callable[[Transaction], None]:
-        if self.born:
-            return super().end_job(request, decide)
+        """Return the job that records the fork and its first request, if there is an answer."""
 
         def job(tx: Transaction) -> None:
-            version = 1 + sum(map(len, self._batches)) + len(self._opening)
-            closing = decide(self._state(version))
+            batches = [*self._batches, self._opening]
+            closing = decide(self._state(sum(map(len, batches))))
             if not any(isinstance(event, ev.MessageAdded) for event in closing):
-                return  # it failed, or was stopped with nothing to show: nothing was made
-            for batch in [[], *self._batches, self._opening]:
-                self.commit_job(partial(_settled, batch))(tx)
-            self.commit_job(decide)(tx)
-            self.born = True
+                return
+            for batch in batches:
+                self.conversation.commit_job(partial(_decided, batch))(tx)
+            self.conversation.commit_job(decide)(tx)
 
         return job
 
-    def _state(self, version: int) -> StreamState:
-        return StreamState(self._expected.copy(), version, self.lineage.base + version + 1)
+    def _state(self, events: int) -> StreamState:
+        """Return the state behind the fork and *events* further events."""
+        version = 1 + events
+        return StreamState(self._view.copy(), version, self._lineage.base + version + 1)
 
 
-def _settled(batch: list[ev.Event], state: StreamState) -> list[ev.Event]:
-    """A decision that was made before: *batch*, whatever the state."""
+def _decided(batch: list[ev.Event], state: StreamState) -> list[ev.Event]:
     return batch

@@ -29,7 +29,7 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import View
 from openai2.core.request_events import RequestSpec
-from openai2.replay.source import Source, Step, Told
+from openai2.replay.source import Source, SourceEvent, Step
 
 
 class Branch:
@@ -159,7 +159,7 @@ class Branch:
 
     # -- events that happen again
 
-    def _carried(self, told: Told) -> list[ev.Event]:
+    def _carried(self, told: SourceEvent) -> list[ev.Event]:
         event, number = told.event, told.number
         if isinstance(event, ev.MessageAdded):
             return self._carried_message(event, number)
@@ -201,7 +201,7 @@ class Branch:
             changed["rounds"] = sum(self.view.kinds[place] == msg.USER for place in gone)
         return [msgspec.structs.replace(event, **changed)]
 
-    def _carried_restore(self, event: ev.Restored, told: Told) -> list[ev.Event]:
+    def _carried_restore(self, event: ev.Restored, told: SourceEvent) -> list[ev.Event]:
         goal = told.after + event.version
         if goal < self._base:  # the branch has no event of that time: it makes the view anew
             return self._rebuilt(self._source.views[goal], told.number)

@@ -1,16 +1,18 @@
-"""Replays: every question of a dialogue asked again, on a fork, of another model say.
+"""Replays: every question of a conversation asked again, on a fork, of another model for example.
 
-Rules: `replay_plan` says what happens next; here it is read and put on record. A fork becomes visible
-together with its first answer, in one transaction: so a model that does not exist, a key that does not
-pay or a server that is not there is found before anything is made, at no cost and without an endpoint
-that not every server has. From then on each step is durable before the next one; a replay that is stopped
-or fails has lost nothing, and the same call again goes on with what is missing.
+Invariants:
+- `replay.plan` decides what happens next; this module reads, asks and records it.
+- A fork enters the store in one transaction with its first answer (`replay.pending_fork`). So a wrong model,
+  key or address leaves nothing behind.
+- Each later step is durable before the next one begins. After a failure, the same call asks what is missing.
+- A request is asked as on record, with its options and limit, except for what `ReplayOptions` changes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -25,16 +27,21 @@ from openai2.history import drafts
 from openai2.history.lineage import Lineage
 from openai2.replay.pending_fork import PendingFork
 from openai2.replay.plan import Branch
-from openai2.replay.source import Source, Told
+from openai2.replay.source import Source, SourceEvent
 from openai2.store import Reader
 
 if TYPE_CHECKING:
     from openai2.engine import Engine
 
+#: Asks a request, puts it on record in the log, and raises if it fails.
+Log = Conversation | PendingFork
+Ask = Callable[[Log, RequestSpec], object]
+AsyncAsk = Callable[[Log, RequestSpec], Awaitable[object]]
+
 
 class Replayed(NamedTuple):
-    """What became of one of many replays: the id of its fork (None where nothing was made), how many
-    questions were asked now, how many are missing still (None: not known), and what stopped it."""
+    """The result of a replay: the id of its fork (None: not made), the number of questions asked now, the
+    number still missing (None: not known), and the error that stopped it."""
 
     source: str
     model: str | None
@@ -45,220 +52,147 @@ class Replayed(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far many replays are: replays done, of so many, and the one that has just gone on."""
+    """The progress of one or many replays: how many are done, of how many, and the one that advanced."""
 
     done: int
     total: int
     latest: Replayed
 
 
-class Many:
-    """Many replays: how many at a time, and who is told."""
-
-    def __init__(self, jobs: int, total: int, progress: Callable[[Progress], object] | None) -> None:
-        if not is_int(jobs, 1):
-            raise BadInput("the number of jobs is 1 or more, not {jobs}", jobs=jobs)
-        self.free = asyncio.Semaphore(jobs)
-        self._done = 0
-        self._total = total
-        self._progress = progress
-
-    def went_on(self, latest: Replayed) -> None:
-        """One of them has another answer."""
-        if self._progress is not None:
-            self._progress(Progress(self._done, self._total, latest))
-
-    def ended(self, latest: Replayed) -> Replayed:
-        """One of them is at its end."""
-        self._done += 1
-        self.went_on(latest)
-        return latest
+OnProgress = Callable[[Progress], object] | None
 
 
-def choose(engine: Engine, conversations: Iterable[str | Conversation] | None) -> list[Conversation]:
-    """The conversations to replay; None: all that are not archived, no replays, and hold a question."""
-    if conversations is not None:
-        return [engine.open(one) if isinstance(one, str) else one for one in conversations]
-    every = [engine.open(listed.id) for listed in reversed(engine.conversations())]
-    with engine.store.reading() as reader:
-        asked = {record.conversation for record in reader.events_of_types(("request_started",))}
-        replays = {
-            record.conversation
-            for record in reader.events_of_types(("forked",))
-            if isinstance(event := record.event, ev.Forked) and event.replay is not None
-        }
-    return [one for one in every if one.id in asked and one.id not in replays]
+class ReplayOptions(NamedTuple):
+    """What a replay changes: the first version, the name of the fork, model, system message, API options.
 
-
-class Wish(NamedTuple):
-    """What a caller wants replayed: from which version on, and what is to be other than it was."""
+    *recorded* are the API options as they go on record.
+    """
 
     model: str | None = None
     system: str | None = None
     at: int | None = None
     name: str | None = None
-    options: Mapping[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
+    recorded: Mapping[str, Any] = MappingProxyType({})
 
 
-class Replaying:
-    """One replay on its way: made anew, or found where it stopped.
+class ReplayRun:
+    """One replay, new or continued.
 
-    *recorded* are the wish's options as they go on record. Raises UnknownVersion, NameTaken, BadInput,
-    and Refused where there is nothing to ask, or where somebody else is at it.
+    Raises UnknownVersion, NameTaken, BadInput, and Refused if there is no question or the replay is running.
     """
 
-    def __init__(
-        self, engine: Engine, source: Conversation, wish: Wish, recorded: dict[str, Any] | None = None
-    ) -> None:
-        check_name(wish.name)
-        if wish.system is not None and not wish.system.strip():
-            raise BadInput("the new system message is empty: say something, or leave it out")
-        if wish.at is not None:
-            source.check_version(wish.at)
-        self.wish = wish
-        self.source = source
+    def __init__(self, engine: Engine, source: Conversation, options: ReplayOptions) -> None:
+        check_name(options.name)
+        if options.system is not None and not options.system.strip():
+            raise BadInput("the new system message is empty: pass a text, or leave it out")
+        if options.at is not None:
+            source.check_version(options.at)
+        self._options = options
+        self._source = source
         self._store = engine.store
         with self._store.reading() as reader:
             lineage = Lineage.read(reader, source.id)
-            start = 1 if wish.at is None else max(1, lineage.base + wish.at - 1)
-            told = list(_told(reader, lineage))
-            while start > 1 and _is_asking(told[start - 1].event):
-                start -= 1  # a question that is asked again is asked on the view before it
-            self._plan = Source(told, start)
+            start = 1 if options.at is None else max(1, lineage.base + options.at - 1)
+            events = list(_source_events(reader, lineage))
+            while start > 1 and _opens_request(events[start - 1].event):
+                start -= 1  # a request is replayed on the view before it
             parent, version = lineage.place(start)
-        self._replay = ev.Replay(
-            source=source.id, start=start, model=wish.model, system=wish.system, options=recorded or {}
-        )
+        self._plan = Source(events, start)
         if not self._plan.steps:
             raise Refused("conversation {conversation} has no question to ask again", conversation=source.id)
-        found = self._found(engine, parent)
-        self._newborn = None
+        replay = ev.Replay(
+            source=source.id,
+            start=start,
+            model=options.model,
+            system=options.system,
+            options=dict(options.recorded),
+        )
+        found = self._find(engine, parent, replay)
+        self._pending: PendingFork | None = None
         if found is None:
-            with self._store.reading() as reader:
-                self._newborn = self._born(Lineage.read(reader, parent), version)
-        self.conversation = found or self._newborn or source
-        self._close_what_was_cut()
-        recorded_events = [record.event for record in self.conversation.events()]
-        self._branch = Branch(self._plan, wish.system, recorded_events)
-        self.answered = self._branch.asked
+            self._pending, self._first = self._prepare_fork(parent, version, replay)
+            self.conversation = self._pending.conversation
+        else:
+            self.conversation = found
+            self._drop_interrupted()
+        recorded = [record.event for record in self.conversation.events()]
+        self._branch = Branch(self._plan, options.system, recorded)
+        self._asked_before = self._branch.asked
 
-    @property
-    def exists(self) -> bool:
-        """Whether the fork is there."""
-        return self._newborn is None or self._newborn.born
-
-    @property
-    def missing(self) -> int:
-        """How many questions are still to be asked."""
-        return self._branch.missing
-
-    def told(self, answered: RequestSpec | None = None) -> Replayed:
-        """How far it is; *answered* is what was asked last, where `asks` has not gone on yet."""
-        if answered is not None:
-            self._catch_up()
+    def result(self) -> Replayed:
+        """Return how far the replay is."""
         return Replayed(
-            source=self.source.id,
-            model=self.wish.model,
-            conversation=self.conversation.id if self.exists else None,
-            asked=self._branch.asked - self.answered,
-            missing=self.missing,
+            source=self._source.id,
+            model=self._options.model,
+            conversation=self.conversation.id if self._pending is None else None,
+            asked=self._branch.asked - self._asked_before,
+            missing=self._branch.missing,
         )
 
-    def asks(self) -> Iterator[RequestSpec]:
-        """What to ask of the branch, one after the other; whatever lies between happens by itself."""
+    def run(self, ask: Ask, progress: OnProgress = None) -> Conversation:
+        """Ask all that is missing, and return the fork. *progress* is called after each answer."""
         while (step := self._next()) is not None:
             if isinstance(step, RequestSpec):
-                yield step
+                ask(self._pending or self.conversation, step)
                 self._catch_up()
+                self._report(progress)
             else:
                 self._append(step)
+        return self.conversation
 
-    async def async_asks(self) -> AsyncIterator[RequestSpec]:
-        """`asks`, awaited."""
+    async def async_run(self, ask: AsyncAsk, progress: OnProgress = None) -> Conversation:
+        """`run`, awaited."""
         while (step := await asyncio.to_thread(self._next)) is not None:
             if isinstance(step, RequestSpec):
-                yield step
+                await ask(self._pending or self.conversation, step)
                 await asyncio.to_thread(self._catch_up)
+                self._report(progress)
             else:
                 await asyncio.to_thread(self._append, step)
+        return self.conversation
 
-    # -- inside
+    def _report(self, progress: OnProgress) -> None:
+        if progress is not None:
+            progress(Progress(0, 1, self.result()))
 
-    def _found(self, engine: Engine, parent: str) -> Conversation | None:
-        """The replay that this one goes on with: the one so named, else the latest of the same words."""
-        if self.wish.name is not None:
-            with self._store.reading() as reader:
-                known = reader.named(self.wish.name)
-            candidates = [] if known is None else [known.id]
-        else:
+    # -- the fork
+
+    def _find(self, engine: Engine, parent: str, replay: ev.Replay) -> Conversation | None:
+        """Return the replay to continue: the one with the given name, else the latest equal one."""
+        name = self._options.name
+        if name is None:
             candidates = [child.id for child in reversed(engine.children(parent))]
+        else:
+            with self._store.reading() as reader:
+                known = reader.named(name)
+            candidates = [] if known is None else [known.id]
         for candidate in candidates:
             conversation = engine.open(candidate)
             first = next(conversation.events()).event
-            if isinstance(first, ev.Forked) and first.replay == self._replay:
+            if isinstance(first, ev.Forked) and first.replay == replay:
                 return conversation
-            if self.wish.name is not None:
+            if name is not None:
                 raise NameTaken(
-                    "there is a conversation named {name} already, and it is another one",
-                    name=self.wish.name,
+                    "the name {name} is taken by conversation {conversation}, which is not this replay",
+                    name=name,
                     conversation=candidate,
                 )
         return None
 
-    def _born(self, parent: Lineage, version: int) -> PendingFork:
-        lineage = parent.fork(new_id(), version)
+    def _prepare_fork(self, parent: str, version: int, replay: ev.Replay) -> tuple[PendingFork, RequestSpec]:
+        """Return the fork with the events before its first question, and that question."""
+        with self._store.reading() as reader:
+            lineage = Lineage.read(reader, parent).fork(new_id(), version)
         forked = ev.Forked(
-            parent=parent.conversation,
+            parent=parent,
             version=version,
             base=lineage.base,
-            name=self.wish.name,
+            name=self._options.name,
             reason="replay",
-            replay=self._replay,
+            replay=replay,
         )
-        return PendingFork(self._store, lineage, forked)
-
-    def _close_what_was_cut(self) -> None:
-        """Answers that a crash cut off count as failed, and are asked again."""
-        with self._store.reading() as reader:
-            cut = list(reader.drafts(self.conversation.id))
-        for draft in cut:
-            if drafts.is_alive(draft):
-                raise Refused(
-                    "somebody is at work on the replay {conversation}", conversation=self.conversation.id
-                )
-            self.conversation.drop(draft)
-
-    def _next(self) -> list[ev.Event] | RequestSpec | None:
-        if self._newborn is not None and not self._newborn.born:
-            return self._first()
-        step = self._branch.next()
-        if isinstance(step, RequestSpec):
-            options = {**step.options, **self.wish.options}
-            step = msgspec.structs.replace(step, model=self.wish.model or step.model, options=options)
-        return step
-
-    def _append(self, events: list[ev.Event]) -> None:
-        expected = self._branch.version - len(events)
-
-        def decide(state: StreamState) -> list[ev.Event]:
-            if state.version != expected:
-                raise Refused(
-                    "conversation {conversation} went on while it was replayed",
-                    conversation=self.conversation.id,
-                )
-            return events
-
-        self.conversation.commit(decide)
-
-    def _catch_up(self) -> None:
-        for record in self.conversation.events(after=self._branch.version):
-            self._branch.apply(record.version, record.event)
-
-    def _first(self) -> RequestSpec:
-        """All that comes before the first question is kept for its answer."""
-        newborn = self._newborn
-        assert newborn is not None
-        branch = Branch(self._plan, self.wish.system, [newborn.forked])
+        branch = Branch(self._plan, self._options.system, [forked])
         batches: list[list[ev.Event]] = []
         if setup := branch.setup():
             for event in setup:
@@ -267,25 +201,127 @@ class Replaying:
         while not isinstance(step := branch.next(), RequestSpec):
             assert step is not None
             batches.append(step)
-        newborn.expect(batches, branch.view.copy())
-        options = {**step.options, **self.wish.options}
-        return msgspec.structs.replace(step, model=self.wish.model or step.model, options=options)
+        return PendingFork(self._store, lineage, forked, batches, branch.view.copy()), step
+
+    def _drop_interrupted(self) -> None:
+        """Record requests that a crash cut off as failed, so that they are asked again."""
+        with self._store.reading() as reader:
+            open_drafts = list(reader.drafts(self.conversation.id))
+        for draft in open_drafts:
+            if drafts.is_alive(draft):
+                raise Refused(
+                    "the replay {conversation} is running already", conversation=self.conversation.id
+                )
+            self.conversation.drop(draft)
+
+    # -- the steps
+
+    def _next(self) -> list[ev.Event] | RequestSpec | None:
+        """Return the events to append or the request to ask next; None at the end."""
+        step = self._branch.next() if self._pending is None else self._first
+        if not isinstance(step, RequestSpec):
+            return step
+        return msgspec.structs.replace(
+            step,
+            model=self._options.model or step.model,
+            options={**step.options, **self._options.options},
+        )
+
+    def _append(self, events: list[ev.Event]) -> None:
+        expected = self._branch.version - len(events)
+
+        def decide(state: StreamState) -> list[ev.Event]:
+            if state.version != expected:
+                raise Refused(
+                    "conversation {conversation} was changed by another writer during its replay",
+                    conversation=self.conversation.id,
+                )
+            return events
+
+        self.conversation.commit(decide)
+
+    def _catch_up(self) -> None:
+        """Apply what was recorded since the last step."""
+        self._pending = None
+        for record in self.conversation.events(after=self._branch.version):
+            self._branch.apply(record.version, record.event)
 
 
-def _is_asking(event: ev.Event) -> bool:
-    """Whether the event opens a request, which changes no view."""
+async def run_all(
+    engine: Engine,
+    conversations: Iterable[str | Conversation] | None,
+    variants: Sequence[ReplayOptions],
+    ask: AsyncAsk,
+    *,
+    jobs: int,
+    progress: OnProgress = None,
+) -> list[Replayed]:
+    """Replay conversations (None: `choose` selects) in each of *variants*, *jobs* at a time.
+
+    A replay that fails does not stop the others; its result holds the error.
+    """
+    if not is_int(jobs, 1):
+        raise BadInput("expected a number of jobs of 1 or more, got {jobs}", jobs=jobs)
+    sources = await asyncio.to_thread(choose, engine, conversations)
+    limit = asyncio.Semaphore(jobs)
+    done, total = 0, len(sources) * len(variants)
+
+    def report(latest: Replayed) -> None:
+        if progress is not None:
+            progress(Progress(done, total, latest))
+
+    async def run_one(source: Conversation, options: ReplayOptions) -> Replayed:
+        nonlocal done
+        latest = Replayed(source.id, options.model, None, 0, None)
+
+        def advance(step: Progress) -> None:
+            nonlocal latest
+            report(latest := step.latest)
+
+        async with limit:
+            try:
+                run = await asyncio.to_thread(ReplayRun, engine, source, options)
+                latest = run.result()
+                await run.async_run(ask, advance)
+                latest = run.result()
+            except Exception as error:  # noqa: BLE001 - the result holds it
+                latest = latest._replace(error=error)
+        done += 1
+        report(latest)
+        return latest
+
+    return await asyncio.gather(*[run_one(source, options) for source in sources for options in variants])
+
+
+def choose(engine: Engine, conversations: Iterable[str | Conversation] | None) -> list[Conversation]:
+    """Open *conversations*; None: all that hold a question and are neither archived nor replays."""
+    if conversations is not None:
+        return [engine.open(one) if isinstance(one, str) else one for one in conversations]
+    listed = [engine.open(row.id) for row in reversed(engine.conversations())]
+    with engine.store.reading() as reader:
+        asked = {record.conversation for record in reader.events_of_types(("request_started",))}
+        replays = {
+            record.conversation
+            for record in reader.events_of_types(("forked",))
+            if isinstance(event := record.event, ev.Forked) and event.replay is not None
+        }
+    return [each for each in listed if each.id in asked and each.id not in replays]
+
+
+def _opens_request(event: ev.Event) -> bool:
+    """Return whether the event belongs to the start of a request, which changes no view."""
     if isinstance(event, ev.MessageAdded):
         return event.request is not None and event.answer is None
     return isinstance(event, ev.RequestStarted)
 
 
-def _told(reader: Reader, lineage: Lineage) -> Iterator[Told]:
+def _source_events(reader: Reader, lineage: Lineage) -> Iterator[SourceEvent]:
     for after, upto, conversation in lineage.parts:
         for record in reader.events(conversation, upto=None if upto is None else upto - after):
-            yield Told(
+            yield SourceEvent(
                 number=after + record.version,
                 batch=after + record.batch,
                 after=after,
                 event=record.event,
-                emptied=not record.json,
+                is_redacted=not record.json,
             )

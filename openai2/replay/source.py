@@ -15,7 +15,7 @@ from openai2.core import messages as msg
 from openai2.core.projection import View
 
 
-class Told(NamedTuple):
+class SourceEvent(NamedTuple):
     """One event of the source: its number, that of its batch, the last number of the streams before its
     own, and whether its content was redacted."""
 
@@ -23,7 +23,7 @@ class Told(NamedTuple):
     batch: int
     after: int
     event: ev.Event
-    emptied: bool = False
+    is_redacted: bool = False
 
 
 class Step(NamedTuple):
@@ -38,7 +38,7 @@ class Step(NamedTuple):
 class Source:
     """What happened in the source, and which of it happens again: the steps after *start*."""
 
-    def __init__(self, told: Sequence[Told], start: int) -> None:
+    def __init__(self, told: Sequence[SourceEvent], start: int) -> None:
         self.start = start
         self.messages: dict[int, msgspec.Raw] = {}
         self.views: dict[int, View] = {}
@@ -58,7 +58,7 @@ class Source:
         )
         self._choose()
 
-    def _fold(self, told: Iterable[Told]) -> None:
+    def _fold(self, told: Iterable[SourceEvent]) -> None:
         told = list(told)
         wanted = {one.after + one.event.version for one in told if isinstance(one.event, ev.Restored)}
         view = View()

@@ -1,4 +1,4 @@
-"""Putting an answer together from its pieces, and leaving out what says nothing; no I/O."""
+"""Merge the deltas of a streamed answer, and drop fields that carry nothing. No I/O."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from openai2.core.typeguards import is_dict, is_list, is_mapping
 
 
-def plain(message: dict[str, Any]) -> dict[str, Any]:
-    """The message without the fields that the API fills with null or an empty list.
+def drop_empty_fields(message: dict[str, Any]) -> dict[str, Any]:
+    """Return *message* without the fields that the API fills with null or an empty list.
 
-    Its content stays, null included: that is what an answer with tool calls says.
+    `content` stays even if it is null: an answer with tool calls has it so.
     """
     return {
         name: value
@@ -21,7 +21,7 @@ def plain(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
-    """Add a delta to what came before: texts grow, lists go by their items' `index`, objects merge.
+    """Merge *delta* into *into*: append texts, merge objects, and match list items by their `index`.
 
     These are the rules of the API's own accumulators (openai-python, lib/streaming/_deltas.py).
     """
@@ -43,9 +43,9 @@ def merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
 
 def _copy(value: Any) -> Any:
     if is_list(value):
-        fresh: list[Any] = []
-        _merge_lists(fresh, value)
-        return fresh
+        items: list[Any] = []
+        _merge_lists(items, value)
+        return items
     if is_mapping(value):
         copied: dict[str, Any] = {}
         merge(copied, value)
@@ -58,20 +58,20 @@ def _merge_lists(known: list[Any], more: list[Any]) -> None:
         index = item.get("index") if is_mapping(item) else None
         match = None
         if isinstance(index, int):
-            match = next((held for held in known if is_dict(held) and held.get("index") == index), None)
+            match = next((old for old in known if is_dict(old) and old.get("index") == index), None)
         if match is None:
             known.append(_copy(item))
         else:
             merge(match, item)
 
 
-def usage_in_few(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The API's count of tokens, less its nulls and zeros, which say nothing."""
+def compact_usage(usage: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the API's token counts without nulls and zeros; None if nothing is left."""
     if not usage:
         return None
-    few: dict[str, Any] = {}
+    compact: dict[str, Any] = {}
     for name, value in usage.items():
-        inner = usage_in_few(value) if is_dict(value) else value
+        inner = compact_usage(value) if is_dict(value) else value
         if inner:
-            few[name] = inner
-    return few or None
+            compact[name] = inner
+    return compact or None

@@ -1,7 +1,4 @@
-"""What a request in progress asks of the world, and what it is given to go by.
-
-The vocabulary between `flow`, which says what is to be done, and `drivers`, which do it. No I/O.
-"""
+"""The effects that a request in progress yields: the vocabulary between `flow` and the drivers. No I/O."""
 
 from __future__ import annotations
 
@@ -13,32 +10,34 @@ import msgspec
 from openai2.core import events as ev
 from openai2.core.request_events import OpenRequest, RequestSpec, StreamState
 
-
-class Open:
-    """Put the request on record. The driver's store fills *opened* in, so that it is known even if the
-    caller left while the disk was at work. *partial* gives what has come so far, for the draft."""
-
-    __slots__ = ("ask", "opened", "partial")
-
-    def __init__(self, ask: RequestSpec, partial: Callable[[], bytes | None]) -> None:
-        self.ask = ask
-        self.partial = partial
-        self.opened: Opened | None = None
-
-    def be(self, begun: OpenRequest, messages: list[bytes]) -> None:
-        """It is on record as *begun*, and these messages are to be sent."""
-        self.opened = Opened(begun, messages)
+#: Decides which events to append, given the state inside the appending transaction.
+Decide = Callable[[StreamState], list[ev.Event]]
 
 
 class Opened(NamedTuple):
     """A request on record, and the encoded messages to send."""
 
-    begun: OpenRequest
+    request: OpenRequest
     messages: list[bytes]
 
 
+class Open:
+    """Put the request on record. The result is an `Opened`.
+
+    *opened* is set to the result too, for a caller that leaves while the transaction runs. *partial* returns
+    the message received so far, for the draft.
+    """
+
+    __slots__ = ("opened", "partial", "spec")
+
+    def __init__(self, spec: RequestSpec, partial: Callable[[], bytes | None]) -> None:
+        self.spec = spec
+        self.partial = partial
+        self.opened: Opened | None = None
+
+
 class Send(msgspec.Struct, frozen=True):
-    """Send this to the API with *key* (None: the client's own); give up at *until*, on the policy's clock."""
+    """Send *messages* with *key* (None: the client's own) until *until*, a time of the policy's clock."""
 
     key: str | None
     messages: list[bytes]
@@ -46,50 +45,43 @@ class Send(msgspec.Struct, frozen=True):
 
 
 class Receive(msgspec.Struct, frozen=True):
-    """Give the next piece of the answer; of one that is not streamed, all of it. None: that was all."""
+    """Receive the next piece of the response, or all of it if it is not streamed. The result is None at the
+    end."""
 
     until: float | None = None
 
 
 class Emit(msgspec.Struct, frozen=True):
-    """Hand this text to the caller."""
+    """Hand a piece of the answer's text to the caller."""
 
     text: str
 
 
 class Think(msgspec.Struct, frozen=True):
-    """Hand this piece of the model's reasoning to whoever wants it."""
+    """Hand a piece of the model's reasoning to the caller's callback."""
 
     text: str
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """Let so many seconds pass."""
+    """Wait."""
 
     seconds: float
 
 
 class Close(msgspec.Struct, frozen=True):
-    """Put on record how the request ended: the events that *decide* makes of the state as it is then."""
+    """Put the end of a request on record: the events that *decide* returns."""
 
     request: int
-    decide: Callable[[StreamState], list[ev.Event]]
+    decide: Decide
+
+
+class Answer(NamedTuple):
+    """The result of a request: the text, and the encoded message as it joins the view."""
+
+    text: str
+    message: bytes
 
 
 Effect = Open | Send | Receive | Emit | Think | Pause | Close
-Flow = Generator[Effect, Any, str]
-
-
-class Policy(msgspec.Struct, frozen=True):
-    """How often and how long a request is tried; see the module's text.
-
-    *clock* gives seconds, *wall* seconds since 1970, *random* 0 up to 1. *secrets* are sent along besides
-    the key, in headers of the caller's own.
-    """
-
-    clock: Callable[[], float]
-    wall: Callable[[], float]
-    random: Callable[[], float]
-    retries: int = 2
-    patience: float | None = 600.0
-    secrets: tuple[str, ...] = ()
+Flow = Generator[Effect, Any, Answer]

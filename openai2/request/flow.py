@@ -1,26 +1,24 @@
-"""One request from beginning to end, as a generator that asks for effects and does none itself.
+"""One request from start to end, as a generator that yields effects and performs none itself.
 
-The generator yields what it wants done (`Open`, `Send`, `Receive`, `Emit`, `Think`, `Pause`, `Close`) and
-is sent what came of it, or has thrown into it what went wrong. A driver of a dozen lines, one sync and one
-async, does the work; so both put the same things on record, whatever happens:
+The generator yields `Open`, `Send`, `Receive`, `Emit`, `Think`, `Pause` and `Close`. A driver, one sync and
+one async, performs each effect and sends its result in, or throws the failure in.
 
-- an answer that is whole joins the view together with its question;
-- `CallerLeft` thrown in (the caller left) keeps what came; anything else that fails leaves the view.
-
-Who tries again. This is the only loop that does; the SDK's own clients never retry. A server's fault (no
-connection, 5xx, 408, 409) is tried `retries` times again, with a growing pause; a pool goes to its next key
-at once on 401, 403 and 429 and waits for the one that wakes first; with a single key a 429 is waited out as
-one of the retries. Nothing is asked again once a piece of the answer was handed out.
-
-How long. All of a request, its retries and waits included, ends within `patience`. A stream may go on for
-as long as it brings something: there `patience` is the time until the next piece of the answer (text,
-reasoning, a tool call), which comments and empty chunks do not extend, and the time that the consumer takes
-does not count. Once the answer is whole, the rest (the count of tokens) is given `TAIL` seconds.
+Invariants:
+- Sync and async requests put the same events on record. A complete answer joins the view together with its
+  question. `CallerLeft` thrown in keeps what was received. Any other failure leaves the view as it was.
+- This is the only retry loop; the SDK's clients never retry. A server failure (no connection, 5xx, 408, 409)
+  is retried `retries` times with growing backoff. A pool changes to its next key at once on 401, 403 and 429,
+  and waits for the key that is free first. With a single key, a 429 counts as one of the retries. A request
+  is not sent again once the caller has received a piece of the answer.
+- A request, with retries and waits, ends within `timeout`. A stream may last longer: its `timeout` is the
+  time until the next piece of the answer (text, reasoning, a tool call). Comments and empty chunks do not
+  extend it, and the consumer's time does not count. After a complete answer, the rest of a stream (the token
+  count) gets `TAIL` seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -38,10 +36,11 @@ from openai2.core.request_events import (
 from openai2.core.typeguards import is_int
 from openai2.keys import masking
 from openai2.keys.classify import Outcome, Verdict, backoff_seconds, classify_failure
-from openai2.keys.pool import AKPool, fingerprint
+from openai2.keys.pool import AKPool
 from openai2.keys.source import KeySource
-from openai2.request.attempts import RequestProgress
+from openai2.request.attempts import AttemptPolicy, RequestProgress
 from openai2.request.effects import (
+    Answer,
     Close,
     Effect,
     Emit,
@@ -49,263 +48,250 @@ from openai2.request.effects import (
     Open,
     Opened,
     Pause,
-    Policy,
     Receive,
     Send,
     Think,
 )
 from openai2.request.response import broken
-from openai2.request.sse import Events
+from openai2.request.sse import SSEDecoder
 
-#: Seconds that a stream is listened to once its answer is whole.
+#: Seconds for the rest of a stream after a complete answer.
 TAIL = 5.0
-#: Seconds that the end of a stream may take after `[DONE]`, before its connection is dropped.
+#: Seconds for the end of a stream after `[DONE]`; then its connection is dropped.
 DRAIN = 0.1
-#: Characters of an error's sentence that go on record; some servers send whole pages.
-MOST_SAID = 4000
+#: Characters of an error message that go on record; some servers send whole pages.
+MAX_ERROR_LENGTH = 4000
 
 _encode = msgspec.json.Encoder().encode
 
+_Steps = Generator[Effect, Any, str]
+_Effects = Generator[Effect, Any, None]
 
-def converse(ask: RequestSpec, keys: KeySource, policy: Policy, said: list[bytes] | None = None) -> Flow:
-    """Ask, and put on record what comes of it; the generator's return value is the answer's text.
 
-    The answer's message, encoded as it joins the view, is put into *said*. Raises what the driver throws
-    in, after it is on record: `RequestError` for a failed request.
+def converse(spec: RequestSpec, keys: KeySource, policy: AttemptPolicy) -> Flow:
+    """Run a request, put its start and end on record, and return its `Answer`.
+
+    Raises what the driver throws in, after it is on record: `RequestError` for a failed request.
     """
     progress = RequestProgress(policy)
-    opening = Open(ask, progress.partial)
+    opening = Open(spec, progress.partial)
+    opened: Opened | None = None
     try:
-        yield opening
-        opened = opening.opened
+        opened = yield opening
         assert opened is not None
-        text = yield from _exchange(progress, opened, keys)
-        closing = _close_answered(opened.begun, progress, said)
+        text = yield from _attempts(progress, opened, keys)
+        message, close = _close_answered(opened.request, progress)
     except CallerLeft:
-        if opening.opened is not None:
-            yield _close_stopped(opening.opened.begun, progress)
+        if opening.opened is not None:  # not *opened*: the caller can leave before the result is sent in
+            yield _close_stopped(opening.opened.request, progress)
         raise
     except Exception as error:
-        if opening.opened is not None:
-            yield _close_failed(opening.opened.begun, progress, error)
+        if opened is not None:
+            yield _close_failed(opened.request, progress, error)
         raise
-    yield closing
-    return masking.text(text, progress.secrets)
+    yield close
+    return Answer(progress.mask_text(text), message)
 
 
-def _exchange(progress: RequestProgress, opened: Opened, keys: KeySource) -> Generator[Effect, Any, str]:
+def _attempts(progress: RequestProgress, opened: Opened, keys: KeySource) -> _Steps:
     pool = keys if isinstance(keys, AKPool) else None
     tried: set[str] = set()
-    last: RequestError | None = None
+    error: RequestError | None = None
     while True:
         key = keys.checkout(tried)
-        if key is None and last is None and pool is not None and not _worth_waiting(progress, pool):
-            key = pool.fetch_key()  # the provider's own answer says best what is wrong with them all
+        if key is None and error is None and pool is not None and not _is_worth_waiting(progress, pool):
+            key = pool.fetch_key()  # no key works: let the provider's response say why
         if key is None:
-            yield from _wait_for_a_key(progress, keys, tried, last)
+            yield from _wait_for_key(progress, keys, tried, error)
             continue
         key = masking.Hidden(key)
         progress.use(key)
         try:
-            text = yield from _try(progress, opened, key)
-        except RequestError as fault:
-            fault.message = masking.text(fault.message, progress.secrets)
-            verdict = _verdict(fault, progress)
+            text = yield from _attempt(progress, opened, key)
+        except RequestError as failure:
+            failure.message = progress.mask_text(failure.message)
+            verdict = _classify(failure, progress)
             keys.report(key, verdict)
-            last = fault
+            error = failure
         else:
-            usage = progress.reply.usage or {}
-            keys.report(
-                key,
-                Outcome(
-                    prompt_tokens=_count(usage.get("prompt_tokens")),
-                    completion_tokens=_count(usage.get("completion_tokens")),
-                ),
-            )
+            keys.report(key, _usage(progress))
             return text
-        if progress.handed_out or last.final or verdict.final:
-            raise last
+        if progress.has_output or error.final or verdict.final:
+            raise error
         if pool is not None and verdict.another:
             tried.add(key)
-            progress.attempts.append(_attempt(key, last, verdict.reason, progress.secrets))
+            progress.note_attempt(key, error, verdict.reason)
             continue
         wait = _pause_before_retry(progress, verdict)
         if wait is None:
-            raise last
-        progress.attempts.append(_attempt(key, last, verdict.reason, progress.secrets))
+            raise error
+        progress.note_attempt(key, error, verdict.reason)
         yield Pause(wait)
 
 
-def _verdict(fault: RequestError, progress: RequestProgress) -> Verdict:
+def _classify(error: RequestError, progress: RequestProgress) -> Verdict:
     return classify_failure(
-        status=fault.status,
-        code=fault.code,
-        type=fault.type,
-        headers=fault.headers,
-        message=fault.message,
+        status=error.status,
+        code=error.code,
+        type=error.type,
+        headers=error.headers,
+        message=error.message,
         wall_now=progress.policy.wall(),
     )
 
 
+def _usage(progress: RequestProgress) -> Outcome:
+    usage = progress.response.usage or {}
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return Outcome(
+        prompt_tokens=prompt if is_int(prompt, 0) else 0,
+        completion_tokens=completion if is_int(completion, 0) else 0,
+    )
+
+
 def _pause_before_retry(progress: RequestProgress, verdict: Verdict) -> float | None:
-    """Seconds to wait before the same key is tried again; None where it is not."""
+    """Return the seconds to wait before the same key is tried again; None if it is not."""
     if not verdict.retry and verdict.reason != "rate_limit":
         return None
-    if progress.faults >= progress.policy.retries:
+    if progress.retries >= progress.policy.retries:
         return None
-    wait = backoff_seconds(progress.faults, random=progress.policy.random)
+    wait = backoff_seconds(progress.retries, random=progress.policy.random)
     wait = max(wait, verdict.backoff if verdict.retry else verdict.rest or 0.0)
-    progress.faults += 1
-    return wait if progress.affords(wait) else None
+    progress.retries += 1
+    return wait if progress.has_time_for(wait) else None
 
 
-def _worth_waiting(progress: RequestProgress, keys: KeySource) -> bool:
+def _is_worth_waiting(progress: RequestProgress, keys: KeySource) -> bool:
     wait = keys.wakes_in()
-    return wait is not None and progress.affords(wait)
+    return wait is not None and progress.has_time_for(wait)
 
 
-def _count(value: Any) -> int:
-    return value if is_int(value, 0) else 0
-
-
-def _attempt(key: str, fault: RequestError, reason: str, secrets: Collection[str]) -> dict[str, Any]:
-    attempt: dict[str, Any] = {"error": fault.kind, "reason": reason}
-    if key:
-        attempt["key"] = fingerprint(key)
-    if fault.status is not None:
-        attempt["status"] = fault.status
-    if fault.code is not None:
-        attempt["code"] = masking.text(fault.code, secrets)[:100]
-    return attempt
-
-
-def _wait_for_a_key(
-    progress: RequestProgress, keys: KeySource, tried: set[str], last: RequestError | None
-) -> Generator[Effect, Any, None]:
-    """Wait for the key that wakes first, if that is within the request's time; else give up."""
+def _wait_for_key(
+    progress: RequestProgress, keys: KeySource, tried: set[str], error: RequestError | None
+) -> _Effects:
+    """Wait for the key that is free first; raise *error* if that takes longer than the request may."""
     wait = keys.wakes_in(tried)
-    if wait is None or not progress.affords(wait):
-        assert last is not None
-        progress.attempts.pop()  # it is told as the failure itself
-        raise last
+    if wait is None or not progress.has_time_for(wait):
+        assert error is not None
+        progress.attempts.pop()  # the last attempt goes on record as the failure itself
+        raise error
     yield Pause(wait)
 
 
-def _try(progress: RequestProgress, opened: Opened, key: str) -> Generator[Effect, Any, str]:
-    ask = opened.begun.asked
-    yield Send(key or None, opened.messages, progress.until())
-    if not ask.stream:
-        body = yield Receive(progress.until())
-        return (yield from _whole(progress, body or b"", emit=False))
-    return (yield from _stream(progress, ask))
+def _attempt(progress: RequestProgress, opened: Opened, key: str) -> _Steps:
+    spec = opened.request.asked
+    yield Send(key or None, opened.messages, progress.deadline())
+    if spec.stream:
+        return (yield from _receive_stream(progress, spec))
+    body = yield Receive(progress.deadline())
+    return (yield from _read_body(progress, body or b"", emit=False))
 
 
-def _whole(progress: RequestProgress, body: bytes, *, emit: bool) -> Generator[Effect, Any, str]:
-    text = progress.reply.feed_body(body)
-    message = progress.reply.message() or {}
-    for thought in [message[name] for name in REASONING if isinstance(message.get(name), str)][:1]:
-        yield Think(masking.text(thought, progress.secrets))
+def _read_body(progress: RequestProgress, body: bytes, *, emit: bool) -> _Steps:
+    text = progress.response.feed_body(body)
+    message = progress.response.message() or {}
+    for reasoning in [message[name] for name in REASONING if isinstance(message.get(name), str)][:1]:
+        yield Think(progress.mask_text(reasoning))
     if emit and text:
-        yield from _hand_out(progress, Emit(masking.text(text, progress.secrets)))
+        yield from _hand_out(progress, Emit(progress.mask_text(text)))
     return text
 
 
-def _hand_out(progress: RequestProgress, piece: Emit | Think) -> Generator[Effect, Any, None]:
-    progress.handed_out = True
+def _hand_out(progress: RequestProgress, piece: Emit | Think) -> _Effects:
+    progress.has_output = True
     yield piece
-    progress.moved = progress.policy.clock()  # the consumer took its time; that is not the server's
+    progress.mark_progress()  # the consumer's time does not count
 
 
-def _stream(progress: RequestProgress, ask: RequestSpec) -> Generator[Effect, Any, str]:
-    reply, events = progress.reply, Events()
-    wanted = ask.options.get("n")
-    choices = wanted if is_int(wanted, 1) else 1
-    shown: list[str] = []
-    until = progress.until()
-    complete = False
+def _receive_stream(progress: RequestProgress, spec: RequestSpec) -> _Steps:
+    response, decoder = progress.response, SSEDecoder()
+    asked = spec.options.get("n")
+    choices = asked if is_int(asked, 1) else 1
+    texts: list[str] = []
+    deadline = progress.deadline()
+    has_answer = False
     piece: bytes | None = None
-    while not reply.done:
+    while not response.is_done:
         try:
-            piece = yield Receive(until)
+            piece = yield Receive(deadline)
         except RequestError:
-            if not complete:
+            if not has_answer:
                 raise
-            piece = None  # what was lost is the tail, not the answer
+            piece = None  # the tail is lost, not the answer
             break
-        for data in events.finish() if piece is None else events.feed(piece):
-            if text := reply.feed_chunk(data):
-                shown.append(text)
-            if reply.thought:
-                yield from _hand_out(progress, Think(masking.text(reply.thought, progress.secrets)))
+        for data in decoder.finish() if piece is None else decoder.feed(piece):
+            if text := response.feed_chunk(data):
+                texts.append(text)
+            if response.new_reasoning:
+                yield from _hand_out(progress, Think(progress.mask_text(response.new_reasoning)))
             if text:
-                yield from _hand_out(progress, Emit(masking.text(text, progress.secrets)))
-            if reply.moved:
-                progress.moved = progress.policy.clock()
-            if reply.done:
+                yield from _hand_out(progress, Emit(progress.mask_text(text)))
+            if response.has_advanced:
+                progress.mark_progress()
+            if response.is_done:
                 break
         if piece is None:
             break
-        until = progress.until()
-        if reply.complete(choices) and not complete:
-            complete = True
-            progress.moved = progress.policy.clock()
-        if complete:
-            tail = progress.moved + TAIL
-            until = tail if until is None else min(until, tail)
-    if events.whole is not None:  # it does not stream, whatever it is asked
-        return (yield from _whole(progress, b"".join(events.whole), emit=True))
-    reply.check_finished()
+        deadline = progress.deadline()
+        if response.has_answer(choices) and not has_answer:
+            has_answer = True
+            progress.mark_progress()
+        if has_answer:
+            tail = progress.last_progress + TAIL
+            deadline = tail if deadline is None else min(deadline, tail)
+    if decoder.not_sse is not None:  # the server does not stream
+        return (yield from _read_body(progress, b"".join(decoder.not_sse), emit=True))
+    response.check_finished()
     if piece is not None:
         yield from _drain(progress)
-    return "".join(shown)
+    return "".join(texts)
 
 
-def _drain(progress: RequestProgress) -> Generator[Effect, Any, None]:
-    """Read the last bytes after `[DONE]`, so that the connection can be used again."""
-    soon = progress.policy.clock() + DRAIN
+def _drain(progress: RequestProgress) -> _Effects:
+    """Read the last bytes after `[DONE]`, so that the connection can be reused."""
+    deadline = progress.policy.clock() + DRAIN
     try:
-        while (yield Receive(soon)) is not None:
+        while (yield Receive(deadline)) is not None:
             pass
     except RequestError:
         pass
 
 
-def _close_answered(begun: OpenRequest, progress: RequestProgress, said: list[bytes] | None) -> Close:
+def _close_answered(request: OpenRequest, progress: RequestProgress) -> tuple[bytes, Close]:
+    """Return the message that joins the view, and the effect that records it."""
     answer = progress.answer()
-    message = progress.reply.message()
+    message = progress.response.message()
     if message is None:
         raise broken("the server's answer is empty")
-    encoded = progress.scrubbed(_encode(message))
-    told, reasoning = request_events.split_reasoning(encoded)
-    assert told is not None
-    if reasoning is not None and not begun.asked.send_reasoning:
-        encoded, answer = told, msgspec.structs.replace(answer, reasoning=reasoning)
-    if said is not None:
-        said.append(encoded)
+    encoded = progress.mask(_encode(message))
+    without_reasoning, reasoning = request_events.split_reasoning(encoded)
+    assert without_reasoning is not None
+    if reasoning is not None and not request.asked.send_reasoning:
+        encoded, answer = without_reasoning, msgspec.structs.replace(answer, reasoning=reasoning)
 
     def decide(state: StreamState) -> list[ev.Event]:
-        return request_events.answered(begun, state, encoded, answer)
+        return request_events.answered(request, state, encoded, answer)
 
-    return Close(begun.request, decide)
+    return encoded, Close(request.request, decide)
 
 
-def _close_stopped(begun: OpenRequest, progress: RequestProgress) -> Close:
+def _close_stopped(request: OpenRequest, progress: RequestProgress) -> Close:
     partial, answer = progress.partial(), progress.answer()
 
     def decide(state: StreamState) -> list[ev.Event]:
-        return request_events.stopped(begun, state, partial, answer)
+        return request_events.stopped(request, state, partial, answer)
 
-    return Close(begun.request, decide)
+    return Close(request.request, decide)
 
 
-def _close_failed(begun: OpenRequest, progress: RequestProgress, error: Exception) -> Close:
-    partial, answer = progress.partial(), progress.bill()
-    fault = error if isinstance(error, RequestError) else RequestError(type(error).__name__, str(error))
-    code = None if fault.code is None else masking.text(fault.code, progress.secrets)[:100]
-    said = masking.text(fault.message, progress.secrets)[:MOST_SAID]
-    told = RequestError(fault.kind, said, status=fault.status, code=code)
+def _close_failed(request: OpenRequest, progress: RequestProgress, error: Exception) -> Close:
+    partial, costs = progress.partial(), progress.costs()
+    failure = error if isinstance(error, RequestError) else RequestError(type(error).__name__, str(error))
+    code = None if failure.code is None else progress.mask_text(failure.code)[:100]
+    message = progress.mask_text(failure.message)[:MAX_ERROR_LENGTH]
+    recorded = RequestError(failure.kind, message, status=failure.status, code=code)
 
     def decide(state: StreamState) -> list[ev.Event]:
-        return request_events.failed(begun, partial, answer, told)
+        return request_events.failed(request, partial, costs, recorded)
 
-    return Close(begun.request, decide)
+    return Close(request.request, decide)

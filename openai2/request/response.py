@@ -1,8 +1,10 @@
-"""What a Chat Completions server says, bytes in and a message out; no I/O.
+"""Accumulate the response of a Chat Completions server: bytes in, a message out. No I/O.
 
-Rules: a half is never taken for a whole. A body that is no completion, a stream that ends without a
-finish reason or `[DONE]`, broken JSON, bad UTF-8 and an error inside a stream each raise `RequestError`.
-Pieces may be cut anywhere: in a line, in a character, one byte at a time or megabytes at once.
+Invariants:
+- An incomplete response raises `RequestError`; it is never returned as an answer. That covers a body that is
+  not a completion, a stream without a finish reason or `[DONE]`, broken JSON, bad UTF-8, and errors sent
+  inside a stream.
+- Fields that this module does not know are kept.
 """
 
 from __future__ import annotations
@@ -14,22 +16,22 @@ import msgspec
 
 from openai2.core.request_events import REASONING, RequestError
 from openai2.core.typeguards import is_dict, is_list, is_mapping
-from openai2.request.deltas import merge, plain
-from openai2.request.sse import Events
+from openai2.request.deltas import drop_empty_fields, merge
+from openai2.request.sse import SSEDecoder
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
 class _Delta(msgspec.Struct, forbid_unknown_fields=True):
-    """The everyday delta; every other goes the slow way, so that nothing unknown is lost."""
+    """The common delta. Any other is decoded as a dict, so that unknown fields are kept."""
 
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
 
 
-# What nobody needs for the answer itself is of any type: servers send null, numbers and worse.
+# Fields that the answer does not need are of any type: servers send null, numbers and worse.
 class _Choice(msgspec.Struct):
     delta: msgspec.Raw = msgspec.Raw(b"{}")
     index: int | None = 0
@@ -49,68 +51,68 @@ _chunk = msgspec.json.Decoder(_Chunk).decode
 _delta = msgspec.json.Decoder(_Delta).decode
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NOT_A_COMPLETION = "the server's answer is not a chat completion"
 
 
 def broken(what: str, cause: BaseException | None = None) -> RequestError:
-    """The fault of an answer that cannot be one; the caller sees an openai.APIConnectionError."""
-    fault = RequestError("APIConnectionError", what)
-    fault.__cause__ = cause
-    return fault
+    """Return the error for an unusable response; the caller sees an openai.APIConnectionError."""
+    error = RequestError("APIConnectionError", what)
+    error.__cause__ = cause
+    return error
 
 
 def api_error(body: Any) -> RequestError:
-    """The fault of an error that came where an answer should have been."""
+    """Return the error that the server sent in place of an answer."""
     known: Mapping[str, Any] = body if is_mapping(body) else {}
     message = known.get("message")
     code = known.get("code")
     kind = known.get("type")
-    fault = RequestError(
+    error = RequestError(
         "APIError",
         message if isinstance(message, str) and message else "An error occurred during streaming",
         code=None if code is None else str(code),
         type=kind if isinstance(kind, str) else None,
     )
-    fault.body = body
-    return fault
+    error.body = body
+    return error
 
 
-class Reply:
-    """The answer as it comes, whole or in pieces, and what it is when it is there.
+class ResponseAccumulator:
+    """A response as it arrives: `feed_chunk` takes a streamed event, `feed_body` a whole body.
 
-    `feed_chunk` takes one streamed event and gives the text to show; `feed_body` takes a whole answer.
-    Then `message`, `choices` and the rest say what came.
+    `message`, `choices` and the other members return what has arrived.
     """
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.model: str | None = None
         self.usage: dict[str, Any] | None = None
-        self.done = False
+        self.is_done = False
+        #: The reasoning of the first choice in the last chunk.
+        self.new_reasoning = ""
+        #: Whether the last chunk brought a part of an answer.
+        self.has_advanced = False
         self._texts: dict[int, list[str]] = {}
         self._fields: dict[int, dict[str, Any]] = {}
         self._finish: dict[int, str] = {}
         self._logprobs: list[Any] = []
         self._whole: list[dict[str, Any]] = []
-        self._thoughts: dict[int, dict[str, list[str]]] = {}
-        #: What the last chunk brought of the first choice's reasoning.
-        self.thought = ""
-        #: Whether the last chunk brought anything of an answer.
-        self.moved = False
+        self._reasoning: dict[int, dict[str, list[str]]] = {}
 
-    # -- in pieces
+    # -- streamed
 
     def feed_chunk(self, data: bytes) -> str:
-        """One streamed event; the new text of the first choice, '' where it brought none."""
-        self.thought, self.moved = "", False
+        """Add one streamed event; return the new text of the first choice, '' if there is none."""
+        self.new_reasoning, self.has_advanced = "", False
         if data.startswith(b"[DONE]"):
-            self.done = True
+            self.is_done = True
             return ""
         if not data.strip():
             return ""
         try:
             return self._feed_chunk(data)
         except _UNREADABLE as cause:
-            raise broken("the server sent a chunk that is no chat completion", cause) from cause
+            raise broken("the server sent a chunk that is not a chat completion", cause) from cause
 
     def _feed_chunk(self, data: bytes) -> str:
         chunk = _chunk(data)
@@ -130,7 +132,7 @@ class Reply:
     def _feed_choice(self, choice: _Choice, index: int) -> str:
         if reason := _text(choice.finish_reason):
             self._finish[index] = reason
-            self.moved = True
+            self.has_advanced = True
         if choice.logprobs and index == 0:
             self._logprobs.append(choice.logprobs)
         try:
@@ -138,49 +140,50 @@ class Reply:
         except msgspec.DecodeError:
             return self._feed_fields(index, choice.delta)
         for name in REASONING:
-            if thought := getattr(delta, name):
-                self._think(index, name, thought)
-        return self._say(index, delta.content)
+            if piece := getattr(delta, name):
+                self._add_reasoning(index, name, piece)
+        return self._add_text(index, delta.content)
 
-    def _say(self, index: int, text: str | None) -> str:
+    def _add_text(self, index: int, text: str | None) -> str:
         if text:
             self._texts.setdefault(index, []).append(text)
-            self.moved = True
+            self.has_advanced = True
         return text or ""
 
-    def _think(self, index: int, name: str, thought: str) -> None:
-        known = self._thoughts.setdefault(index, {})
-        known.setdefault(name, []).append(thought)
-        self.moved = True
+    def _add_reasoning(self, index: int, name: str, piece: str) -> None:
+        known = self._reasoning.setdefault(index, {})
+        known.setdefault(name, []).append(piece)
+        self.has_advanced = True
         if index == 0 and name == next(iter(known)):  # some servers send the same under both names
-            self.thought += thought
+            self.new_reasoning += piece
 
     def _feed_fields(self, index: int, raw: msgspec.Raw) -> str:
         delta = _decode(raw)
         if delta is None:
             return ""
         if not is_dict(delta):
-            raise broken("the server sent a chunk whose delta is no object")
+            raise broken("the server sent a chunk whose delta is not an object")
         text = delta.pop("content", None)
         if text is not None and not isinstance(text, str):
-            raise broken("the server sent a chunk whose content is no text")
+            raise broken("the server sent a chunk whose content is not text")
         for name in REASONING:
-            if isinstance(thought := delta.get(name), str):
+            if isinstance(piece := delta.get(name), str):
                 del delta[name]
-                if thought:
-                    self._think(index, name, thought)
+                if piece:
+                    self._add_reasoning(index, name, piece)
         if delta:
-            self.moved = self.moved or any(value for name, value in delta.items() if name != "role")
+            if any(value for name, value in delta.items() if name != "role"):
+                self.has_advanced = True
             merge(self._fields.setdefault(index, {}), delta)
-        return self._say(index, text)
+        return self._add_text(index, text)
 
-    def complete(self, choices: int = 1) -> bool:
-        """Whether the answer is there: all that may still come is the count of tokens and `[DONE]`."""
-        return self.done or len(self._finish) >= max(choices, len({*self._texts, *self._fields}))
+    def has_answer(self, choices: int = 1) -> bool:
+        """Return whether all choices are finished: only the token count and `[DONE]` may follow."""
+        return self.is_done or len(self._finish) >= max(choices, len({*self._texts, *self._fields}))
 
     def check_finished(self) -> None:
-        """Raise RequestError where the stream ended before the answer did."""
-        if not self.done and not self._finish:
+        """Raise RequestError if the stream ended before the answer did."""
+        if not self.is_done and not self._finish:
             raise broken("the stream was cut: it ended without a finish reason or [DONE]")
         if self.message() is None:
             raise broken("the stream ended without an answer")
@@ -188,54 +191,55 @@ class Reply:
     # -- whole
 
     def feed_body(self, body: bytes) -> str:
-        """A whole answer; the text of its first choice, '' where it has none.
+        """Add a whole response; return the text of its first choice, '' if it has none.
 
-        A stream that was not asked for is put together. Raises RequestError; a *final* one if the server does
+        A stream that was not asked for is accumulated. Raises RequestError, a *final* one if the server does
         not speak this API, so that a retry would not help.
         """
         if body.lstrip()[:5] == b"data:":
             return self._feed_events(body)
         try:
-            return self._feed_whole(body)
-        except RequestError as fault:
-            cut = not body.strip() or "truncated" in str(fault.__cause__)
-            fault.final = fault.kind != "APIError" and not cut
+            return self._feed_completion(body)
+        except RequestError as error:
+            is_cut = not body.strip() or "truncated" in str(error.__cause__)
+            error.final = error.kind != "APIError" and not is_cut
             raise
 
     def _feed_events(self, body: bytes) -> str:
-        events = Events()
-        texts = [self.feed_chunk(data) for part in (events.feed(body), events.finish()) for data in part]
+        decoder = SSEDecoder()
+        texts = [self.feed_chunk(data) for part in (decoder.feed(body), decoder.finish()) for data in part]
         self.check_finished()
         return "".join(texts)
 
-    def _feed_whole(self, body: bytes) -> str:
+    def _feed_completion(self, body: bytes) -> str:
         try:
             completion = _decode(body)
         except _UNREADABLE as cause:
-            what = "a page (HTML or XML), no chat completion" if body.lstrip()[:1] == b"<" else "no JSON"
+            is_page = body.lstrip()[:1] == b"<"
+            what = "a page (HTML or XML), not a chat completion" if is_page else "not JSON"
             raise broken(f"the server's answer is {what}", cause) from cause
         if not is_dict(completion):
-            raise broken("the server's answer is no chat completion")
+            raise broken(_NOT_A_COMPLETION)
         if completion.get("error") and not completion.get("choices"):
             raise api_error(completion["error"])
         choices = completion.get("choices")
         if not is_list(choices) or not choices:
-            raise broken("the server's answer is no chat completion: it has no choices")
+            raise broken(f"{_NOT_A_COMPLETION}: it has no choices")
         for choice in choices:
             if not is_dict(choice) or not is_dict(choice.get("message")):
-                raise broken("the server's answer is no chat completion: a choice has no message")
+                raise broken(f"{_NOT_A_COMPLETION}: a choice has no message")
         content = choices[0]["message"].get("content")
         if content is not None and not isinstance(content, (str, list)):
-            raise broken("the server's answer is no chat completion: its content is no text")
+            raise broken(f"{_NOT_A_COMPLETION}: its content is not text")
         self._whole = choices
         self.id = _text(completion.get("id"))
         self.model = _text(completion.get("model"))
         usage = completion.get("usage")
         self.usage = usage if is_dict(usage) else None
-        self.done = True
+        self.is_done = True
         return content if isinstance(content, str) else ""
 
-    # -- what came
+    # -- the result
 
     @property
     def finish_reason(self) -> str | None:
@@ -245,46 +249,44 @@ class Reply:
         return self._finish.get(0)
 
     def message(self) -> dict[str, Any] | None:
-        """The answer as a message, less the fields that the API fills with null or an empty list.
-
-        None where nothing came.
-        """
+        """Return the answer as a message without empty fields; None if nothing came."""
         if self._whole:
-            return plain({"role": "assistant", **self._whole[0]["message"]})
+            return drop_empty_fields({"role": "assistant", **self._whole[0]["message"]})
         return self._streamed(0)
 
     def _streamed(self, index: int) -> dict[str, Any] | None:
-        # A draft is taken by another thread while more comes: what is walked through here is a copy.
+        # Another thread takes drafts while more arrives, so this walks through copies.
         texts, fields = self._texts.get(index), dict(self._fields.get(index, {}))
-        thoughts = {name: "".join(parts) for name, parts in dict(self._thoughts.get(index, {})).items()}
-        rest = {**thoughts, **{name: value for name, value in fields.items() if name != "role"}}
+        reasoning = {name: "".join(parts) for name, parts in dict(self._reasoning.get(index, {})).items()}
+        rest = {**reasoning, **{name: value for name, value in fields.items() if name != "role"}}
         if texts is None and not any(rest.values()):
             return None if index not in self._finish else {"role": "assistant", "content": ""}
         content = None if texts is None else "".join(texts)
         if texts is None and index in self._finish and not rest.keys() - {*REASONING}:
-            content = ""  # it thought, and said nothing
-        if is_list(rest.get("tool_calls")):  # their place in the stream is no part of them
+            content = ""  # reasoning without an answer
+        if is_list(rest.get("tool_calls")):  # `index` belongs to the stream, not to the call
             rest["tool_calls"] = [
                 {name: value for name, value in dict(call).items() if name != "index"}
                 for call in list(rest["tool_calls"])
                 if is_mapping(call)
             ]
-        return plain({"role": _text(fields.get("role")) or "assistant", "content": content, **rest})
+        role = _text(fields.get("role")) or "assistant"
+        return drop_empty_fields({"role": role, "content": content, **rest})
 
     def partial(self) -> bytes | None:
-        """What came so far as an encoded message; None for nothing. Safe to call from any thread."""
-        texts, fields = self._texts.get(0), dict(self._fields.get(0, {}))
-        thoughts = self._thoughts.get(0)
-        if not texts and not thoughts and not any(v for name, v in fields.items() if name != "role"):
+        """Return the encoded message so far; None if nothing came. Safe in any thread."""
+        fields = dict(self._fields.get(0, {}))
+        has_fields = any(value for name, value in fields.items() if name != "role")
+        if not self._texts.get(0) and not self._reasoning.get(0) and not has_fields:
             return None
         message = self._streamed(0)
         return None if message is None else _encode(message)
 
     def choices(self) -> list[msgspec.Raw]:
-        """The further choices of a request with `n > 1`, verbatim."""
+        """Return the further choices of a request with `n > 1`, verbatim."""
         if self._whole:
             return [msgspec.Raw(_encode(choice)) for choice in self._whole[1:]]
-        indexes = sorted({*self._texts, *self._fields, *self._finish, *self._thoughts} - {0})
+        indexes = sorted({*self._texts, *self._fields, *self._finish, *self._reasoning} - {0})
         return [
             msgspec.Raw(
                 _encode(
@@ -299,13 +301,13 @@ class Reply:
         ]
 
     def logprobs(self) -> msgspec.Raw | None:
-        """The log probabilities of the first choice, where they were asked for."""
-        found: dict[str, Any] = {}
+        """Return the log probabilities of the first choice; None if there are none."""
+        merged: dict[str, Any] = {}
         if self._whole:
-            found = self._whole[0].get("logprobs") or {}
+            merged = self._whole[0].get("logprobs") or {}
         for piece in self._logprobs:
-            merge(found, piece)
-        return msgspec.Raw(_encode(found)) if found else None
+            merge(merged, piece)
+        return msgspec.Raw(_encode(merged)) if merged else None
 
 
 def _text(value: Any) -> str | None:

@@ -1,6 +1,6 @@
-"""Server-sent events: bytes in, the data of each event out; no I/O.
+"""Decode server-sent events: bytes in, the data of each event out. No I/O.
 
-Pieces may be cut anywhere: in a line, in a character, one byte at a time or megabytes at once.
+Pieces may be cut anywhere: inside a line, inside a character, of any size.
 """
 
 from __future__ import annotations
@@ -8,59 +8,58 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 
-class Events:
-    """Server-sent events: `feed` takes bytes as they come and gives the data of each whole event.
+class SSEDecoder:
+    """A decoder of server-sent events.
 
-    `whole` gathers what is no stream of events but JSON, or a page, from its first byte on: some servers
-    do not stream, whatever they are asked, and some proxies say in HTML what is wrong.
+    *not_sse* collects a response that is JSON or HTML instead, from its first byte on. Some servers do not
+    stream when asked to, and some proxies send an error page. It is None for an event stream.
     """
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []  # of the line that has not ended yet
+        self._line: list[bytes] = []  # the pieces of the line that has not ended yet
         self._data: list[bytes] = []
-        self._after_cr = False
-        self._began = False
-        self.whole: list[bytes] | None = None
+        self._is_after_cr = False
+        self._has_begun = False
+        self.not_sse: list[bytes] | None = None
 
     def feed(self, piece: bytes) -> Iterator[bytes]:
-        """The data of the events that *piece* completes."""
-        if not self._began:
+        """Yield the data of each event that *piece* completes."""
+        if not self._has_begun:
             piece = piece.removeprefix(b"\xef\xbb\xbf")
-            if not self._parts and not piece.strip():
+            if not self._line and not piece.strip():
                 return
-            self._began = True
+            self._has_begun = True
             if piece.lstrip()[:1] in (b"{", b"[", b"<"):
-                self.whole = []
-        if self.whole is not None:
-            self.whole.append(piece)
+                self.not_sse = []
+        if self.not_sse is not None:
+            self.not_sse.append(piece)
             return
-        # A lone CR ends a line too; of a CR LF that was cut in two, the LF is left out here.
-        if self._after_cr and piece:
-            self._after_cr = False
+        # A lone CR ends a line too. When a CR LF is cut in two, skip the LF here.
+        if self._is_after_cr and piece:
+            self._is_after_cr = False
             piece = piece.removeprefix(b"\n")
-        lines = piece.splitlines(keepends=True)  # of bytes: at CR, LF and CR LF, nowhere else
-        for line in lines:
+        for line in piece.splitlines(keepends=True):  # bytes split at CR, LF and CR LF only
             bare = line.rstrip(b"\r\n")
             if len(bare) == len(line):
-                self._parts.append(line)
-                self._after_cr = False
+                self._line.append(line)
+                self._is_after_cr = False
                 return
-            self._after_cr = line.endswith(b"\r")
-            if self._parts:
-                self._parts.append(bare)
-                bare = b"".join(self._parts)
-                self._parts.clear()
-            if (data := self._line(bare)) is not None:
+            self._is_after_cr = line.endswith(b"\r")
+            if self._line:
+                self._line.append(bare)
+                bare = b"".join(self._line)
+                self._line.clear()
+            if (data := self._end_line(bare)) is not None:
                 yield data
 
     def finish(self) -> Iterator[bytes]:
-        """The event that the end of the stream completes, where its last blank line is missing."""
-        for line in (b"".join(self._parts), b""):
-            if (data := self._line(line)) is not None:
+        """Yield the last event if the stream ends without its blank line."""
+        for line in (b"".join(self._line), b""):
+            if (data := self._end_line(line)) is not None:
                 yield data
-        self._parts.clear()
+        self._line.clear()
 
-    def _line(self, line: bytes) -> bytes | None:
+    def _end_line(self, line: bytes) -> bytes | None:
         if not line:
             if not self._data:
                 return None

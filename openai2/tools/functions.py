@@ -243,7 +243,7 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def chosen(choice: Any, rounds: int) -> Any:
+def choice_for_round(choice: Any, rounds: int) -> Any:
     """`tool_choice` for a round: one that forces a call holds for the first, or it would never end."""
     return choice if rounds == 0 or choice in (None, "auto", "none") else "auto"
 

@@ -911,6 +911,20 @@ def test_retry(scripted: Callable[..., ScriptedServer]) -> None:
     assert answers == ["one", "two", "three"]
 
 
+def test_group_retry_after_failure_uses_the_remarks_of_the_question(
+    scripted: Callable[..., ScriptedServer],
+) -> None:
+    server = scripted(error(500, "no"), completion("[]"))
+    with GroupChat(KEY, "m", base_url=server.base_url, max_retries=0) as group:
+        group.add_dialog("Ann", ["Bob"], "hello")
+        with pytest.raises(openai.InternalServerError):
+            group.request([("Bob", ["Ann"])])
+        group.add_dialog("Ann", ["Bob"], "are you there?")
+        assert group.retry() == "[]"
+        assert "hello" in server.asked[-1].body["messages"][0]["content"]
+        assert [each.remark for each in group.pending_remarks()] == ["are you there?"]
+
+
 def test_retry_of_a_failed_request_on_a_tools_result(scripted: Callable[..., ScriptedServer]) -> None:
     server = scripted(error(500, "no"), completion("sunny"))
     chat = chat_with(server)
@@ -941,7 +955,7 @@ def test_a_retry_that_was_cut_replaces_what_is_left_of_the_old_answer() -> None:
         )
         conversation.pin(0)
         opening = Open(RequestSpec(question=[], model="m", retry=True), lambda: None)
-        conversation.begin(opening)
+        conversation.store.transact(conversation.begin_job(opening))
         # Meanwhile the limit takes the call, with which the old answer began.
         conversation.commit(lambda state: decisions.truncated(state.view, 2))
         with engine.store.reading() as reader:

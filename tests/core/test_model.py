@@ -253,7 +253,7 @@ class Histories(RuleBasedStateMachine):
             if not any(kind == "u" for (kind, _), _ in model.view):
                 before = conversation.version
                 with pytest.raises(Refused):
-                    conversation.begin(Open(ask, lambda: None))
+                    conversation.store.transact(conversation.begin_job(Open(ask, lambda: None)))
                 assert conversation.version == before
                 return
             kept = without_last_answer(model.view)
@@ -278,10 +278,10 @@ class Histories(RuleBasedStateMachine):
         sent = whole if ask.limit is None else cut(whole, ask.limit, len(question) or last)
         if not whole or (ask.limit is not None and len(sent) > ask.limit):
             with pytest.raises((NoRoom, BadInput)):
-                conversation.begin(opening)
+                conversation.store.transact(conversation.begin_job(opening))
             assert conversation.version == before and opening.opened is None
             return
-        conversation.begin(opening)
+        conversation.store.transact(conversation.begin_job(opening))
         assert opening.opened is not None
         begun, encoded = opening.opened
         assert [msg.decode(raw) for raw in encoded] == [message(item) for item, _ in sent]
@@ -306,14 +306,30 @@ class Histories(RuleBasedStateMachine):
         answer = self.item(data.draw(st.sampled_from("aac"), "answer"))
         raw = msgspec.json.encode(message(answer))
         if end == "answered":
-            conversation.end(request, lambda state: request_events.answered(begun, state, raw, ev.Answer()))
+            conversation.store.transact(
+                conversation.end_job(
+                    request, lambda state: request_events.answered(begun, state, raw, ev.Answer())
+                )
+            )
         elif end == "stopped":
-            conversation.end(request, lambda state: request_events.stopped(begun, state, raw, ev.Answer()))
+            conversation.store.transact(
+                conversation.end_job(
+                    request, lambda state: request_events.stopped(begun, state, raw, ev.Answer())
+                )
+            )
         elif end == "nothing":
-            conversation.end(request, lambda state: request_events.stopped(begun, state, None, ev.Answer()))
+            conversation.store.transact(
+                conversation.end_job(
+                    request, lambda state: request_events.stopped(begun, state, None, ev.Answer())
+                )
+            )
         elif end == "failed":
             fault = RequestError("Broken", "it broke")
-            conversation.end(request, lambda state: request_events.failed(begun, raw, ev.Answer(), fault))
+            conversation.store.transact(
+                conversation.end_job(
+                    request, lambda state: request_events.failed(begun, raw, ev.Answer(), fault)
+                )
+            )
         else:  # the program ended; another one finds the draft
             self.recover(conversation, request, raw, keep=end == "kept")
         if end in ("answered", "stopped", "kept"):

@@ -42,7 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("replay.*", "tools.*", "recording.*"),
     ("api.*",),
     ("drivers",),
-    ("base_chat", "replayer"),
+    ("base_chat",),
     ("chat", "group", "testing", "pytest_plugin", "offline.*"),
     ("cli.terminal.*",),
     ("cli.settings.*",),

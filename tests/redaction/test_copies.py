@@ -108,7 +108,11 @@ def test_answer_to_a_redacted_question_joins_the_view(engine: Engine, path: Path
     assert report.under_way == [(a.id, begun.request)]
     assert report.clean and not files_with(path)
     message = msg.encode(assistant_msg(f"It is {SECRET}?"), "it")
-    a.end(begun.request, lambda state: request_events.answered(begun, state, message, ev.Answer(model="m")))
+    a.store.transact(
+        a.end_job(
+            begun.request, lambda state: request_events.answered(begun, state, message, ev.Answer(model="m"))
+        )
+    )
     assert a.messages() == [user_msg("[redacted]"), assistant_msg(f"It is {SECRET}?")]
     report = engine.redact("a", a.view_messages()[-1].id)
     assert not report.under_way and not report.also_in and not files_with(path)

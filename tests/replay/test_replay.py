@@ -267,14 +267,14 @@ def test_calls_of_tools_are_carried_over_with_their_results() -> None:
 
 
 def test_a_question_whose_content_is_gone_is_not_asked() -> None:
-    from openai2.replay.source import Source, Told
+    from openai2.replay.source import Source, SourceEvent
 
     asked = ev.MessageAdded(message=msgspec.Raw(b'{"role":"user","content":"x"}'), request=2)
     message = msgspec.Raw(b'{"role":"assistant","content":"y"}')
     said = ev.MessageAdded(message=message, request=2, question=[3], answer=ev.Answer())
     stream: list[ev.Event] = [ev.Created(), ev.RequestStarted(view=1), asked, said]
     for emptied, steps in ((False, [4]), (True, [])):
-        told = [Told(n, n, 0, event, emptied and n == 3) for n, event in enumerate(stream, 1)]
+        told = [SourceEvent(n, n, 0, event, emptied and n == 3) for n, event in enumerate(stream, 1)]
         assert list(Source(told, 1).steps) == steps
 
 
@@ -488,7 +488,7 @@ def test_a_replay_that_was_killed_goes_on(tmp_path: Path) -> None:
         deadline = time.monotonic() + 30
         while not _drafts(chat) and time.monotonic() < deadline:
             time.sleep(0.01)
-        with pytest.raises(Refused, match="somebody is at work"):
+        with pytest.raises(Refused, match="is running already"):
             chat.replay("new", name="twin")
         process.kill()
         process.wait()

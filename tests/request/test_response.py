@@ -14,9 +14,9 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
 from openai2.core.request_events import RequestError
-from openai2.request.deltas import merge, usage_in_few
-from openai2.request.response import Reply
-from openai2.request.sse import Events
+from openai2.request.deltas import compact_usage, merge
+from openai2.request.response import ResponseAccumulator
+from openai2.request.sse import SSEDecoder
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
@@ -46,13 +46,13 @@ def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
 
 
 def events_of(pieces: Iterator[bytes]) -> list[bytes]:
-    events = Events()
+    events = SSEDecoder()
     found = [data for piece in pieces for data in events.feed(piece)]
     return [*found, *events.finish()]
 
 
-def hear(pieces: Iterator[bytes] | list[bytes]) -> Reply:
-    events, reply = Events(), Reply()
+def hear(pieces: Iterator[bytes] | list[bytes]) -> ResponseAccumulator:
+    events, reply = SSEDecoder(), ResponseAccumulator()
     for piece in pieces:
         for data in events.feed(piece):
             reply.feed_chunk(data)
@@ -62,7 +62,7 @@ def hear(pieces: Iterator[bytes] | list[bytes]) -> Reply:
     return reply
 
 
-# -- Events ------------------------------------------------------------------------------------------
+# -- SSEDecoder ------------------------------------------------------------------------------------------
 
 LINE_END = st.sampled_from([b"\n", b"\r\n", b"\r"])
 DATA = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=12).map(
@@ -194,7 +194,7 @@ def test_a_stream_that_is_cut_is_a_fault(chunks: list[dict[str, Any]], place: in
 
 @given(answers(), st.data())
 def test_what_a_draft_holds_is_a_beginning(chunks: list[dict[str, Any]], data: st.DataObject) -> None:
-    reply = Reply()
+    reply = ResponseAccumulator()
     texts = ""
     for one in chunks[: data.draw(st.integers(0, len(chunks)))]:
         texts += reply.feed_chunk(json.dumps(one).encode())
@@ -290,7 +290,7 @@ def test_merging_takes_anything_and_leaves_the_deltas_alone(deltas: list[dict[st
         assert alone == deltas[0]
 
 
-def test_usage_in_few() -> None:
+def test_compact_usage() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 0, "details": {"cached": 0, "audio": None}}
-    assert usage_in_few(usage) == {"prompt_tokens": 3}
-    assert usage_in_few(None) is usage_in_few({}) is None
+    assert compact_usage(usage) == {"prompt_tokens": 3}
+    assert compact_usage(None) is compact_usage({}) is None
