@@ -1,4 +1,4 @@
-"""Two branches side by side: what is aligned, what is told of each side, and which words changed."""
+"""Diff of two branches: alignment by question, and the facts about each side."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def statuses(rows: list[Row]) -> list[tuple[str, str]]:
 # -- rows
 
 
-def test_rounds_are_aligned_by_their_question() -> None:
+def test_compare_aligns_rounds_by_question() -> None:
     a = [exchange("one", "1"), exchange("two", "2"), exchange("again", "3"), exchange("mine", "4")]
     b = [exchange("two", "2"), exchange("new", "5"), exchange("again", "six")]
     assert statuses(compare(a, b)) == [
@@ -40,13 +40,13 @@ def test_rounds_are_aligned_by_their_question() -> None:
     ]
 
 
-def test_a_question_that_is_asked_again_and_again() -> None:
+def test_compare_aligns_repeated_questions() -> None:
     a = [exchange("next?", str(number)) for number in range(4)]
     b = [exchange("next?", str(number)) for number in range(2)]
     assert [row.status for row in compare(a, b)].count("same") == 2
 
 
-def test_a_fork_and_its_origin(server: OfflineServer) -> None:
+def test_diff_of_fork_shows_answers_and_totals(server: OfflineServer) -> None:
     with Chat("sk-test", base_url=server.base_url, conversation="origin") as chat:
         chat.add_dialogs(system_msg("be short"))
         chat.request("自然数1的后面是几?")
@@ -54,23 +54,23 @@ def test_a_fork_and_its_origin(server: OfflineServer) -> None:
         chat.request("再往后是几?")
         other.request("再往后是几?", model="another-model")
         other.add_dialogs(user_msg("alone"), assistant_msg("yes"))
-        told = chat.engine.diff("origin", "branch")
-        assert (told.same, told.changed, told.only_a, told.only_b) == (3, 0, 0, 1)
-        opening, first, second, alone = told.rows
+        diff = chat.engine.diff("origin", "branch")
+        assert (diff.same, diff.changed, diff.only_a, diff.only_b) == (3, 0, 0, 1)
+        opening, first, second, alone = diff.rows
         assert opening.question is None and first.question == user_msg("自然数1的后面是几?")
         assert second.a is not None and second.b is not None
         assert (second.a.model, second.b.model) == ("gpt-4o-mini", "another-model")
         assert second.a.finish_reason == "stop" and second.a.completion_tokens == 1
         assert second.b.seconds is not None and second.a.id is not None
         assert alone.status == "only_b" and alone.b is not None and alone.b.model is None
-        assert told.a.totals.rounds == 2 and told.b.totals.models == ["another-model", "gpt-4o-mini"]
-        assert json.loads(json.dumps(told.to_dict()))["rows"][3]["b"]["text"] == "yes"
+        assert diff.a.totals.rounds == 2 and diff.b.totals.models == ["another-model", "gpt-4o-mini"]
+        assert json.loads(json.dumps(diff.to_dict()))["rows"][3]["b"]["text"] == "yes"
         then = chat.engine.diff("origin", other.conversation, versions=(6, 1))
         assert [row.status for row in then.rows] == ["same", "same"]
         other.close()
 
 
-def test_a_changed_answer_shows_its_words(tmp_path: Path) -> None:
+def test_diff_of_changed_answer_has_word_diff(tmp_path: Path) -> None:
     with Engine(tmp_path / "log.db") as engine:
         for name, said in (("a", "伦敦是首都"), ("b", "巴黎是首都")):
             engine.create(name).add([user_msg("首都?"), assistant_msg(said)])
@@ -78,7 +78,7 @@ def test_a_changed_answer_shows_its_words(tmp_path: Path) -> None:
         assert row.status == "changed" and marked(row.words) == "[-伦敦-]{+巴黎+}是首都"
 
 
-def test_nothing_in_common_is_refused() -> None:
+def test_diff_without_common_question_is_refused() -> None:
     with Engine() as engine:
         engine.create("a").add([system_msg("same"), user_msg("one")])
         engine.create("b").add([system_msg("same"), user_msg("two")])

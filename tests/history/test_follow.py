@@ -1,4 +1,4 @@
-"""Following a log: nothing lost, nothing doubled, whoever writes; and the end is clean."""
+"""Follow a log: every event arrives once and in order, and the iteration ends cleanly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _writer(db: Path, name: str, count: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", WRITER, str(db), name, str(count)], cwd=Path.cwd())
 
 
-def test_events_of_other_processes_arrive_once_and_in_order(tmp_path: Path) -> None:
+def test_events_of_other_processes_arrive_in_order(tmp_path: Path) -> None:
     db = tmp_path / "log.db"
     with Engine(db) as engine:
         writers = [_writer(db, name, 60) for name in "ab"]
@@ -42,7 +42,7 @@ def test_events_of_other_processes_arrive_once_and_in_order(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("in_memory", [False, True], ids=["file", "memory"])
-def test_one_conversation_from_now_on(tmp_path: Path, in_memory: bool) -> None:
+def test_follow_one_conversation_from_now_on(tmp_path: Path, in_memory: bool) -> None:
     with Engine(None if in_memory else tmp_path / "log.db") as engine:
         mine, other = engine.create("mine"), engine.create("other")
         mine.add([user_msg("before")])
@@ -56,7 +56,7 @@ def test_one_conversation_from_now_on(tmp_path: Path, in_memory: bool) -> None:
         assert list(following) == []
 
 
-def test_more_than_a_page_that_was_there_already(tmp_path: Path) -> None:
+def test_follow_reads_several_pages_of_old_events(tmp_path: Path) -> None:
     with Engine(tmp_path / "log.db") as engine:
         conversation = engine.create()
         conversation.add([user_msg(str(number)) for number in range(1000)])
@@ -65,7 +65,7 @@ def test_more_than_a_page_that_was_there_already(tmp_path: Path) -> None:
         assert versions == list(range(2, 1002))
 
 
-def test_stop_wakes_who_waits_and_what_was_found_is_handed_out(tmp_path: Path) -> None:
+def test_stop_ends_waiting_after_found_events(tmp_path: Path) -> None:
     with Engine(tmp_path / "log.db") as engine:
         following = engine.follow(poll=5.0)
         seen: list[int] = []
@@ -82,7 +82,7 @@ def test_stop_wakes_who_waits_and_what_was_found_is_handed_out(tmp_path: Path) -
         assert seen == [1]
 
 
-def test_it_holds_the_store_open_until_it_ends(tmp_path: Path) -> None:
+def test_following_keeps_the_store_open(tmp_path: Path) -> None:
     engine = Engine(tmp_path / "log.db")
     engine.create()
     following = engine.follow(after=0)
@@ -92,7 +92,7 @@ def test_it_holds_the_store_open_until_it_ends(tmp_path: Path) -> None:
     assert next(following, None) is None
 
 
-def test_awaited(tmp_path: Path) -> None:
+def test_async_follow_yields_every_event(tmp_path: Path) -> None:
     async def main() -> list[str]:
         db = tmp_path / "log.db"
         with Engine(db) as engine:
@@ -109,7 +109,7 @@ def test_awaited(tmp_path: Path) -> None:
     assert asyncio.run(main()) == ["created"] + ["message_added"] * 20
 
 
-def test_a_task_that_follows_can_be_cancelled(tmp_path: Path) -> None:
+def test_async_follow_can_be_cancelled(tmp_path: Path) -> None:
     async def main() -> None:
         with Engine(tmp_path / "log.db") as engine:
             task = asyncio.ensure_future(anext(engine.follow()))
@@ -121,7 +121,7 @@ def test_a_task_that_follows_can_be_cancelled(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_idle_following_burns_no_cpu(tmp_path: Path) -> None:
+def test_idle_follow_uses_little_cpu(tmp_path: Path) -> None:
     with Engine(tmp_path / "log.db") as engine:
         following = engine.follow()
         threading.Timer(0.6, following.stop).start()
@@ -130,7 +130,7 @@ def test_idle_following_burns_no_cpu(tmp_path: Path) -> None:
         assert time.thread_time() - before < 0.06
 
 
-def test_bad_input() -> None:
+def test_follow_refuses_bad_options() -> None:
     with Engine() as engine:
         with pytest.raises(UnknownConversation):
             engine.follow("nobody")

@@ -1,4 +1,4 @@
-"""Long views are read in pages, and decoded a page at a time: what comes out is what was put in."""
+"""Reading messages by id: page by page for long views, with redactions and damage."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _one_by_one(engine: Engine, conversation: Conversation) -> list[msg.Message]
     return [msg.decode(texts[number]) for number in ids]
 
 
-def test_a_long_view_is_what_its_events_say(engine: Engine) -> None:
+def test_long_view_equals_its_events_read_singly(engine: Engine) -> None:
     conversation = long(engine, size=1500)
     conversation.add([{"role": "user", "content": [{"type": "text", "text": "ünïcode 二 🎈"}], "name": "x"}])
     asked(conversation, "and?", "then, some.")
@@ -56,7 +56,7 @@ def test_a_long_view_is_what_its_events_say(engine: Engine) -> None:
         assert held.messages() == [*expected, user_msg("kept in memory")]
 
 
-def test_what_was_redacted_is_empty_and_the_rest_is_there(engine: Engine) -> None:
+def test_redacted_message_is_masked_in_long_view(engine: Engine) -> None:
     conversation = long(engine, size=1200)
     before = conversation.messages()
     engine.redact("long", conversation.view().ids[700])
@@ -65,14 +65,14 @@ def test_what_was_redacted_is_empty_and_the_rest_is_there(engine: Engine) -> Non
     assert [*after[:700], *after[701:]] == [*before[:700], *before[701:]]
 
 
-def test_each_message_is_ones_own(engine: Engine) -> None:
+def test_messages_are_new_dicts_each_time(engine: Engine) -> None:
     conversation = long(engine, size=1200)
     first = conversation.messages()
     first[0]["content"] = "changed"
     assert conversation.messages()[0]["content"].startswith("question 0")
 
 
-def test_messages_far_apart_are_looked_up(engine: Engine) -> None:
+def test_sparse_messages_are_read_singly(engine: Engine) -> None:
     conversation = engine.create("sparse")
     for _ in range(520):
         conversation.add([user_msg("stays")])
@@ -84,7 +84,7 @@ def test_messages_far_apart_are_looked_up(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("harm", ['{"message":{"role":"user"', '{"message":1}', '{},{"message":{}}'])
-def test_what_is_damaged_is_an_error_and_no_other_message(engine: Engine, tmp_path: Path, harm: str) -> None:
+def test_damaged_message_raises_decode_error(engine: Engine, tmp_path: Path, harm: str) -> None:
     conversation = long(engine, size=1200)
     engine.close()
     with plain(tmp_path / "store.db", unguarded=True) as sql:
@@ -93,7 +93,7 @@ def test_what_is_damaged_is_an_error_and_no_other_message(engine: Engine, tmp_pa
         damaged.open(conversation.id).messages()
 
 
-def test_a_message_that_is_not_there_is_an_error(engine: Engine, tmp_path: Path) -> None:
+def test_missing_event_raises_an_error(engine: Engine, tmp_path: Path) -> None:
     long(engine, size=1200)
     with plain(tmp_path / "store.db", unguarded=True) as sql:
         sql.execute("DELETE FROM events WHERE version = 300")
@@ -102,7 +102,7 @@ def test_a_message_that_is_not_there_is_an_error(engine: Engine, tmp_path: Path)
         engine.open("long").view_messages(1200)
 
 
-def test_who_only_looks_at_the_end_keeps_nothing(engine: Engine) -> None:
+def test_reading_last_messages_caches_no_text(engine: Engine) -> None:
     written = engine.create("a")
     watching: Any = engine.open("a")
     for number in range(200):
@@ -113,7 +113,7 @@ def test_who_only_looks_at_the_end_keeps_nothing(engine: Engine) -> None:
 
 @pytest.mark.parametrize("read", [False, True])
 @pytest.mark.parametrize("number", [-1, 0, 1, 99])
-def test_an_id_that_is_no_message_s_is_an_error(engine: Engine, read: bool, number: int) -> None:
+def test_id_without_message_raises_an_error(engine: Engine, read: bool, number: int) -> None:
     engine.create("a").add([user_msg("x")])
     conversation = engine.open("a")
     if read:
@@ -123,7 +123,7 @@ def test_an_id_that_is_no_message_s_is_an_error(engine: Engine, read: bool, numb
         conversation.message(number)
 
 
-def test_a_text_that_is_gone_without_a_redaction_is_damage(engine: Engine, tmp_path: Path) -> None:
+def test_text_lost_without_redaction_is_damage(engine: Engine, tmp_path: Path) -> None:
     conversation = engine.create("a")
     conversation.add([user_msg("x")])
     conversation.commit(lambda state: [ev.RemarkAdded(speaker="Ann", audiences=["Bob"], remark="hello")])
@@ -136,7 +136,7 @@ def test_a_text_that_is_gone_without_a_redaction_is_damage(engine: Engine, tmp_p
 
 if sys.version_info >= (3, 11):  # before, sqlite3 cannot set limits
 
-    def test_more_than_sqlite_joins_is_read_one_by_one(engine: Engine) -> None:
+    def test_page_above_sqlite_limit_is_read_singly(engine: Engine) -> None:
         conversation = long(engine, size=1200)
         with engine.store.reading() as reader:
             plainly = reader.added_joined(conversation.id, 2, 600)
@@ -151,7 +151,7 @@ if sys.version_info >= (3, 11):  # before, sqlite3 cannot set limits
         assert list(found.values()) == conversation.messages()
 
 
-def test_a_long_view_is_read_in_pages(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_view_is_read_in_pages_of_512(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     long(engine, size=4000)
     pages = 0
     plainly = Reader.added_joined

@@ -1,14 +1,8 @@
-"""What must not grow: statements, rows and clients are counted, and no clock is looked at.
-
-The modules that a light command imports are counted in test_light.py.
-"""
+"""What must not grow with the history: statements and rows are counted, no clock is used."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-import socket
-import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +12,6 @@ from typing import Any
 import pytest
 
 from openai2 import Chat, Engine
-from openai2.api import clients
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core.messages import assistant_msg, user_msg
@@ -31,16 +24,16 @@ KEY = "sk-counting-000000000"
 
 @contextmanager
 def statements(engine: Engine) -> Generator[list[str], None, None]:
-    """The statements that the store runs, on all of its connections, those within triggers aside."""
+    """Collect the statements that the store runs on all its connections, except those of triggers."""
     seen: list[str] = []
 
     def trace(statement: str) -> None:
-        # An INSERT that fires a trigger is told of twice, and the trigger in a comment.
+        # SQLite reports an INSERT that fires a trigger twice, and the trigger as a comment.
         if not statement.startswith("--") and (not seen or statement != seen[-1]):
             seen.append(statement)
 
     store: Any = engine.store
-    assert store._connection  # the one that writes is opened by its first use
+    assert store._steps.connection  # opens the writer's connection, which is opened lazily
     connections = list(store._connections)
     for connection in connections:
         connection.set_trace_callback(trace)
@@ -59,7 +52,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
         yield engine
 
 
-def test_an_append_takes_as_many_statements_whatever_came_before(engine: Engine) -> None:
+def test_append_takes_five_statements_at_any_length(engine: Engine) -> None:
     conversation = engine.create()
     counts: list[int] = []
     for size in (1, 10, 100):
@@ -71,7 +64,7 @@ def test_an_append_takes_as_many_statements_whatever_came_before(engine: Engine)
     assert counts == [5, 5, 5]
 
 
-def test_an_append_of_many_adds_one_statement_a_row(engine: Engine) -> None:
+def test_append_of_many_adds_one_statement_per_row(engine: Engine) -> None:
     conversation = engine.create()
     with statements(engine) as seen:
         conversation.add(rounds(50))
@@ -79,7 +72,7 @@ def test_an_append_of_many_adds_one_statement_a_row(engine: Engine) -> None:
     assert len(others) <= 3 and len(seen) - len(others) == 100, others
 
 
-def test_a_request_is_two_transactions(engine: Engine) -> None:
+def test_request_takes_two_transactions(engine: Engine) -> None:
     with OfflineServer() as server:
         chat = Chat(KEY, "offline", base_url=server.base_url, db=engine)
         counts: list[int] = []
@@ -91,7 +84,7 @@ def test_a_request_is_two_transactions(engine: Engine) -> None:
     assert counts[1:] == [counts[1]] * 3 and counts[1] <= 14
 
 
-def test_what_a_request_has_sent_is_not_read_again(engine: Engine) -> None:
+def test_next_request_reads_no_messages_again(engine: Engine) -> None:
     engine.create("long").add(rounds(1000))
     with OfflineServer() as server:
         chat = Chat(KEY, "offline", base_url=server.base_url, db=engine, conversation="long")
@@ -106,7 +99,7 @@ def test_what_a_request_has_sent_is_not_read_again(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("change", ["fork", "rollback", "restore"])
-def test_a_change_writes_one_event_however_long_the_history(engine: Engine, change: str) -> None:
+def test_change_writes_one_event_at_any_length(engine: Engine, change: str) -> None:
     conversation = engine.create()
     changes: dict[str, Callable[[], object]] = {
         "fork": lambda: conversation.fork(at=3),
@@ -156,7 +149,7 @@ def rows_read(engine: Engine, work: Callable[[], object]) -> int:
     return count
 
 
-def gone_on(conversation: Conversation, turns: int, limit: int = 20) -> None:
+def add_turns(conversation: Conversation, turns: int, limit: int = 20) -> None:
     """So many turns under a limit, as requests put them on record."""
     from openai2.core import decisions
 
@@ -171,7 +164,7 @@ def gone_on(conversation: Conversation, turns: int, limit: int = 20) -> None:
         conversation.commit(turn)
 
 
-def test_a_fork_goes_on_without_reading_what_its_parent_holds(engine: Engine) -> None:
+def test_fork_appends_without_reading_its_parent(engine: Engine) -> None:
     parent = engine.create()
     counts: list[list[str]] = []
     for size in (1, 500):
@@ -183,7 +176,7 @@ def test_a_fork_goes_on_without_reading_what_its_parent_holds(engine: Engine) ->
     assert not any("snapshots" in statement or "version > " in statement for statement in counts[1])
 
 
-def test_a_fork_and_its_parent_go_on_apart(engine: Engine) -> None:
+def test_fork_and_parent_share_no_later_change(engine: Engine) -> None:
     parent = engine.create()
     parent.add(rounds(3))
     early, first = parent.fork(at=1), parent.fork()
@@ -206,7 +199,7 @@ def test_a_fork_and_its_parent_go_on_apart(engine: Engine) -> None:
     assert engine.verify().ok
 
 
-def test_undoing_reads_no_view(engine: Engine) -> None:
+def test_undo_reads_no_snapshot(engine: Engine) -> None:
     conversation = engine.create()
     for number in range(60):
         conversation.add([user_msg(f"{number} " * 300)])
@@ -216,32 +209,32 @@ def test_undoing_reads_no_view(engine: Engine) -> None:
     assert not any("FROM snapshots" in statement for statement in seen)
 
 
-def test_opening_reads_what_the_view_holds_not_what_the_history_holds(engine: Engine) -> None:
+def test_open_reads_the_view_not_the_history(engine: Engine) -> None:
     conversation = engine.create("long")
     counts: list[int] = []
     for turns in (300, 300, 1200):
-        gone_on(conversation, turns)
+        add_turns(conversation, turns)
         counts.append(rows_read(engine, lambda: engine.open("long").messages()))
     assert max(counts) < 400 < conversation.version, counts
 
 
-def test_any_version_costs_a_bounded_number_of_events(engine: Engine) -> None:
+def test_any_version_reads_a_bounded_number_of_events(engine: Engine) -> None:
     conversation = engine.create("long")
-    gone_on(conversation, 1500)
+    add_turns(conversation, 1500)
     fresh = engine.open("long")
     last = fresh.version
     counts = [rows_read(engine, partial(fresh.at, at)) for at in range(1, last, last // 40)]
     assert max(counts) < 400 < last, counts
 
 
-def test_the_end_of_a_long_view_is_read_alone(engine: Engine) -> None:
+def test_last_messages_are_read_without_the_rest(engine: Engine) -> None:
     engine.create("long").add(rounds(2000))
     conversation = engine.open("long")
     assert rows_read(engine, lambda: conversation.messages(last=20)) < 30
     assert conversation.messages(last=20) == conversation.messages()[-20:]
 
 
-def test_the_end_read_backwards_is_the_end_of_the_view(engine: Engine) -> None:
+def test_last_messages_equal_the_end_of_the_view(engine: Engine) -> None:
     chance = random.Random(7)
     conversation = engine.create("changed")
     for step in range(150):
@@ -255,14 +248,14 @@ def test_the_end_read_backwards_is_the_end_of_the_view(engine: Engine) -> None:
         elif action == 5 and chance.random() < 0.3:
             conversation = conversation.fork(at=chance.randint(1, conversation.version))
         elif len(conversation.messages()) > 4:
-            gone_on(conversation, 1, limit=4)
+            add_turns(conversation, 1, limit=4)
         whole = conversation.messages()
         for last in (0, 1, 3, 20):
             fresh = engine.open(conversation.id)
             assert fresh.messages(last=last) == (whole[-last:] if last else []), step
 
 
-def test_the_way_backwards_gives_up_where_it_does_not_pay(engine: Engine) -> None:
+def test_reading_backwards_stops_after_long_rollback(engine: Engine) -> None:
     conversation = engine.create("rolled")
     conversation.add(rounds(500))
     conversation.rollback(490)
@@ -272,56 +265,10 @@ def test_the_way_backwards_gives_up_where_it_does_not_pay(engine: Engine) -> Non
     assert engine.open("rolled").messages(last=5) == rounds(500)[15:20]
 
 
-def test_a_search_asks_little_of_the_store(engine: Engine) -> None:
+def test_search_takes_six_statements(engine: Engine) -> None:
     engine.create("c").add([*rounds(50), user_msg("fox"), user_msg("fox too")])
     engine.search("fox")
     with statements(engine) as seen:
         assert len(engine.search("fox")) == 2
     # What FTS5 asks of its own tables aside: BEGIN, how far the index goes, the hits, each of them, ROLLBACK.
     assert len(seen) == 6, seen
-
-
-def test_one_client_a_key(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[object] = []
-    original: Any = clients._make  # pyright: ignore[reportPrivateUsage]
-
-    def counted(*args: Any, **options: Any) -> Any:
-        made.append(args[1])
-        return original(*args, **options)
-
-    monkeypatch.setattr(clients, "_make", counted)
-    with OfflineServer() as server:
-        for number in range(12):
-            key = f"sk-counting-{number % 3}00000000"
-            chat = Chat(key, "offline", base_url=server.base_url, db=engine)
-            chat.request("自然数50的后面是几?")
-    assert len(made) == 3, made
-
-
-@pytest.mark.parametrize("blocking", [True, False], ids=["sync", "async"])
-def test_a_request_leaves_in_one_piece(blocking: bool) -> None:
-    pieces: list[bytes] = []
-    answer = b'{"choices":[{"message":{"role":"assistant","content":"51"},"finish_reason":"stop"}]}'
-
-    def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            while piece := connection.recv(1 << 16):
-                pieces.append(piece)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=serve, daemon=True)
-        server.start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        with Chat(KEY, "offline", base_url=url, max_retries=0) as chat:
-
-            async def ask_twice() -> list[str]:
-                return [await chat.async_request("And next?") for _ in range(2)]
-
-            if blocking:
-                assert [chat.request("And next?") for _ in range(2)] == ["51", "51"]
-            else:
-                assert asyncio.run(ask_twice()) == ["51", "51"]
-    assert len(pieces) == 2, pieces
-    assert all(b"\r\n\r\n" in piece and piece.endswith(b"}") for piece in pieces), pieces
