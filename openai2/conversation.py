@@ -30,11 +30,11 @@ from openai2.history.lineage import Lineage
 from openai2.history.messages import PAGE, events_by_id
 from openai2.history.requests import last_unanswered, started_request
 from openai2.history.stream_cache import Decide, StreamCache
-from openai2.request.effects import Open, Opened
 from openai2.store import Draft, Listed, Reader, Store
 
 if TYPE_CHECKING:
     from openai2.history.why import Why
+    from openai2.request.effects import Open, Opened
     from openai2.store import Transaction
 
 
@@ -350,7 +350,7 @@ class Conversation:
     # -- requests
 
     def begin_job(self, opening: Open) -> Callable[[Transaction], Opened]:
-        """Return the job that records the start of a request and its draft. It sets `opening.opened` too."""
+        """Return the job that records the start of a request and its draft."""
 
         def job(tx: Transaction) -> Opened:
             with self._stream.lock:
@@ -365,8 +365,7 @@ class Conversation:
                 self._stream.commit(tx, decide)
                 assert begun is not None
                 tx.put_draft(drafts.fresh(self.id, begun.request, self.store.is_durable))
-                opening.opened = Opened(begun, self._stream.encoded(tx, begun.sent))
-                return opening.opened
+                return opening.set_opened(begun, self._stream.encoded(tx, begun.sent))
 
         return job
 

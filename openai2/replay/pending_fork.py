@@ -60,8 +60,7 @@ class PendingFork:
                 if isinstance(event, ev.MessageAdded)
             }
             inherited = encoded_messages(tx, self._lineage, [id for id in request.sent if id not in new])
-            opening.opened = Opened(request, [new.get(id) or inherited[id] for id in request.sent])
-            return opening.opened
+            return opening.set_opened(request, [new.get(id) or inherited[id] for id in request.sent])
 
         return job
 

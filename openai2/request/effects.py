@@ -24,8 +24,8 @@ class Opened(NamedTuple):
 class Open:
     """Put the request on record. The result is an `Opened`.
 
-    *opened* is set to the result too, for a caller that leaves while the transaction runs. *partial* returns
-    the message received so far, for the draft.
+    *opened* keeps the result for a caller that leaves while the transaction runs. *partial* returns the
+    message received so far, for the draft.
     """
 
     __slots__ = ("opened", "partial", "spec")
@@ -34,6 +34,11 @@ class Open:
         self.spec = spec
         self.partial = partial
         self.opened: Opened | None = None
+
+    def set_opened(self, request: OpenRequest, messages: list[bytes]) -> Opened:
+        """Keep the result, and return it."""
+        self.opened = Opened(request, messages)
+        return self.opened
 
 
 class Send(msgspec.Struct, frozen=True):
