@@ -196,12 +196,12 @@ def end(recording: Recording) -> None:
 
 
 def _patch() -> None:
-    import openai  # noqa: F401  # its transport over aiohttp is a subclass that must exist by now
+    import openai  # defines its transport over aiohttp
 
     _replace(httpx2.HTTPTransport, "handle_request", _sync_handler)
     _replace(httpx2.AsyncHTTPTransport, "handle_async_request", _async_handler)
     for kind in httpx2.AsyncBaseTransport.__subclasses__():
-        if kind.__module__.startswith("openai."):
+        if kind.__module__.startswith(f"{openai.__name__}."):
             _replace(kind, "handle_async_request", _async_handler)
 
 
