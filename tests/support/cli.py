@@ -23,7 +23,7 @@ from openai2 import Chat
 from openai2.cli import cli
 from openai2.offline import OfflineServer
 
-PATIENCE = 60.0  # seconds; for a machine that has other things to do
+TIMEOUT = 60.0  # seconds; generous, because the machine may be busy
 KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"  # of the fixture `server`
 LONG = "请慢慢地说" * 60  # what echoes it takes many seconds
 NOTICE = "（离线应答，不是语言模型）你说的是："
@@ -47,7 +47,7 @@ def run(*args: str, input: bytes | str = b"", **more: str) -> subprocess.Complet
         input=raw,
         env=environment(**more),
         capture_output=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -103,7 +103,7 @@ class Terminal:
                 env=environment(**{"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": asks, **more}),
                 dimensions=(rows, columns),
                 encoding="utf-8",
-                timeout=PATIENCE,
+                timeout=TIMEOUT,
             )
         self.screen.answer = self.child.send
 
@@ -141,7 +141,7 @@ class Terminal:
 
     def until(self, seen: Callable[[list[str]], bool], what: str) -> Terminal:
         """Read until the screen is as wanted."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not seen(self.lines):
             assert time.monotonic() < end, f"no {what} on the screen:\n" + "\n".join(self.lines)
             try:
@@ -186,7 +186,7 @@ class Terminal:
 
     def ends(self) -> int:
         """Wait for the end; the exit status."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while time.monotonic() < end:
             try:
                 self._stream.feed(self.child.read_nonblocking(4096, timeout=1))
@@ -222,7 +222,7 @@ def counting(path: Path, fork: str | None = None) -> str:
 def kill_in_an_answer(terminal: Terminal) -> None:
     """Ask what takes long to answer, and kill the session once something of the answer is on disk."""
     terminal.enters(LONG).shows(NOTICE + "请慢")
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not _is_on_disk("请慢"):
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-#: Seconds that the server waits for a test to go on; only a test that fails waits so long.
-PATIENCE = 30.0
+#: Seconds that the server waits for a test to continue; only a failing test waits so long.
+TIMEOUT = 30.0
 
 
 class Asked(NamedTuple):
@@ -195,6 +195,6 @@ class ScriptedServer:
 def _waited(pieces: Iterable[bytes | threading.Event]) -> Iterator[bytes]:
     for piece in pieces:
         if isinstance(piece, threading.Event):
-            piece.wait(PATIENCE)
+            piece.wait(TIMEOUT)
         else:
             yield piece

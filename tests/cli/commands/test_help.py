@@ -11,7 +11,7 @@ import click
 import pytest
 
 from openai2.cli import HOMES, SECTIONS, cli
-from tests.support.cli import PATIENCE, environment
+from tests.support.cli import TIMEOUT, environment
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -22,7 +22,7 @@ def test_every_help_is_as_it_was() -> None:
         [sys.executable, str(ROOT / "tests" / "support" / "help_texts.py")],
         env=environment(),
         capture_output=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert done.returncode == 0, (done.stdout + done.stderr).decode()

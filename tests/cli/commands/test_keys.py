@@ -12,7 +12,7 @@ import pytest
 
 from openai2.cli.settings.key_file import KeyFile
 from openai2.keys.pool import fingerprint
-from tests.support.cli import COMMAND, PATIENCE, Terminal, environment, invoke, ok, refused, run
+from tests.support.cli import COMMAND, TIMEOUT, Terminal, environment, invoke, ok, refused, run
 
 KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="file modes are POSIX")
@@ -115,7 +115,7 @@ def test_processes_that_add_at_once_lose_nothing() -> None:
         for key in keys
     ]
     for process in processes:
-        _, said = process.communicate(timeout=PATIENCE)
+        _, said = process.communicate(timeout=TIMEOUT)
         assert process.returncode == 0, said
     assert set(run("read_apikey", "--reveal").stdout.split()) == set(keys)
 

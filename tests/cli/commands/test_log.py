@@ -14,7 +14,7 @@ from typing import IO
 import pytest
 
 from openai2 import Engine, user_msg
-from tests.support.cli import COMMAND, PATIENCE, QUESTIONS, counting, environment, invoke, ok, refused
+from tests.support.cli import COMMAND, QUESTIONS, TIMEOUT, counting, environment, invoke, ok, refused
 
 
 @pytest.fixture
@@ -77,13 +77,13 @@ def _watching(*args: str) -> Generator[IO[str], None, None]:
         text=True,
         encoding="utf-8",
     )
-    guard = threading.Timer(PATIENCE, watching.kill)
+    guard = threading.Timer(TIMEOUT, watching.kill)
     guard.start()
     assert watching.stdout is not None
     try:
         yield watching.stdout
         watching.send_signal(2)
-        assert watching.wait(PATIENCE) == 130
+        assert watching.wait(TIMEOUT) == 130
     finally:
         guard.cancel()
         watching.kill()

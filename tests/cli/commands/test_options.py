@@ -18,7 +18,7 @@ from openai2.offline import OfflineServer
 from tests.support.cli import (
     COMMAND,
     KEY,
-    PATIENCE,
+    TIMEOUT,
     Terminal,
     contents,
     environment,
@@ -207,7 +207,7 @@ def test_talking_needs_a_terminal() -> None:
         input=b"",
         capture_output=True,
         start_new_session=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
     assert done.returncode == 1 and b"no terminal" in done.stderr
@@ -227,14 +227,14 @@ def test_two_at_once_lose_nothing_and_are_told() -> None:
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
         )
-        guard = threading.Timer(PATIENCE, first.kill)
+        guard = threading.Timer(TIMEOUT, first.kill)
         guard.start()
         with Engine(ok("path", "database").strip()) as engine:
             conversation = engine.open("both")
             while not any(r.type == "request_started" for r in conversation.events(after=4)):
                 assert first.poll() is None
         second = run("chat", "-c", "both", "--offline", "自然数100的后面是几?")
-        _, told = first.communicate(timeout=PATIENCE)
+        _, told = first.communicate(timeout=TIMEOUT)
         guard.cancel()
     assert (first.returncode, second.returncode) == (0, 0)
     assert "is being asked elsewhere" in second.stderr

@@ -12,7 +12,7 @@ import pytest
 
 from openai2 import Chat, Engine
 from openai2.offline import OfflineServer
-from tests.support.cli import COMMAND, KEY, PATIENCE, Terminal, contents, environment, invoke, ok, refused
+from tests.support.cli import COMMAND, KEY, TIMEOUT, Terminal, contents, environment, invoke, ok, refused
 
 QUESTIONS = ("自然数50的后面是几?", "再往后是几?", "再往后呢?")
 
@@ -86,7 +86,7 @@ def test_a_replay_that_is_stopped_goes_on_later(db: str, server: OfflineServer) 
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        guard = threading.Timer(PATIENCE, replaying.kill)
+        guard = threading.Timer(TIMEOUT, replaying.kill)
         guard.start()
         while len(slow.requests) < 2:
             assert replaying.poll() is None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from openai2.offline import OfflineServer
-from tests.support.cli import COMMAND, KEY, NOTICE, PATIENCE, contents, environment, invoke, ok, refused, run
+from tests.support.cli import COMMAND, KEY, NOTICE, TIMEOUT, contents, environment, invoke, ok, refused, run
 
 
 def _model_asked(server: OfflineServer) -> str:
@@ -179,7 +179,7 @@ def test_a_closed_pipe_is_no_error(command: str) -> None:
     process.stdout.close()
     said = process.stderr.read()
     process.stderr.close()
-    assert process.wait(PATIENCE) == 141
+    assert process.wait(TIMEOUT) == 141
     assert said == b""
 
 
@@ -190,7 +190,7 @@ def test_a_failure_that_nobody_reads_is_one_still(command: str, status: int) -> 
     )
     assert process.stderr is not None
     process.stderr.close()
-    assert process.wait(PATIENCE) == status
+    assert process.wait(TIMEOUT) == status
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
@@ -198,7 +198,7 @@ def test_a_standard_stream_that_is_closed_is_an_empty_one(closed: str) -> None:
     for command in ("newchat --offline hi", "list", "show --json"):
         line = f"{' '.join(shlex.quote(word) for word in COMMAND)} {command} {closed}"
         done = subprocess.run(
-            ["sh", "-c", line], env=environment(), capture_output=True, timeout=PATIENCE, check=False
+            ["sh", "-c", line], env=environment(), capture_output=True, timeout=TIMEOUT, check=False
         )
         assert done.returncode == 0, done.stderr
         assert b"Traceback" not in done.stderr
