@@ -201,7 +201,8 @@ def _patch() -> None:
     _replace(httpx2.HTTPTransport, "handle_request", _sync_handler)
     _replace(httpx2.AsyncHTTPTransport, "handle_async_request", _async_handler)
     for kind in httpx2.AsyncBaseTransport.__subclasses__():
-        if kind.__module__.startswith(f"{openai.__name__}."):
+        # Not the SDK's forwarding transports: the transport below them is patched.
+        if kind.__module__.startswith(f"{openai.__name__}.") and "aiohttp" in kind.__module__:
             _replace(kind, "handle_async_request", _async_handler)
 
 
