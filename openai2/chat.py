@@ -1,4 +1,4 @@
-"""Chat: a dialogue with a model, every step of it on record."""
+"""Chat: a conversation with a model; every step is on record."""
 
 from __future__ import annotations
 
@@ -22,53 +22,53 @@ if TYPE_CHECKING:
 
 
 class Chat(BaseChat):
-    """A dialogue with a model.
+    """A conversation with a model.
 
-    - *api_key*: a key, an `AKPool`, a function that gives one, or None for `OPENAI_API_KEY`;
-    - *model*: the model asked, unless a request names another;
-    - *MsgMaxCount* (or *msg_max_count*): at most so many messages are sent and kept in view; the earliest
-      that are not pinned leave first;
-    - *db*: where the log is kept, as a path, a URL, a store or an `Engine`; None keeps it in memory;
-    - *conversation*: a name or full id in *db*, continued if it is there, made if it is not;
-    - *send_reasoning*: what a model thought (`reasoning_content`, `reasoning`) stays in its message and is
-      sent back with it; else it is kept in the answer's event only;
-    - *use_create*: call `chat.completions.create` itself, for tools that watch it (where it was patched, it
-      is called anyway);
-    - further options are those of `openai.OpenAI` and of `chat.completions.create`; for any other,
-      TypeError is raised.
+    - *api_key*: a key, an `AKPool`, a function that returns a key, or None for `OPENAI_API_KEY`;
+    - *model*: the default model of requests;
+    - *MsgMaxCount* (or *msg_max_count*): the largest number of messages to send and keep in view; the oldest
+      messages that are not pinned leave first;
+    - *db*: the log, as a path, a URL, a store or an `Engine`; None keeps it in memory;
+    - *conversation*: a name or full id in *db*, made if it does not exist;
+    - *send_reasoning*: keep the model's reasoning (`reasoning_content`, `reasoning`) in its message and send
+      it back; else only the answer's event keeps it;
+    - *use_create*: call `chat.completions.create`, for tools that watch it (if it is patched, it is called
+      anyway);
+    - further options are those of `openai.OpenAI` and of `chat.completions.create`.
 
-    *timeout* bounds a whole request, its retries and waits included; of a stream, the time until the next
-    piece of the answer. *max_retries* (2) says how often a fault of the server (no connection, 5xx) and,
-    with a single key, a 429 are tried again. A pool turns to its next key at once, whatever that number.
+    *timeout* (seconds, or any type that the SDK takes) bounds a request with its retries and waits; for a
+    stream, it bounds the time until the next piece of the answer. *max_retries* (2) is how often a server
+    failure (no connection, 5xx) and, with a single key, a 429 are retried. A pool changes to its next key at
+    once, whatever that number is.
 
-    A failed request raises the `openai` exception and leaves the view as it was; the log keeps the
-    question and why it failed. A Chat may be used by any number of threads and tasks.
+    A failed request raises the `openai` exception and leaves the view as it was; the log keeps the question
+    and the failure. Any number of threads and tasks may use one Chat.
 
-    Raises BadInput (a ValueError) for a key that cannot be sent or a limit below 1, StoreError for a
-    store that cannot be used.
+    Raises TypeError for an unknown option, BadInput (a ValueError) for a key that cannot be sent or a limit
+    below 1, StoreError for a store that cannot be used.
     """
 
-    # -- talking
+    # -- requests
 
     def request(self, text: str | None = None, *parts: Mapping[str, Any], **options: Any) -> str:
-        """Ask, and return the answer's text; '' where the answer is a tool call.
+        """Ask, and return the answer's text, '' if the answer is a tool call.
 
-        *text* and *parts* (see `Multimodal_Part`) make one user message; `messages=` appends further
-        ones; with none of them the view is sent as it stands, after a tool's result say. *options* are
-        those of `chat.completions.create`.
+        *text* and *parts* (see `Multimodal_Part`) make one user message; `messages=` appends further ones.
+        Without any, the view is sent as it is, for example after a tool's result. *options* are those of
+        `chat.completions.create`.
 
-        Raises the `openai` exception of a failed request, BadInput for an empty prompt, NoRoom where
-        pinned messages leave no room for the question.
+        Raises the `openai` exception of a failed request, BadInput for an empty prompt, NoRoom if pinned
+        messages leave no room for the question.
         """
         return self._run(*self._ask(text, parts, options, stream=False)).text
 
     def stream_request(
         self, text: str | None = None, *parts: Mapping[str, Any], **options: Any
     ) -> Iterator[str]:
-        """Ask, and hand out the answer's text as it arrives. Arguments and errors as `request`.
+        """Ask, and yield the answer's text as it arrives. Arguments and errors as `request`.
 
-        A caller that leaves early keeps what came: it is the answer of that round, marked as stopped.
-        *on_reasoning*, a function, is told what the model thinks, piece by piece as it comes.
+        If the caller stops iterating, the text so far is stored as the answer, marked as stopped.
+        `on_reasoning=` is a function that gets the model's reasoning as it arrives, piece by piece.
         """
         return self._drive(*self._ask(text, parts, options, stream=True))
 
@@ -94,15 +94,15 @@ class Chat(BaseChat):
         max_rounds: int = 8,
         **options: Any,
     ) -> str:
-        """Ask, run the functions that the model calls, tell it what came, and so on until it answers.
+        """Ask, run the functions that the model calls, send it the results, and repeat until it answers.
 
-        *tools* are Python functions; a model is told what their names, docstrings and type hints say.
-        Calls of one answer run at the same time, in threads. An error that a tool raises is told to the
-        model and is on record. Without *text*, a dialogue that was left in the middle goes on. The other
-        arguments are those of `request`; a `tool_choice` that forces a call holds for the first round.
+        *tools* are Python functions; their names, docstrings and type hints make the schemas. Calls of one
+        answer run at the same time, in threads. The model gets the errors that tools raise, and they are on
+        record. Without *text*, an unfinished conversation continues. The other arguments are those of
+        `request`; a `tool_choice` that forces a call applies to the first round.
 
-        Raises what `request` raises, BadInput for what cannot be a tool, Refused where the model still
-        calls tools after *max_rounds* answers, or where others went on with the conversation meanwhile.
+        Raises what `request` raises, BadInput for a function that cannot be a tool, Refused if the model
+        still calls tools after *max_rounds* answers or the conversation was changed while tools ran.
         """
 
         def ask(text: str | None, parts: Parts, options: dict[str, Any]) -> Answer:
@@ -118,7 +118,7 @@ class Chat(BaseChat):
         max_rounds: int = 8,
         **options: Any,
     ) -> str:
-        """`run`, awaited; tools may be async functions, others run in threads."""
+        """`run`, awaited; async tools are awaited, others run in threads."""
 
         async def ask(text: str | None, parts: Parts, options: dict[str, Any]) -> Answer:
             return await self._arun(*self._ask(text, parts, options, stream=False))
@@ -135,7 +135,7 @@ class Chat(BaseChat):
         try:
             api = clients.client(key, self._options.client).with_options(max_retries=retries)
             pictures: ImagesResponse = api.images.generate(*args, **options)
-        except Exception as error:  # noqa: BLE001 - whatever it is, no key is to travel in it
+        except Exception as error:  # noqa: BLE001 - any exception may hold the key
             failure = _cleaned(error, key)
         else:
             return pictures
@@ -149,7 +149,7 @@ class Chat(BaseChat):
             shared = await clients.async_client(key, self._options.client)
             api = shared.with_options(max_retries=retries)
             pictures: ImagesResponse = await api.images.generate(*args, **options)
-        except Exception as error:  # noqa: BLE001 - whatever it is, no key is to travel in it
+        except Exception as error:  # noqa: BLE001 - any exception may hold the key
             failure = _cleaned(error, key)
         else:
             return pictures
@@ -165,11 +165,11 @@ class Chat(BaseChat):
     def _ask(
         self, text: str | None, parts: Iterable[Mapping[str, Any]], options: dict[str, Any], *, stream: bool
     ) -> tuple[RequestSpec, RequestOptions]:
-        more = options.pop("messages", None) or ()  # *options* are the keyword arguments of this call alone
+        more = options.pop("messages", None) or ()  # the dict of one call's keyword arguments
         return self._request(msg.question(text, tuple(parts), more), options, stream=stream)
 
 
 def _cleaned(error: Exception, key: str | None) -> BaseException:
     if not isinstance(error, api_errors.expected()):
-        return error  # a mistake in the call, which was not sent
+        return error  # a mistake in the call; nothing was sent
     return api_errors.fault_of(error, [key] if key else []).error or error

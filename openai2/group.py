@@ -1,9 +1,9 @@
-"""GroupChat: several roles in one dialogue, each remark said by somebody to somebody.
+"""GroupChat: several roles in one conversation; each remark has a speaker and audiences.
 
-Roles and remarks are events, so a program that ends between `add_dialog` and `request` loses nothing. A
-request puts the roles, the remarks that came since the last one, and who is to speak into one user
-message; once it is answered, those remarks are spent. What the model is told stands in the view, like
-any other message.
+Invariants:
+- Roles and remarks are events: a program that ends between `add_dialog` and `request` loses nothing.
+- A request puts the roles, the unused remarks and the speakers into one user message, which joins the view
+  like any other. Once it is answered, those remarks are used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from openai2.api.options import RequestOptions
 from openai2.base_chat import BaseChat
-from openai2.conversation import Conversation
+from openai2.conversation import Conversation, GroupState
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.request_events import RequestSpec
@@ -27,7 +27,7 @@ from openai2.errors import BadInput, NotARemark
 
 Turn = tuple[str, Sequence[str]]
 
-#: What frames the scene in the question, so that it can be told from the words around it.
+#: The marks around the JSON in the question.
 OPENING, CLOSING = "<<<REQUEST", "REQUEST>>>"
 
 _ENGLISH = """\
@@ -46,7 +46,7 @@ _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 class Remark(msgspec.Struct, frozen=True):
-    """What somebody said to somebody."""
+    """A remark of a speaker to its audiences."""
 
     speaker: str
     audiences: list[str]
@@ -54,7 +54,7 @@ class Remark(msgspec.Struct, frozen=True):
 
 
 class Roles(MutableMapping[str, str]):
-    """A group chat's roles, name to description; every change is an event."""
+    """A group chat's roles, descriptions by name. Every change is an event."""
 
     def __init__(self, group: GroupChat) -> None:
         self._group = group
@@ -67,8 +67,8 @@ class Roles(MutableMapping[str, str]):
         return self._conversation.roles()[name]
 
     def __setitem__(self, name: str, description: str) -> None:
-        _name(name, "a role's name")
-        _text(description, "a role's description")
+        _check_name(name, "a role's name")
+        _check_text(description, "a role's description")
         if self._conversation.roles().get(name) != description:
             self._conversation.set_role(name, description)
 
@@ -88,11 +88,11 @@ class Roles(MutableMapping[str, str]):
 
 
 class GroupChat(BaseChat):
-    """A dialogue in which the model speaks for several roles. Arguments as for `Chat`."""
+    """A conversation in which the model speaks for several roles. Arguments as for `Chat`."""
 
     @property
     def roles(self) -> Roles:
-        """The roles, name to description, to be read and set like a dict; none at first."""
+        """The roles, descriptions by name, as a dict to read and change; empty at first."""
         return Roles(self)
 
     @roles.setter
@@ -103,28 +103,31 @@ class GroupChat(BaseChat):
         known.update(roles)
 
     def add_dialog(self, speaker: str, audiences: Sequence[str], remark: str) -> None:
-        """Put on record that *speaker* said *remark* to *audiences*; the next request tells the model.
+        """Record that *speaker* said *remark* to *audiences*; the next request sends it to the model.
 
-        Raises BadInput (a ValueError) for a name or a remark that is none.
+        Raises BadInput (a ValueError) for an invalid name or remark.
         """
         event = ev.RemarkAdded(
-            speaker=_name(speaker, "a speaker"), audiences=_names(audiences), remark=_text(remark, "a remark")
+            speaker=_check_name(speaker, "a speaker"),
+            audiences=_check_names(audiences),
+            remark=_check_text(remark, "a remark"),
         )
         self.conversation.commit(lambda state: [event])
 
     def pending_remarks(self) -> list[Remark]:
-        """The remarks that no request has told the model yet."""
+        """Return the remarks that no answered request has sent yet."""
         return [Remark(e.speaker, list(e.audiences), e.remark) for e in self.conversation.remarks()]
 
     def request(self, turns: Iterable[Turn], **options: Any) -> str:
-        """Let the model speak, as each of *turns* says: (speaker, audiences). Returns the model's text.
+        """Let the model speak once for each (speaker, audiences) of *turns*, and return its text.
 
-        Raises the `openai` exception of a failed request; the remarks then still wait.
+        Raises the `openai` exception of a failed request; the remarks then stay unused. Raises BadInput for
+        invalid turns.
         """
         return self._run(*self._ask(turns, options, stream=False)).text
 
     def stream_request(self, turns: Iterable[Turn], **options: Any) -> Iterator[str]:
-        """`request`, handing out the text as it arrives."""
+        """`request`, as an iterator of texts."""
         return self._drive(*self._ask(turns, options, stream=True))
 
     async def async_request(self, turns: Iterable[Turn], **options: Any) -> str:
@@ -136,7 +139,7 @@ class GroupChat(BaseChat):
         return TextStream(self._adrive(*self._ask(turns, options, stream=True)))
 
     def request_remarks(self, turns: Iterable[Turn], **options: Any) -> list[Remark]:
-        """`request`, parsed: what each role said. Raises NotARemark, which shows the text, for none."""
+        """Return the remarks of `request`. Raises NotARemark if its text holds none."""
         return parse_remarks(self.request(turns, **options))
 
     async def async_request_remarks(self, turns: Iterable[Turn], **options: Any) -> list[Remark]:
@@ -146,28 +149,30 @@ class GroupChat(BaseChat):
     def _ask(
         self, turns: Iterable[Turn], options: dict[str, Any], *, stream: bool
     ) -> tuple[RequestSpec, RequestOptions]:
-        speak = _turns(turns)
-        ids, remarks, roles = self.conversation.group_state()
-        text = scene(roles, [Remark(e.speaker, list(e.audiences), e.remark) for e in remarks], speak)
-        return self._request(msg.question(text, (), ()), options, stream=stream, remarks=ids)
+        speakers = _check_turns(turns)
+        state = self.conversation.group_state()
+        question = msg.question(_question_text(state, speakers), (), ())
+        return self._request(question, options, stream=stream, remarks=state.remark_ids)
 
 
-def scene(roles: dict[str, str], remarks: Sequence[Remark], speak: Sequence[tuple[str, list[str]]]) -> str:
-    """The user message that puts a scene to the model."""
-    block = {
-        "roles": roles,
-        "dialog": [{"speaker": r.speaker, "audiences": r.audiences, "remark": r.remark} for r in remarks],
-        "speak": [{"speaker": speaker, "audiences": audiences} for speaker, audiences in speak],
+def _question_text(state: GroupState, speakers: Sequence[tuple[str, list[str]]]) -> str:
+    content = {
+        "roles": state.roles,
+        "dialog": [
+            {"speaker": event.speaker, "audiences": event.audiences, "remark": event.remark}
+            for event in state.remarks
+        ],
+        "speak": [{"speaker": speaker, "audiences": audiences} for speaker, audiences in speakers],
     }
-    text = json.dumps(block, ensure_ascii=False, indent=1)
-    words = _CHINESE if _CJK.search(text) else _ENGLISH
-    return f"{words}\n\n{OPENING}\n{text}\n{CLOSING}"
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    instruction = _CHINESE if _CJK.search(text) else _ENGLISH
+    return f"{instruction}\n\n{OPENING}\n{text}\n{CLOSING}"
 
 
 def parse_remarks(text: str) -> list[Remark]:
-    """The remarks in a model's answer, whatever code fences and talk stand around the JSON.
+    """Return the remarks in a model's answer, whatever text and code fences surround the JSON.
 
-    Raises NotARemark, which shows the text, where there are none.
+    Raises NotARemark, with the text, if there are none.
     """
     decoder = json.JSONDecoder()
     for start in (match.start() for match in re.finditer(r"[\[{]", text)):
@@ -192,11 +197,11 @@ def _remarks_in(found: Any) -> list[Remark]:
         speaker, remark = item.get("speaker"), item.get("remark")
         if not isinstance(speaker, str) or not isinstance(remark, str):
             return []
-        remarks.append(Remark(speaker, _told_to(item.get("audiences")), remark))
+        remarks.append(Remark(speaker, _audiences_in(item.get("audiences")), remark))
     return remarks
 
 
-def _told_to(audiences: Any) -> list[str]:
+def _audiences_in(audiences: Any) -> list[str]:
     if is_list(audiences):
         return [str(name) for name in audiences]
     if isinstance(audiences, str):
@@ -204,35 +209,35 @@ def _told_to(audiences: Any) -> list[str]:
     return []
 
 
-def _turns(turns: object) -> list[tuple[str, list[str]]]:
+def _check_turns(turns: object) -> list[tuple[str, list[str]]]:
     if not isinstance(turns, Iterable):
-        raise BadInput("a request takes (speaker, audiences) pairs, not {kind}", kind=type(turns).__name__)
-    speak: list[tuple[str, list[str]]] = []
+        raise BadInput("expected (speaker, audiences) pairs, got {kind}", kind=type(turns).__name__)
+    speakers: list[tuple[str, list[str]]] = []
     for number, turn in enumerate(cast("Iterable[object]", turns)):
         if not is_sequence(turn) or len(turn) != 2:
-            raise BadInput("turn {number} is no (speaker, audiences) pair", number=number)
+            raise BadInput("turn {number}: expected a (speaker, audiences) pair", number=number)
         speaker, audiences = turn
-        speak.append((_name(speaker, "a speaker"), _names(audiences)))
-    if not speak:
-        raise BadInput("nobody is asked to speak: request([(speaker, [audience, …]), …])")
-    return speak
+        speakers.append((_check_name(speaker, "a speaker"), _check_names(audiences)))
+    if not speakers:
+        raise BadInput("there is no turn: pass request([(speaker, [audience, …]), …])")
+    return speakers
 
 
-def _names(audiences: object) -> list[str]:
+def _check_names(audiences: object) -> list[str]:
     if isinstance(audiences, str) or not isinstance(audiences, Iterable):
-        return [_name(audiences, "an audience")]
-    return [_name(name, "an audience") for name in cast("Iterable[object]", audiences)]
+        return [_check_name(audiences, "an audience")]
+    return [_check_name(name, "an audience") for name in cast("Iterable[object]", audiences)]
 
 
-def _name(name: object, what: str) -> str:
+def _check_name(name: object, what: str) -> str:
     if not isinstance(name, str) or not name.strip():
-        raise BadInput("{what} is a name, not {name}", what=what, name=repr(name))
-    return _text(name, what)
+        raise BadInput("{what}: expected a name, got {name}", what=what, name=repr(name))
+    return _check_text(name, what)
 
 
-def _text(text: object, what: str) -> str:
+def _check_text(text: object, what: str) -> str:
     if not isinstance(text, str):
-        raise BadInput("{what} is a str, not {kind}", what=what, kind=type(text).__name__)
+        raise BadInput("{what}: expected a str, got {kind}", what=what, kind=type(text).__name__)
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise BadInput("{what} holds a lone surrogate, which no UTF-8 text can hold", what=what)
     return text

@@ -220,7 +220,7 @@ def test_an_option_that_no_request_could_take_is_told_at_once(options: Any, tmp_
 
 def test_a_group_is_asked_for_pairs() -> None:
     with GroupChat(KEY) as group:
-        with pytest.raises(BadInput, match="pairs, not NoneType"):
+        with pytest.raises(BadInput, match="got NoneType"):
             group.request(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         assert group.version == 0
 
