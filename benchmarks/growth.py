@@ -1,4 +1,4 @@
-"""How cost grows: with the history, with the conversations in the store, with what happens at once."""
+"""Measure how cost grows with the view, the history, the number of conversations, and concurrency."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ AT_ONCE = (1, 8, 50, 150)
 
 
 def past(events: int) -> Work:
-    """Open a conversation with so long a past, in a store that is open, and read its 20 messages."""
+    """Open a conversation with *events* events in an open store, and read its 20 messages."""
     from openai2 import Engine
 
     engine = Engine(worlds.turns(events))
     return lambda: engine.open(worlds.NAME).messages()
 
 
-def going_on(events: int) -> Work:
-    """A turn in a conversation with so long a past."""
+def append(events: int) -> Work:
+    """Append one turn to a conversation with *events* events."""
     from benchmarks.harness import copied, message
     from openai2 import Engine
 
     conversation = Engine(copied(worlds.turns(events)), synchronous="NORMAL").open(worlds.NAME)
-    said = [message(0), message(1)]
-    return lambda: conversation.add(said)
+    turn = [message(0), message(1)]
+    return lambda: conversation.add(turn)
 
 
 def listed(conversations: int) -> Work:
-    """The last 20 of so many."""
+    """List the last 20 of *conversations* conversations."""
     from openai2 import Engine
 
     engine = Engine(worlds.many(conversations))
@@ -47,7 +47,7 @@ if __name__ == "__main__":
             bench.cpu(f"growth/view/openai2/{size}", partial(request.chat, size), 10)
         for size in PASTS:
             bench.time(f"growth/past/open/{size}", partial(past, size), 20)
-            bench.time(f"growth/past/append/{size}", partial(going_on, size), 20)
+            bench.time(f"growth/past/append/{size}", partial(append, size), 20)
         for size in STORES:
             bench.time(f"growth/store/list/{size}", partial(listed, size), 20)
         for size in AT_ONCE:

@@ -1,4 +1,4 @@
-"""A million: the list of conversations, and the search in messages."""
+"""Time the list of a million conversations, and search in a million messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.harness import Bench, Work
 
 
 def raw_list() -> Work:
-    """SELECT the 20 that changed last, by an index, and make a dict of each."""
+    """Floor: SELECT the 20 that changed last by an index, and make a dict of each."""
     sql = sqlite3.connect(worlds.many_raw())
     names = worlds.COLUMNS.split(", ")
 
@@ -21,7 +21,7 @@ def raw_list() -> Work:
 
 
 def listed() -> Work:
-    """The engine's list, which first asks whether anything is new."""
+    """Read the engine's list, which first checks that it is up to date."""
     from openai2 import Engine
 
     engine = Engine(worlds.many())
@@ -36,7 +36,7 @@ WANTED = "n777777"
 
 
 def raw_search() -> Work:
-    """FTS5 over the same texts, by the same tokenizer; the 20 best: whose, when, the text, a snippet."""
+    """Floor: the 20 best matches of FTS5 over the same texts with the same tokenizer, each with a snippet."""
     sql = sqlite3.connect(worlds.searchable_raw())
 
     def work() -> None:
@@ -54,7 +54,7 @@ def raw_search() -> Work:
 
 
 def search() -> Work:
-    """The engine's search, its index caught up."""
+    """Search with an index that is up to date."""
     from openai2 import Engine
 
     engine = Engine(worlds.searchable())

@@ -1,4 +1,4 @@
-"""Reading what is there: a long view, its end, any version of it, and a short view with a long past."""
+"""Time reads: a long view, its last messages, any version, and a short view with a long history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.harness import Bench, Work, messages
 
 
 def raw() -> Work:
-    """Open the file, read all rows in order, decode each by json."""
+    """Floor: open the file, read all rows in order, decode each with json."""
     path = worlds.long_raw()
 
     def work() -> None:
@@ -28,7 +28,7 @@ _ID = "0123456789abcdef"
 
 
 def raw_last() -> Work:
-    """The same for the last 20 rows."""
+    """Floor: the same for the last 20 rows."""
     path = worlds.long_raw()
 
     def work() -> None:
@@ -44,7 +44,7 @@ def raw_last() -> Work:
 
 
 def _imported() -> None:
-    """What is imported late, or made once a process, as decoders are, is there: another store was read."""
+    """Read another store first, so that late imports and decoders are loaded."""
     from openai2 import Engine
 
     with Engine() as engine:
@@ -53,7 +53,7 @@ def _imported() -> None:
 
 
 def view() -> Work:
-    """Open the store, find the conversation by its name, give its messages."""
+    """Open the store, find the conversation by its name, read its messages."""
     from openai2 import Engine
 
     _imported()
@@ -68,7 +68,7 @@ def view() -> Work:
 
 
 def view_last() -> Work:
-    """The same for the last 20 messages."""
+    """Open the store and read the conversation for the last 20 messages."""
     from openai2 import Engine
 
     _imported()
@@ -83,7 +83,7 @@ def view_last() -> Work:
 
 
 def raw_last_open() -> Work:
-    """The last 20 rows over a connection that is open."""
+    """Floor: read the last 20 rows over an open connection."""
     sql = sqlite3.connect(worlds.long_raw())
 
     def work() -> None:
@@ -97,7 +97,7 @@ def raw_last_open() -> Work:
 
 
 def view_last_open() -> Work:
-    """The last 20 messages over a store that is open, of a conversation that is not."""
+    """Open a conversation of an open store and read its last 20 messages."""
     from openai2 import Engine
 
     engine = Engine(worlds.long_view())
@@ -110,7 +110,7 @@ def view_last_open() -> Work:
 
 
 def past(events: int) -> Work:
-    """Open a conversation of so many events, in a store that is open, and give the 20 messages in view."""
+    """Open a conversation of *events* events in an open store, and read the 20 messages in view."""
     from openai2 import Engine
 
     engine = Engine(worlds.turns(events))
@@ -123,7 +123,7 @@ def past(events: int) -> Work:
 
 
 def any_version(long: bool) -> Work:
-    """The messages at versions all over 20,000 events: of a view that holds all of them, or 20."""
+    """Read the messages at versions spread over 20,000 events, all in view if *long*, else 20."""
     from openai2 import Engine
 
     conversation = Engine(worlds.long_view() if long else worlds.turns(worlds.LONG)).open(worlds.NAME)
@@ -139,7 +139,7 @@ def any_version(long: bool) -> Work:
 
 
 def today(long: bool) -> Work:
-    """Loading the view as it stands, in a store that is open."""
+    """Open the conversation in an open store and read its current view."""
     from openai2 import Engine
 
     engine = Engine(worlds.long_view() if long else worlds.turns(worlds.LONG))
@@ -148,7 +148,7 @@ def today(long: bool) -> Work:
 
 if __name__ == "__main__":
     with Bench("load") as bench:
-        # A process each, nothing read before: what a command or a script that starts anew waits for.
+        # One process per run and nothing cached: the wait of a command that just started.
         bench.once("load floor", raw)
         bench.once("load", view)
         bench.once("last floor", raw_last)

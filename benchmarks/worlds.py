@@ -1,4 +1,4 @@
-"""The stores that programs read: each is made once, through the engine, without waiting for the disk."""
+"""Make the stores that the benchmarks read, once each, without waiting for the disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _engine(path: Path) -> Engine:
 
 
 def _settle(path: Path) -> None:
-    """Everything into the one file."""
+    """Move the write-ahead log into the database file."""
     sql = sqlite3.connect(path)
     sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     sql.execute("PRAGMA journal_mode = DELETE")
@@ -41,21 +41,21 @@ def _settle(path: Path) -> None:
 
 
 def long_view() -> Path:
-    """A conversation whose view holds 20,000 messages."""
+    """Return a store with one conversation whose view holds 20,000 messages."""
 
     def make(path: Path) -> None:
         with _engine(path) as engine:
             conversation = engine.create(NAME)
-            said = messages(LONG)
+            batch = messages(LONG)
             for start in range(0, LONG, 100):
-                conversation.add(said[start : start + 100])
+                conversation.add(batch[start : start + 100])
         _settle(path)
 
     return made("long.db", make)
 
 
 def long_raw() -> Path:
-    """The same messages in a plain table."""
+    """Return a database with the same messages in a plain table."""
 
     def make(path: Path) -> None:
         sql = connect(path, "OFF")
@@ -77,7 +77,7 @@ _TIME, _HASH = "2026-11-22T10:05:00.000000Z", bytes(range(32))
 
 
 def turns(count: int, view: int = 20) -> Path:
-    """A conversation of so many events, whose view a limit kept to *view* messages."""
+    """Return a store with one conversation of *count* events; a limit keeps its view at *view* messages."""
     from openai2.core import events as ev
     from openai2.core import request_events
     from openai2.core.request_events import RequestSpec, StreamState
@@ -118,7 +118,7 @@ def turns(count: int, view: int = 20) -> Path:
 
 
 def many(count: int = MILLION) -> Path:
-    """A store of so many conversations, each with a name."""
+    """Return a store of *count* conversations, each with a name."""
     from openai2.core import events as ev
 
     def make(path: Path) -> None:
@@ -138,7 +138,7 @@ def many(count: int = MILLION) -> Path:
 
 
 def many_raw(count: int = MILLION) -> Path:
-    """A plain table of so many conversations, with an index by the time of their last change."""
+    """Return a plain table of *count* conversations, indexed by the time of their last change."""
 
     def make(path: Path) -> None:
         sql = connect(path, "OFF")
@@ -156,7 +156,7 @@ def many_raw(count: int = MILLION) -> Path:
     return made(f"many-raw-{count}.db", make)
 
 
-#: What a list shows of a conversation.
+#: The columns of the list of conversations.
 COLUMNS = "id, name, parent, parent_version, base, archived, created, updated, version, messages, asked"
 
 
@@ -171,21 +171,21 @@ def _time(number: int) -> str:
 
 
 def texts(count: int) -> Iterator[str]:
-    """So many texts of ten words."""
+    """Yield *count* texts of ten words."""
     for number in range(count):
         yield " ".join(message(2 * (number % 5000))["content"].split()[:9]) + f" n{number}"
 
 
 def searchable(count: int = MILLION) -> Path:
-    """A store of so many messages in 1,000 conversations."""
+    """Return a store of *count* messages in 1,000 conversations."""
 
     def make(path: Path) -> None:
         with _engine(path) as engine:
-            said = texts(count)
+            contents = texts(count)
             for number in range(1000):
                 conversation = engine.create(f"conversation {number}")
                 size = count // 1000
-                conversation.add([{"role": "user", "content": next(said)} for _ in range(size)])
+                conversation.add([{"role": "user", "content": next(contents)} for _ in range(size)])
             engine.search("nothing")  # the index catches up
         _settle(path)
 
@@ -193,7 +193,7 @@ def searchable(count: int = MILLION) -> Path:
 
 
 def searchable_raw(count: int = MILLION) -> Path:
-    """The same messages in a plain table, with a table of FTS5 over it, and one of conversations."""
+    """Return a database with the same messages in plain tables and an FTS5 index."""
 
     def make(path: Path) -> None:
         sql = connect(path, "OFF")

@@ -38,7 +38,7 @@ class StreamCache:
     """One stream of a store: its version, view and texts in memory, and appending to it.
 
     *birth* are the first events of a stream that is not in the store yet; they are appended together with
-    the next ones. Methods that take a reader or transaction expect *lock* to be held, as `reading()` does.
+    the next ones. The methods that take a reader are to be called with *lock* held, as within `reading()`.
     """
 
     def __init__(self, store: Store, lineage: Lineage, birth: Sequence[ev.Event]) -> None:

@@ -72,8 +72,8 @@ def test_diff_of_fork_shows_answers_and_totals(server: OfflineServer) -> None:
 
 def test_diff_of_changed_answer_has_word_diff(tmp_path: Path) -> None:
     with Engine(tmp_path / "log.db") as engine:
-        for name, said in (("a", "伦敦是首都"), ("b", "巴黎是首都")):
-            engine.create(name).add([user_msg("首都?"), assistant_msg(said)])
+        for name, answer in (("a", "伦敦是首都"), ("b", "巴黎是首都")):
+            engine.create(name).add([user_msg("首都?"), assistant_msg(answer)])
         (row,) = engine.diff("a", "b").rows
         assert row.status == "changed" and marked(row.words) == "[-伦敦-]{+巴黎+}是首都"
 

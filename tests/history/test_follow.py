@@ -133,7 +133,7 @@ def test_idle_follow_uses_little_cpu(tmp_path: Path) -> None:
 def test_follow_refuses_bad_options() -> None:
     with Engine() as engine:
         with pytest.raises(UnknownConversation):
-            engine.follow("nobody")
+            engine.follow("no such name")
         with pytest.raises(BadInput, match="expected the number of an event"):
             engine.follow(after=-1)
         with pytest.raises(BadInput, match="more than 0 seconds"):

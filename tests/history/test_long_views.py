@@ -27,7 +27,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
         yield engine
 
 
-def _one_by_one(engine: Engine, conversation: Conversation) -> list[msg.Message]:
+def _read_singly(engine: Engine, conversation: Conversation) -> list[msg.Message]:
     with engine.store.reading() as reader:
         lineage = Lineage.read(reader, conversation.id)
         ids = views.view_at(reader, lineage, reader.head(conversation.id)[0]).ids
@@ -47,13 +47,13 @@ def test_long_view_equals_its_events_read_singly(engine: Engine) -> None:
     fork.add([user_msg("last")])
     conversation.undo()
     for name in ("long", "fork"):
-        held = engine.open(name)
-        expected = _one_by_one(engine, held)
-        assert held.messages() == expected and len(expected) > 1400
-        assert [one.message for one in held.view_messages()] == held.with_limit(5000) == expected
-        assert held.messages(last=800) == expected[-800:]
-        held.add([user_msg("kept in memory")])
-        assert held.messages() == [*expected, user_msg("kept in memory")]
+        opened = engine.open(name)
+        expected = _read_singly(engine, opened)
+        assert opened.messages() == expected and len(expected) > 1400
+        assert [item.message for item in opened.view_messages()] == opened.with_limit(5000) == expected
+        assert opened.messages(last=800) == expected[-800:]
+        opened.add([user_msg("kept in memory")])
+        assert opened.messages() == [*expected, user_msg("kept in memory")]
 
 
 def test_redacted_message_is_masked_in_long_view(engine: Engine) -> None:
@@ -80,7 +80,7 @@ def test_sparse_messages_are_read_singly(engine: Engine) -> None:
         conversation.add([user_msg("goes")] * 6)
         conversation.rollback(6)
     found = engine.open("sparse").messages()
-    assert found == [user_msg("stays")] * 520 == _one_by_one(engine, conversation)
+    assert found == [user_msg("stays")] * 520 == _read_singly(engine, conversation)
 
 
 @pytest.mark.parametrize("harm", ['{"message":{"role":"user"', '{"message":1}', '{},{"message":{}}'])

@@ -23,13 +23,13 @@ def test_why_names_events_that_put_in_and_took_out() -> None:
         a.rollback()
         a.undo()
         a.rollback()
-        told = {one.message["content"]: one for one in a.why()}
+        reasons = {reason.message["content"]: reason for reason in a.why()}
         assert [one.id for one in a.why()] == [2, 3, 5]
-        first = told["1"]
+        first = reasons["1"]
         assert not first.in_view and first.put_in and first.taken_out
         assert (first.put_in.type, first.put_in.version) == ("restored", 8)
         assert (first.taken_out.type, first.taken_out.version) == ("rolled_back", 9)
-        assert (told["3"].put_in, told["3"].taken_out, told["3"].in_view) == (None, None, False)
+        assert (reasons["3"].put_in, reasons["3"].taken_out, reasons["3"].in_view) == (None, None, False)
         fork = a.fork("b", at=3)
         fork.add([user_msg("4")])
         assert [(one.message["content"], one.in_view) for one in fork.why()] == [
@@ -41,9 +41,9 @@ def test_why_names_events_that_put_in_and_took_out() -> None:
 def test_why_agrees_with_the_view() -> None:
     with Engine() as engine:
         for conversation in busy(engine).values():
-            told = conversation.why()
-            assert {one.id for one in told if one.in_view} == set(conversation.view().ids)
-            assert all(one.put_in for one in told if one.in_view)
+            reasons = conversation.why()
+            assert {reason.id for reason in reasons if reason.in_view} == set(conversation.view().ids)
+            assert all(reason.put_in for reason in reasons if reason.in_view)
 
 
 def test_why_ignores_events_appended_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

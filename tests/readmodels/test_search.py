@@ -63,11 +63,11 @@ def test_result_names_a_view_that_holds_the_message(engine: Engine) -> None:
     streams = busy(engine)
     for it in engine.search("a OR 2 OR 3 OR deep OR one OR three OR 二 OR elsewhere", raw=True, limit=None):
         holder = engine.open(it.conversation)
-        held = {held.id: held.message for held in holder.view_messages(it.version)}
+        messages = {item.id: item.message for item in holder.view_messages(it.version)}
         if it.joined:
-            assert held[it.id]["role"] == it.role
+            assert messages[it.id]["role"] == it.role
         else:
-            assert it.id not in held
+            assert it.id not in messages
     assert streams
 
 
@@ -129,7 +129,7 @@ def test_current_search_finds_only_messages_in_view(engine: Engine) -> None:
     fork.rollback()
     gone = next(it for it in engine.search("fox", current=True) if it.text == "gone fox")
     assert gone.name == "deeper"
-    assert gone.id in {held.id for held in deeper.view_messages(gone.version)}
+    assert gone.id in {item.id for item in deeper.view_messages(gone.version)}
     deeper.rollback()
     assert texts(engine.search("fox", current=True)) == ["kept fox"]
     assert texts(engine.search("fox", current=True, conversation="deeper")) == ["kept fox"]

@@ -123,10 +123,9 @@ def test_marker_is_reused_without_its_texts() -> None:
         assert second.marks('"fox"', ["foxes"]) == [[]]
     with scratch_index.marker() as again:
         assert again in (first, second)
-    held = [scratch_index.marker() for _ in range(8)]
+    markers = [scratch_index.marker() for _ in range(8)]
     with contextlib.ExitStack() as stack:
-        markers = {stack.enter_context(one) for one in held}
-        assert len(markers) == 8
+        assert len({stack.enter_context(marker) for marker in markers}) == 8
 
 
 @pytest.mark.parametrize(
@@ -238,7 +237,7 @@ def test_removed_text_leaves_no_byte_in_index(engine: Engine) -> None:
 
     raw, known = kept()
     assert b"hunter2" in raw and {"hunter2", "暗", "号"} < known
-    forgotten = [(chat.id, 52), (chat.id, 54), (chat.id, 1), ("nobody", 1)]
+    forgotten = [(chat.id, 52), (chat.id, 54), (chat.id, 1), ("no such id", 1)]
     engine.store.transact(lambda tx: index.forget(tx, forgotten))
     raw, known = kept()
     assert b"hunter2" not in raw and not {"hunter2", "暗", "号"} & known

@@ -71,11 +71,11 @@ _KANA_MARKS = "\u3097\u3098\u3099\u309a\u309b\u309c\u30a0\u30fb"
 def test_query_finds_any_cjk_substring(before: str, run: str, after: str, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(run) - 1))
     end = data.draw(st.integers(first + 1, len(run)))
-    wanted = run[first:end]
+    substring = run[first:end]
     with Engine() as engine:
         engine.create("c").add([user_msg("other"), user_msg(before + run + " " + after)])
-        (found,) = engine.search(wanted)
-        assert any(wanted in found.snippet[a:b] for a, b in found.spans)  # neighbours share a mark
+        (found,) = engine.search(substring)
+        assert any(substring in found.snippet[a:b] for a, b in found.spans)  # neighbours share a mark
 
 
 @given(st.text(st.characters() | st.sampled_from('"*^:+-()数据 ANDORT{}')), st.booleans())
@@ -130,7 +130,7 @@ def test_bad_limit_and_unknown_conversation_are_refused() -> None:
         with pytest.raises(BadInput, match="limit"):
             engine.search("x", limit=0)
         with pytest.raises(UnknownConversation):
-            engine.search("?", conversation="nobody")
+            engine.search("?", conversation="no such name")
 
 
 def test_query_of_punctuation_finds_nothing() -> None:
