@@ -1,19 +1,19 @@
-"""What a replay does next: a walk over the source's events, given what the branch has done already.
+"""What a replay does next: a walk over the source's events, given what the branch has done. No I/O.
 
-Rules: no I/O. A `Source` is read from the source's whole lineage, a `Branch` from the branch's own events;
-so a replay that was stopped goes on where it was, whoever stopped it. After the fork, in the source's order:
+A `Source` comes from the source's whole lineage, a `Branch` from the branch's own events. So a stopped replay
+continues where it was, in any process.
 
-- a request that was answered, or stopped by its caller, is asked again with the options and the limit it
-  had, so that the limit takes what it took; a retry is a retry. One that failed is left out, as is a
-  question whose content was redacted, and one that was stopped with nothing to show and asked again later;
-- a call of tools whose results are on record is carried over with its question, and so are the results: a
-  tool is not run again, and what it said would not fit another call. What the model made of them is asked;
-- all else that changed the view (imports, pins, rollbacks, truncations, restores, roles, remarks) happens
-  as it happened, to the messages that stand for those of the source;
-- with another system message, the source's system messages keep their places and pins and change their
-  content; only one stands in the view at a time. Where the source has none, it comes first, pinned.
-
-Names, settings, archiving and redactions are about the source itself and stay there.
+Invariants, after the fork and in the source's order:
+- A request that was answered, or stopped by its caller, is asked again with its options and limit; a retry is
+  a retry. Left out are failed requests, questions with redacted content, and requests that were stopped
+  before any output and asked again later.
+- A tool call whose results are on record is copied with its question and its results: tools do not run again,
+  and their results would not fit another call. The request that follows the results is asked.
+- Every other change of the view (imports, pins, rollbacks, truncations, restores, roles, remarks) is repeated
+  on the messages that correspond to those of the source.
+- Another system message replaces the content of the source's system messages, which keep their places and
+  pins; only one is in the view at a time. If the source has none, the new one comes first, pinned.
+- Names, settings, archiving and redactions concern the source only.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from openai2.replay.source import Source, SourceEvent, Step
 
 
 class Branch:
-    """A replay as it stands: `apply` its events, then ask `next` what to do.
+    """The state of a replay: `apply` adds an event of the branch, `next` returns what to do.
 
-    *events* are those that it has so far. It shares the source's events up to the number `source.start`.
+    *events* are the branch's so far. It shares the source's events up to the number `source.start`.
     """
 
     def __init__(self, source: Source, system: str | None, events: Iterable[ev.Event] = ()) -> None:
@@ -48,20 +48,20 @@ class Branch:
         self._base = base
         self._system = system
         self._done = base
-        self._images: dict[int, list[int]] = {}
+        self._copies: dict[int, list[int]] = {}
         self._requests: dict[int, tuple[int, list[int], list[int]]] = {}
         self._unanswered: dict[int, int] = {}
         self._partial: int | None = None
         self._reached: list[tuple[int, int]] = []
         self._views: dict[int, View] = {}
-        self._goes_back = source.goes_back or any(isinstance(one, ev.Restored) for one in events)
+        self._has_restores = source.has_restores or any(isinstance(each, ev.Restored) for each in events)
         for version, event in enumerate(events, 1):
             self.apply(version, event)
 
-    # -- what the branch did
+    # -- what the branch has done
 
     def apply(self, version: int, event: ev.Event) -> None:
-        """Take note of the branch's event at *version*."""
+        """Add the branch's event at *version*."""
         number = self._base + version
         if isinstance(event, ev.RequestStarted) and event.replays in self._source.steps:
             step = self._source.steps[event.replays]
@@ -71,11 +71,11 @@ class Branch:
         elif event.replays is not None:
             self._done = max(self._done, event.replays)
             if isinstance(event, (ev.MessageAdded, ev.RemarkAdded)):
-                self._images.setdefault(event.replays, []).append(number)
+                self._copies.setdefault(event.replays, []).append(number)
         elif isinstance(event, ev.Truncated) and event.request in self._requests:
             asked = self._requests[event.request][0]
             self._done = max(self._done, self._source.limits.get(asked, asked))
-        if not isinstance(event, ev.Forked):  # its view is where we began
+        if not isinstance(event, ev.Forked):  # the view starts as the fork's
             self.view.apply(event, number, self._views.__getitem__)
         self.version = version
         if isinstance(event, ev.RolledBack) and event.request in self._requests:
@@ -84,7 +84,7 @@ class Branch:
                 self._reached.append((swap, version))
         elif self._partial is None:
             self._reached.append((self._done, version))
-        if self._goes_back:
+        if self._has_restores:
             self._views[version] = self.view.copy()
 
     def _note_request(self, event: ev.MessageAdded, request: int, number: int) -> None:
@@ -94,53 +94,53 @@ class Branch:
             self._unanswered.update(zip(pending, question, strict=False))
             return
         for old, new in zip(pending, question, strict=False):
-            self._images.setdefault(old, []).append(new)
+            self._copies.setdefault(old, []).append(new)
             self._unanswered.pop(old, None)
-        self._images.setdefault(step, []).append(number)
+        self._copies.setdefault(step, []).append(number)
         self._partial = step if event.answer.stopped else None
         if self._partial is None:
             self._done = max(self._done, step)
             self.asked += 1
 
     def _pending(self, step: Step) -> list[int]:
-        """The messages of a question that are still to join the view."""
-        return [old for old in step.question if not self._stands(old) and not self._is_dropped(old)]
+        """Return the messages of a question that are not in the view yet."""
+        return [old for old in step.question if not self._is_in_view(old) and not self._is_dropped(old)]
 
-    # -- what is next
+    # -- what comes next
 
     @property
     def missing(self) -> int:
-        """How many questions are still to be asked."""
+        """The number of questions that are not asked yet."""
         return sum(number > self._done for number in self._source.steps)
 
     def setup(self) -> list[ev.Event]:
-        """What comes right behind the fork: a new system message, where it does not come later."""
-        stands = msg.SYSTEM in self.view.kinds
-        if self._system is None or not (stands or not self._source.says_system):
+        """Return the events right behind the fork: a new system message, unless one comes later."""
+        has_system = msg.SYSTEM in self.view.kinds
+        if self._system is None or not (has_system or not self._source.has_later_system):
             return []
-        new = None if stands else msg.encode(msg.system_msg(self._system), "the system message")
+        new = None if has_system else msg.encode(msg.system_msg(self._system), "the system message")
         return self._rebuilt(self.view.copy(), self._base, new)
 
     def next(self) -> list[ev.Event] | RequestSpec | None:
-        """What to append next, as one batch, or what to ask; None where all is done.
+        """Return the events to append next as one batch, or the request to ask; None at the end.
 
-        Events that it returns count as applied.
+        The returned events count as applied.
         """
         later = self._source.later
-        left = islice(later, bisect_right(later, self._done, key=lambda one: one.number), None)
-        for _, batch in groupby(left, key=lambda one: (one.after, one.batch)):
+        left = islice(later, bisect_right(later, self._done, key=lambda each: each.number), None)
+        for _, batch in groupby(left, key=lambda each: (each.after, each.batch)):
             events: list[ev.Event] = []
-            for told in batch:
-                if told.number in self._source.steps:
-                    return events or self._ask(self._source.steps[told.number])
-                for event in self._carried(told):
+            for original in batch:
+                if original.number in self._source.steps:
+                    return events or self._request(self._source.steps[original.number])
+                for event in self._repeated(original):
                     events.append(event)
                     self.apply(self.version + 1, event)
             if events:
                 return events
         return None
 
-    def _ask(self, step: Step) -> RequestSpec:
+    def _request(self, step: Step) -> RequestSpec:
         pending = self._pending(step)
         again = [(self._unanswered[old], msg.kind_of(self._source.messages[old]))
                  for old in pending if old in self._unanswered]  # fmt: skip
@@ -157,29 +157,29 @@ class Branch:
             replays=step.number,
         )
 
-    # -- events that happen again
+    # -- events that are repeated
 
-    def _carried(self, told: SourceEvent) -> list[ev.Event]:
-        event, number = told.event, told.number
+    def _repeated(self, original: SourceEvent) -> list[ev.Event]:
+        event, number = original.event, original.number
         if isinstance(event, ev.MessageAdded):
-            return self._carried_message(event, number)
+            return self._repeated_message(event, number)
         if isinstance(event, (ev.Pinned, ev.Unpinned)):
             pinning = isinstance(event, ev.Pinned)
             ids = self._mapped(event.messages, self.view.ids)
-            ids = [one for one in ids if (one in self.view.pins) != pinning]
+            ids = [id for id in ids if (id in self.view.pins) != pinning]
             return [type(event)(messages=sorted(ids), replays=number)] if ids else []
         if isinstance(event, (ev.RolledBack, ev.Truncated)):
-            return [] if self._source.is_asked(event.request) else self._carried_removal(event, number)
+            return [] if self._source.is_asked(event.request) else self._repeated_removal(event, number)
         if isinstance(event, ev.Restored):
-            return self._carried_restore(event, told)
+            return self._repeated_restore(event, original)
         if isinstance(event, (ev.RoleSet, ev.RemarkAdded)):
             return [msgspec.structs.replace(event, replays=number)]
         return []
 
-    def _carried_message(self, event: ev.MessageAdded, number: int) -> list[ev.Event]:
+    def _repeated_message(self, event: ev.MessageAdded, number: int) -> list[ev.Event]:
         if event.request is not None and (event.answer is None or self._source.is_asked(event.request)):
             return []
-        copied = [(old, self._text(old)) for old in [*event.question, number] if not self._stands(old)]
+        copied = [(old, self._text(old)) for old in [*event.question, number] if not self._is_in_view(old)]
         remarks = self._mapped(event.remarks, self.view.remarks)
         return [
             ev.MessageAdded(message=msgspec.Raw(text), replays=old, remarks=remarks if old == number else [])
@@ -187,48 +187,53 @@ class Branch:
             if text is not None
         ]
 
-    def _carried_removal(self, event: ev.RolledBack | ev.Truncated, number: int) -> list[ev.Event]:
-        gone: set[int] = set()
-        for stretch in self._source.removed[number]:
-            places = [self.view.ids.index(one) for one in self._mapped(stretch, self.view.ids)]
+    def _repeated_removal(self, event: ev.RolledBack | ev.Truncated, number: int) -> list[ev.Event]:
+        removed: set[int] = set()
+        for ids in self._source.removed[number]:
+            places = [self.view.ids.index(id) for id in self._mapped(ids, self.view.ids)]
             if places:
-                gone.update(range(min(places), max(places) + 1))
-        if not gone:
+                removed.update(range(min(places), max(places) + 1))
+        if not removed:
             return []
-        spans = self.view.spans(sorted(gone))
-        changed: dict[str, Any] = {"spans": spans, "messages": len(gone), "request": None, "replays": number}
+        spans = self.view.spans(sorted(removed))
+        changed: dict[str, Any] = {
+            "spans": spans,
+            "messages": len(removed),
+            "request": None,
+            "replays": number,
+        }
         if isinstance(event, ev.RolledBack) and event.rounds:
-            changed["rounds"] = sum(self.view.kinds[place] == msg.USER for place in gone)
+            changed["rounds"] = sum(self.view.kinds[place] == msg.USER for place in removed)
         return [msgspec.structs.replace(event, **changed)]
 
-    def _carried_restore(self, event: ev.Restored, told: SourceEvent) -> list[ev.Event]:
-        goal = told.after + event.version
-        if goal < self._base:  # the branch has no event of that time: it makes the view anew
-            return self._rebuilt(self._source.views[goal], told.number)
-        redo = None if event.redo is None else told.after + event.redo
+    def _repeated_restore(self, event: ev.Restored, original: SourceEvent) -> list[ev.Event]:
+        goal = original.after + event.version
+        if goal < self._base:  # the branch has no such version: build its view from copies
+            return self._rebuilt(self._source.views[goal], original.number)
+        redo = None if event.redo is None else original.after + event.redo
         return [
             ev.Restored(
                 version=self._version_at(goal),
                 cause=event.cause,
                 redo=None if redo is None or redo < self._base else self._version_at(redo),
-                replays=told.number,
+                replays=original.number,
             )
         ]
 
     def _version_at(self, number: int) -> int:
-        """The branch's version that shows what the source's event *number* left."""
+        """Return the branch's version whose view corresponds to the source's after event *number*."""
         return self._reached[bisect_right(self._reached, (number, self.version)) - 1][1]
 
     def _rebuilt(self, goal: View, number: int, first: bytes | None = None) -> list[ev.Event]:
-        """Events that put *first* and copies of the source's view *goal* in place of the view."""
+        """Return events that replace the view by *first* and copies of the source's view *goal*."""
         events: list[ev.Event] = []
-        if self.view.ids or number > self._base:  # even where it takes nothing, it says where we are
+        if self.view.ids or number > self._base:  # even if nothing is removed: it marks the position
             everything = self.view.spans(range(len(self.view)))
             events.append(
                 ev.RolledBack(spans=everything, messages=len(self.view), reason="replay", replays=number)
             )
         texts = [(old, self._source.messages[old]) for old in goal.ids]
-        if self._system is not None:  # only the first system message stays, with the new content
+        if self._system is not None:  # keep only the first system message, with the new content
             system = [old for old, raw in texts if msg.kind_of(raw) == msg.SYSTEM]
             texts = [
                 (old, msgspec.Raw(self._changed(raw)) if old in system else raw)
@@ -250,7 +255,7 @@ class Branch:
         return events
 
     def _text(self, old: int) -> bytes | None:
-        """The source's message as the branch says it; None where it is left out."""
+        """Return the source's message as the branch has it; None if it is left out."""
         raw = self._source.messages[old]
         if self._is_dropped(old):
             return None
@@ -266,16 +271,17 @@ class Branch:
             return bytes(raw)
         return msg.encode({**msg.decode(bytes(raw)), "content": self._system}, "the system message")
 
-    # -- which message stands for which
+    # -- which message corresponds to which
 
-    def _mapped(self, old: Iterable[int], standing: Iterable[int]) -> list[int]:
-        there = set(standing)
-        images = (self._image(one, there) for one in old)
-        return [image for image in images if image is not None]
+    def _mapped(self, originals: Iterable[int], among: Iterable[int]) -> list[int]:
+        """Return the ids in *among* that correspond to the source's ids."""
+        known = set(among)
+        copies = (self._copy(original, known) for original in originals)
+        return [copy for copy in copies if copy is not None]
 
-    def _image(self, old: int, there: set[int]) -> int | None:
-        candidates = [*([old] if old <= self._base else []), *self._images.get(old, [])]
-        return next((one for one in reversed(candidates) if one in there), None)
+    def _copy(self, original: int, among: set[int]) -> int | None:
+        candidates = [*([original] if original <= self._base else []), *self._copies.get(original, [])]
+        return next((id for id in reversed(candidates) if id in among), None)
 
-    def _stands(self, old: int) -> bool:
-        return self._image(old, set(self.view.ids)) is not None
+    def _is_in_view(self, old: int) -> bool:
+        return self._copy(old, set(self.view.ids)) is not None
