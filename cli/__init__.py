@@ -171,11 +171,11 @@ class _Commands(click.Group):
         except (_PipeClosed, BrokenPipeError):
             from openai2.cli.views import error_text
 
-            status = error_text.pipe_closed()
+            status = error_text.discard_output()
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - here every one ends
             from openai2.cli.views import error_text
 
-            status = error_text.ended_by(error)
+            status = error_text.report(error)
         sys.exit(status if isinstance(status, int) else 0)
 
 

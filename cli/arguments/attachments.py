@@ -1,7 +1,8 @@
-"""Files that go with a question, as content parts of its message.
+"""Files attached to a question, as content parts of its message.
 
-Rule: what the API has no part for is refused before anything is asked, by name and with the reason. What a
-file is, its first bytes say; its name is asked only where they do not.
+Invariants:
+- A file that the API has no part for is refused before a request is sent; the error names the file.
+- The type is read from the first bytes; the name's ending is used only for sounds.
 """
 
 from __future__ import annotations
@@ -18,67 +19,67 @@ from openai2.core.messages import Multimodal_Part
 from openai2.core.typeguards import is_mapping
 from openai2.errors import BadInput
 
-#: Bytes that a file may have at most: the API takes no larger one, and no model's view holds a larger text.
-MOST, MOST_TEXT = 20_000_000, 2_000_000
+#: The largest file and the largest text, in bytes: limits of the API, and of what a model can read.
+MAX_FILE, MAX_TEXT = 20_000_000, 2_000_000
 
 _IMAGES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 _SOUNDS = {".mp3": "mp3", ".wav": "wav"}
 
 
-def part_of(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content part that carries the file. Raises BadInput, OSError."""
+def read_part(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return a file as a content part. Raises BadInput, OSError."""
     place = Path(path).expanduser()
     if place.is_dir():
         raise BadInput("{path} is a folder: attach its files one by one", path=str(path))
     with place.open("rb") as file:
-        data = file.read(MOST + 1)
-    return part(data, place.name)
+        data = file.read(MAX_FILE + 1)
+    return to_part(data, place.name)
 
 
-def part(data: bytes, name: str) -> dict[str, Any]:
-    """The content part that carries *data*, a file of that name. Raises BadInput."""
+def to_part(data: bytes, name: str) -> dict[str, Any]:
+    """Return *data*, the content of a file called *name*, as a content part. Raises BadInput."""
     if not data:
-        raise BadInput("{path} cannot be attached: it is empty", path=name)
-    _check_size(data, MOST, name)
-    if mime := _image(data):
+        raise BadInput("cannot attach {path}: it is empty", path=name)
+    _check_size(data, MAX_FILE, name)
+    if mime := _image_type(data):
         return Multimodal_Part.image(data, mime)
     encoded = base64.b64encode(data).decode("ascii")
     if data.startswith(b"%PDF-"):
-        held = {"filename": name, "file_data": f"data:application/pdf;base64,{encoded}"}
-        return {"type": "file", "file": held}
-    if kind := _SOUNDS.get(Path(name).suffix.lower()):
-        return {"type": "input_audio", "input_audio": {"data": encoded, "format": kind}}
+        file = {"filename": name, "file_data": f"data:application/pdf;base64,{encoded}"}
+        return {"type": "file", "file": file}
+    if format_ := _SOUNDS.get(Path(name).suffix.lower()):
+        return {"type": "input_audio", "input_audio": {"data": encoded, "format": format_}}
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
         raise BadInput(
-            "{path} cannot be attached: images (PNG, JPEG, GIF, WebP), PDF, MP3, WAV and UTF-8 text can",
+            "cannot attach {path}: expected an image (PNG, JPEG, GIF, WebP), PDF, MP3, WAV or UTF-8 text",
             path=name,
         )
-    _check_size(data, MOST_TEXT, name)
+    _check_size(data, MAX_TEXT, name)
     return Multimodal_Part.text(f"{one_line(name)}:\n\n{text}")
 
 
-def told(part: Mapping[str, Any]) -> str:
-    """What a part is, in a word or two for a person."""
+def describe(part: Mapping[str, Any]) -> str:
+    """Return a short text for a person: the name of a file, or the kind of content."""
     if part.get("type") == "text":
         return clip(one_line(str(part.get("text", "")).partition("\n")[0].rstrip(":")), 40)
     if part.get("type") == "file":
-        held = part.get("file")
-        return one_line(str(held.get("filename"))) if is_mapping(held) else _("a file")
+        file = part.get("file")
+        return one_line(str(file.get("filename"))) if is_mapping(file) else _("a file")
     return {"image_url": _("an image"), "input_audio": _("a sound")}.get(str(part.get("type")), _("a file"))
 
 
-def _check_size(data: bytes, most: int, name: str) -> None:
-    if len(data) > most:
+def _check_size(data: bytes, limit: int, name: str) -> None:
+    if len(data) > limit:
         raise BadInput(
-            "{path} is too large to be attached: {most} MB are the most", path=name, most=most // 1_000_000
+            "cannot attach {path}: it is larger than {most} MB", path=name, most=limit // 1_000_000
         )
 
 
-def _image(data: bytes) -> str | None:
+def _image_type(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
     return next((mime for start, mime in _IMAGES.items() if data.startswith(start)), None)

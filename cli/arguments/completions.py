@@ -1,7 +1,8 @@
-"""Names that a shell completes: those of conversations.
+"""Values that a shell completes: names of conversations, profiles and templates.
 
-Rules: Tab is to answer at once, so nothing heavy is imported, and no database is made; what goes wrong
-completes nothing.
+Invariants:
+- Only the standard library and the modules that a completion needs are imported, when it is asked for.
+- A completion never creates a database; if anything fails, it offers nothing.
 """
 
 from __future__ import annotations
@@ -13,37 +14,54 @@ if TYPE_CHECKING:
     from click import Context, Parameter
     from click.shell_completion import CompletionItem
 
-_MOST = 200
+_LIMIT = 200
 
 
 def conversations(ctx: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
-    """The names of conversations, and the ids of those that have none; those that changed last first."""
-    from openai2.cli.settings.database import is_there, store_to_look
+    """Return names of conversations, ids of those without a name; the last changed first."""
+    from openai2.cli.settings.database import database_exists, store_for_reading
     from openai2.readmodels import conversations as conversation_list
 
     db = _database(ctx)
     try:
-        if not is_there(db):
+        if not database_exists(db):
             return []
-        with store_to_look(db) as store:
+        with store_for_reading(db) as store:
             listed = conversation_list.conversations(store, archived=None)
-    except Exception:  # noqa: BLE001 - Tab is no place to complain
+    except Exception:  # noqa: BLE001 - an error during completion would garble the prompt
         return []
-    return matching((line.name or line.id for line in listed), incomplete)
+    return _items((line.name or line.id for line in listed), incomplete)
 
 
-def matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
-    """Those of *names* that go on from what is typed."""
+def profiles(ctx: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return names of profiles, the user's first."""
+    from openai2.cli.settings import config_file
+
+    try:
+        return _items(config_file.read().names(), incomplete)
+    except Exception:  # noqa: BLE001 - an error during completion would garble the prompt
+        return []
+
+
+def templates(ctx: Context, parameter: Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return names of saved templates."""
+    from openai2.cli.settings import template_files
+
+    return _items(template_files.names(), incomplete)
+
+
+def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
-    found = dict.fromkeys(name for name in names if name.startswith(incomplete))
-    return [CompletionItem(name) for name in [*found][:_MOST]]
+    matches = dict.fromkeys(name for name in names if name.startswith(incomplete))
+    return [CompletionItem(name) for name in [*matches][:_LIMIT]]
 
 
 def _database(ctx: Context) -> str | None:
+    """Return the value of `--db`, which may stand before or after the command's name."""
     at: Context | None = ctx
     while at is not None:
-        if named := at.params.get("db"):
-            return str(named)
+        if db := at.params.get("db"):
+            return str(db)
         at = at.parent
     return None

@@ -1,8 +1,9 @@
-"""References: `REF`, `REF@VERSION`, `REF@{TIME}`, and without a REF the current conversation.
+"""References to conversations: `REF`, `REF@VERSION`, `REF@{TIME}`; without a REF, the current conversation.
 
-REF is a name, an id, or the unique start of either; a name has no `@` in it. VERSION is a version of the
-conversation's own stream. TIME is a day, a minute or a second and means its end, so that a time which
-`log` shows leads to the state after that line; it is local time unless it says otherwise.
+- REF is a name, an id, or a unique start of either. A name contains no `@`.
+- VERSION is a version of the conversation's own stream.
+- TIME is a day, minute or second, local unless it has a time zone. It refers to the state at its end, so a
+  time that `log` shows leads to the state after that event.
 """
 
 from __future__ import annotations
@@ -17,14 +18,21 @@ if TYPE_CHECKING:
 
 
 class Place(NamedTuple):
-    """A conversation, and a version of it; None for today's state."""
+    """A conversation and one of its versions; None for the current state."""
 
     conversation: Conversation
     version: int | None
 
 
 def find(engine: Engine, reference: str | None) -> Place:
-    """What *reference* names. Raises UnknownConversation, AmbiguousReference, UnknownVersion, BadInput."""
+    """Return the place that *reference* names.
+
+    Raises:
+        UnknownConversation, AmbiguousReference: REF matches none or several.
+        UnknownVersion: the conversation has no such version.
+        BadInput: the part after @ is neither a version nor a time.
+        Refused: there is no current conversation.
+    """
     name, at, when = (reference or "").partition("@")
     conversation = engine.find(name) if name else current(engine)
     if not at:
@@ -36,24 +44,24 @@ def find(engine: Engine, reference: str | None) -> Place:
     if when.startswith("{") and when.endswith("}"):
         return Place(conversation, conversation.version_at(when[1:-1]))
     raise BadInput(
-        "{when} is no version: give a number, as in {name}@12, or a time, as in {name}@{example}",
+        "invalid version {when}: give a number, as in {name}@12, or a time, as in {name}@{example}",
         when=when or "@",
         name=name,
         example="{2026-11-22T10:05}",
     )
 
 
-def find_today(engine: Engine, reference: str | None) -> Conversation:
-    """The conversation that *reference* names, where a version has no place."""
+def find_conversation(engine: Engine, reference: str | None) -> Conversation:
+    """Return the conversation that *reference* names. Raises BadInput if it has a version; see `find`."""
     place = find(engine, reference)
     if place.version is not None:
-        raise BadInput("only the conversation is to be named here, without @{version}", version=place.version)
+        raise BadInput("name the conversation only, without @{version}", version=place.version)
     return place.conversation
 
 
 def current(engine: Engine) -> Conversation:
-    """The conversation last chatted in. Raises Refused where there is none."""
+    """Return the conversation that was last asked in. Raises Refused if there is none."""
     conversation = engine.current()
     if conversation is None:
-        raise Refused("nothing has been asked yet: `openai2 chat` begins a conversation")
+        raise Refused("there is no current conversation yet: `openai2 chat` starts one")
     return conversation

@@ -1,8 +1,9 @@
-"""`chat` and `newchat`: one question from the shell, or a session.
+"""`chat` and `newchat`: ask one question, or start an interactive session.
 
-Rules: a PROMPT, or a standard input that is no terminal, means one question: the prompt comes first, then an
-empty line, then what was piped in; -i goes on talking afterwards. What is wrong with an option is said before
-anything is written.
+Invariants:
+- A PROMPT, or a standard input that is not a terminal, means one question: the prompt, an empty line, then
+  the piped text. With -i a session follows.
+- Wrong options are reported before anything is written.
 """
 
 from __future__ import annotations
@@ -13,43 +14,41 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from openai2.cli.arguments.ask_options import api_option, server_options
-from openai2.cli.arguments.completions import conversations
-from openai2.cli.arguments.options import db_option
-from openai2.cli.commands.completion import saved
+from openai2.cli.arguments.completions import conversations, templates
+from openai2.cli.arguments.options import api_option, db_option, server_options
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import is_terminal, note
 from openai2.errors import BadInput
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_MORE = _(
-    "\n\nWith PROMPT, or when standard input is not a terminal, the question is asked, the answer is "
-    "printed, and that is all. Where there is both, the question is PROMPT, an empty line, and then what "
-    "was piped in (less the line ends at its end): cat notes.txt | openai2 chat 'Sum this up.' With -i you "
-    "go on talking afterwards, at the terminal, also where something was piped in.\n\n"
-    "Otherwise you talk: Enter sends, Alt-Enter begins another line, Ctrl-C stops an answer and keeps "
-    "what came, Ctrl-D leaves, /help tells the rest.\n\n"
-    "The key is that of --key, else of OPENAI_API_KEY, else those that `add_apikey` keeps."
+_DETAILS = _(
+    "\n\nWith PROMPT, or when standard input is not a terminal, ask this one question, print the answer and "
+    "exit. With both, the question is PROMPT, an empty line, and the piped text without its last line ends: "
+    "cat notes.txt | openai2 chat 'Sum this up.' With -i, continue in an interactive session afterwards, "
+    "even if text was piped in.\n\n"
+    "Otherwise start an interactive session: Enter sends, Alt-Enter starts a new line, Ctrl-C stops an "
+    "answer and keeps what was received, Ctrl-D leaves, /help lists the commands.\n\n"
+    "The API key is that of --key, else of OPENAI_API_KEY, else those stored with `add_apikey`."
 )
 
 _OPTIONS = (
     click.argument("prompt", required=False),
-    click.option("-m", "--model", metavar="MODEL", help=_("The model to ask; it is kept for next time.")),
     click.option(
-        "-s", "--system", metavar="TEXT", help=_("Add a system message, and pin it so that it stays.")
+        "-m", "--model", metavar="MODEL", help=_("Ask this model, now and later in this conversation.")
     ),
+    click.option("-s", "--system", metavar="TEXT", help=_("Add a system message and pin it.")),
     click.option(
         "-a",
         "--attach",
         metavar="FILE",
         multiple=True,
         type=click.Path(),
-        help=_("Send a file along (an image, a PDF, a sound, a text); - is standard input. Repeatable."),
+        help=_("Attach a file (image, PDF, sound or text); - is standard input. Repeatable."),
     ),
     api_option,
     click.option(
-        "-t", "--template", metavar="NAME", shell_complete=saved, help=_("Ask with a saved template.")
+        "-t", "--template", metavar="NAME", shell_complete=templates, help=_("Use a saved template.")
     ),
     click.option(
         "--save", metavar="NAME", help=_("Save PROMPT, -s, -m and -o as a template, and do not ask.")
@@ -58,24 +57,22 @@ _OPTIONS = (
         "--max-messages",
         type=click.IntRange(min=1),
         metavar="N",
-        help=_("Send and keep in view N messages at most; kept for next time. Pinned ones stay."),
+        help=_("Send and keep in view at most N messages, now and later; pinned messages stay."),
     ),
-    click.option("-u", "--usage", is_flag=True, help=_("Tell tokens and seconds, on standard error.")),
-    click.option(
-        "-x", "--extract", is_flag=True, help=_("Print only the first block of code of the answer.")
-    ),
-    click.option("--no-stream", is_flag=True, help=_("Print the answer when all of it is there.")),
-    click.option("-i", "--interactive", is_flag=True, help=_("Go on talking after the answer.")),
+    click.option("-u", "--usage", is_flag=True, help=_("Print tokens and seconds on standard error.")),
+    click.option("-x", "--extract", is_flag=True, help=_("Print only the first code block of the answer.")),
+    click.option("--no-stream", is_flag=True, help=_("Print the answer when it is complete.")),
+    click.option("-i", "--interactive", is_flag=True, help=_("Continue interactively after the answer.")),
     server_options,
     db_option,
 )
 
 
-class Wanted(NamedTuple):
-    """What is said besides the prompt, apart from whom to ask."""
+class PromptOptions(NamedTuple):
+    """The options that do not describe the conversation or the server."""
 
     attach: tuple[str, ...]
-    option: tuple[tuple[str, str], ...]
+    option: dict[str, Any]
     template: str | None
     save: str | None
     usage: bool
@@ -84,7 +81,7 @@ class Wanted(NamedTuple):
     interactive: bool
 
 
-def _options(command: F) -> F:
+def _with_options(command: F) -> F:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -92,134 +89,128 @@ def _options(command: F) -> F:
 
 @click.command(
     "chat",
-    help=_("Go on with the conversation last chatted in; with none yet, begin one.") + _MORE,
+    help=_("Continue the last conversation; start one if there is none yet.") + _DETAILS,
 )
 @click.option(
     "-c",
     "--conversation",
     metavar="REF",
     shell_complete=conversations,
-    help=_("Go on with this conversation: its name, or the start of its name or id. A new name begins one."),
+    help=_(
+        "Continue this conversation: its name, or the start of its name or id. A new name starts a new one."
+    ),
 )
-@_options
+@_with_options
 def chat(prompt: str | None, **options: Any) -> None:
-    """Go on with a conversation."""
-    _talk(prompt, options, fresh=False)
+    """Continue a conversation."""
+    _run(prompt, options, is_new=False)
 
 
 @click.command(
     "newchat",
-    help=_("Begin a new conversation. The old one stays as it is, and `chat -c` goes on with it.") + _MORE,
+    help=_("Start a new conversation. The last one stays as it is; `chat -c` continues it.") + _DETAILS,
 )
 @click.option("-c", "--conversation", metavar="NAME", help=_("Give the new conversation this name."))
-@_options
+@_with_options
 def newchat(prompt: str | None, **options: Any) -> None:
-    """Begin a conversation."""
-    _talk(prompt, options, fresh=True)
+    """Start a conversation."""
+    _run(prompt, options, is_new=True)
 
 
-def _talk(prompt: str | None, options: dict[str, Any], *, fresh: bool) -> None:
-    wanted = Wanted(*(options.pop(name) for name in Wanted._fields))
-    api = _api_options(wanted.option)
-    if wanted.save is not None:
-        _save(wanted.save, prompt, options, api)
+def _run(prompt: str | None, options: dict[str, Any], *, is_new: bool) -> None:
+    given = PromptOptions(*(options.pop(name) for name in PromptOptions._fields))
+    api = given.option
+    if given.save is not None:
+        _save_template(given.save, prompt, options, api)
         return
-    held = _template(wanted.template)
+    template = _read_template(given.template)
     piped = None if is_terminal(sys.stdin) else sys.stdin.buffer.read()
-    parts = _attached(wanted.attach, piped)
-    said = _joined(prompt, None if "-" in wanted.attach or piped is None else _text(piped))
-    question = held.question(said or None) if held is not None else said
+    parts = _read_attachments(given.attach, piped)
+    text = _join(prompt, None if "-" in given.attach or piped is None else _decode(piped))
+    question = template.question(text or None) if template is not None else text
     if question is not None and not question.strip() and not parts:
-        raise BadInput("the prompt is empty: say something")
-    if held is not None:
-        options["model"] = options["model"] or held.model
-        options["system"] = held.system if options["system"] is None else options["system"]
-        api = {**held.options, **api}
-    _open(question or None, parts, options, api, wanted, fresh=fresh)
+        raise BadInput("the prompt must not be empty")
+    if template is not None:
+        options["model"] = options["model"] or template.model
+        options["system"] = template.system if options["system"] is None else options["system"]
+        api = {**template.options, **api}
+    _ask(question or None, parts, {**options, "options": api}, given, is_new=is_new)
 
 
-def _open(
+def _ask(
     question: str | None,
     parts: Sequence[dict[str, Any]],
     options: dict[str, Any],
-    api: dict[str, Any],
-    wanted: Wanted,
+    given: PromptOptions,
     *,
-    fresh: bool,
+    is_new: bool,
 ) -> None:
-    once = question is not None or bool(parts)
-    if not once and (wanted.usage or wanted.extract or wanted.no_stream):
-        raise click.UsageError(_("-u, -x and --no-stream are of one answer: give a PROMPT"))
+    has_question = question is not None or bool(parts)
+    if not has_question and (given.usage or given.extract or given.no_stream):
+        raise click.UsageError(_("-u, -x and --no-stream apply to one answer: give a PROMPT"))
     from openai2.cli.session import open_chat
 
-    with open_chat.opened(open_chat.Wishes(**options, options=api), fresh=fresh) as opened:
-        if once:
-            from openai2.cli.session import one_shot as single
+    with open_chat.opened(open_chat.Wishes(**options), fresh=is_new) as opened:
+        if has_question:
+            from openai2.cli.session import one_shot
 
-            if wanted.interactive and not is_terminal(sys.stdin):
-                single.open_the_terminal()
-            ways = single.Ways(wanted.usage, wanted.extract, not wanted.no_stream)
-            single.ask(opened, question, parts, ways)
-        if not once or wanted.interactive:
+            if given.interactive and not is_terminal(sys.stdin):
+                one_shot.open_the_terminal()
+            output = one_shot.Ways(given.usage, given.extract, not given.no_stream)
+            one_shot.ask(opened, question, parts, output)
+        if not has_question or given.interactive:
             from openai2.cli.session import repl
 
             repl.converse(opened)
 
 
-def _joined(prompt: str | None, piped: str | None) -> str | None:
-    """What is said; None where a person is to be talked with."""
+def _join(prompt: str | None, piped: str | None) -> str | None:
+    """Return the text of the question; None if there is neither, which starts a session."""
     if prompt is None and piped is None:
         return None
     return "\n\n".join(filter(None, (prompt, piped)))
 
 
-def _text(raw: bytes) -> str:
+def _decode(raw: bytes) -> str:
     try:
         return raw.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError as fault:
         raise BadInput(
-            "standard input is no UTF-8 text: byte {place} is none of it (-a - attaches other things)",
+            "standard input is not UTF-8 text: byte {place} is invalid (-a - attaches other content)",
             place=fault.start + 1,
         ) from None
 
 
-def _attached(paths: tuple[str, ...], piped: bytes | None) -> list[dict[str, Any]]:
+def _read_attachments(paths: tuple[str, ...], piped: bytes | None) -> list[dict[str, Any]]:
     if not paths:
         return []
     from openai2.cli.arguments import attachments
 
     if "-" in paths and piped is None:
-        raise BadInput("-a - attaches standard input, which is a terminal: pipe something in")
+        raise BadInput("-a - attaches standard input, which is a terminal: pipe a file into the command")
     return [
-        attachments.part(piped or b"", "stdin") if path == "-" else attachments.part_of(path)
+        attachments.to_part(piped or b"", "stdin") if path == "-" else attachments.read_part(path)
         for path in paths
     ]
 
 
-def _api_options(given: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    if not given:
-        return {}
-    from openai2.cli.commands.config import parsed
-
-    return {name: parsed(value) for name, value in given}
-
-
-def _template(name: str | None) -> Any:
+def _read_template(name: str | None) -> Any:
     if name is None:
         return None
-    from openai2.cli.commands import templates
+    from openai2.cli.settings import template_files
 
-    return templates.read(name)
+    return template_files.read(name)
 
 
-def _save(name: str, prompt: str | None, options: dict[str, Any], api: dict[str, Any]) -> None:
-    from openai2.cli.commands import templates
+def _save_template(name: str, prompt: str | None, options: dict[str, Any], api: dict[str, Any]) -> None:
+    from openai2.cli.settings import template_files
+    from openai2.cli.settings.template_files import Template
 
-    kept = templates.Template(prompt=prompt, system=options["system"], model=options["model"], options=api)
-    if kept == templates.Template():
-        raise BadInput("there is nothing to save: say a PROMPT, -s, -m or -o")
-    templates.save(name, kept)
-    note(_("saved: `openai2 chat -t {name}` asks with it", name=name))
+    template = Template(prompt=prompt, system=options["system"], model=options["model"], options=api)
+    if template == Template():
+        raise BadInput("there is nothing to save: give a PROMPT, -s, -m or -o")
+    template_files.save(name, template)
+    note(_("saved: `openai2 chat -t {name}` uses it", name=name))
 
 
 COMMANDS = {"chat": chat, "newchat": newchat}

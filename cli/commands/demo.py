@@ -16,14 +16,14 @@ import click
 
 from openai2.chat import Chat
 from openai2.cli.arguments.options import db_option
-from openai2.cli.commands.show import message_lines
 from openai2.cli.session.open_chat import NO_KEY, PACE
 from openai2.cli.settings import paths
 from openai2.cli.settings.database import engine
 from openai2.cli.terminal.help_pages import wrapped
 from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.text import is_terminal, out, pad, paint, screen, visible, width
-from openai2.cli.views.event_text import Layout, Story
+from openai2.cli.views.event_text import EventLog, Layout
+from openai2.cli.views.messages import message_lines
 from openai2.engine import Engine
 from openai2.errors import NameTaken
 from openai2.offline import OfflineServer
@@ -43,7 +43,7 @@ _CAPITALS = ("英国的首都是什么？", "日本首都是什么？", "意大�
 def demo(db: str | None) -> None:
     """Play the demo."""
     path = db or os.path.join(tempfile.mkdtemp(prefix="openai2-demo-"), "openai2.db")
-    paths.reach_loopback_directly()
+    paths.bypass_proxy_for_loopback()
     with OfflineServer(delay=PACE if is_terminal(sys.stdout) else 0.0) as server, engine(path) as opened:
         Tour(opened, server).play()
     _heading(_("Go on from here"))
@@ -152,8 +152,8 @@ class Tour:
 
     def _log(self, chat: Chat, last: int) -> None:
         with self._engine.store.reading() as reader:
-            story = Story(reader, chat.conversation.id, None)
-            lines = list(story.lines(Layout(story.last_version), last))[1:]  # the day is today
+            events = EventLog(reader, chat.conversation.id, None)
+            lines = list(events.lines(Layout(events.last_version), last))[1:]  # the day is today
         for line in lines:
             out(f"  {line}")
 

@@ -14,7 +14,7 @@ import click
 from openai2.cli.arguments import refs
 from openai2.cli.arguments.completions import conversations
 from openai2.cli.arguments.options import db_option, json_option
-from openai2.cli.settings.database import engine_to_look
+from openai2.cli.settings.database import existing_engine
 from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.text import clip, fold, note, one_line, out, out_json, pad, paint, screen, visible
 from openai2.history.diff import Branch, Diff, Row, Side
@@ -37,7 +37,7 @@ _MARKS = {"a": ("[-", "-]"), "b": ("{+", "+}")}
 @db_option
 def diff(a: str, b: str, as_json: bool, db: str | None) -> None:
     """Compare two conversations."""
-    with engine_to_look(db) as engine:
+    with existing_engine(db) as engine:
         left, right = refs.find(engine, a), refs.find(engine, b)
         found = engine.diff(left.conversation, right.conversation, (left.version, right.version))
     if as_json:

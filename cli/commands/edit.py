@@ -15,7 +15,7 @@ import click
 from openai2.cli.arguments import refs
 from openai2.cli.arguments.completions import conversations
 from openai2.cli.arguments.options import conversation_option, db_option
-from openai2.cli.settings.database import engine_to_look
+from openai2.cli.settings.database import existing_engine
 from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.text import note, out, visible
 from openai2.conversation import Conversation
@@ -33,8 +33,8 @@ def _target(command: F) -> F:
 
 @contextmanager
 def _opened(db: str | None, reference: str | None) -> Generator[Conversation, None, None]:
-    with engine_to_look(db) as engine:
-        yield refs.find_today(engine, reference)
+    with existing_engine(db) as engine:
+        yield refs.find_conversation(engine, reference)
 
 
 def _show_last(conversation: Conversation) -> None:
@@ -104,7 +104,7 @@ def redo(n: int, conversation: str | None, db: str | None) -> None:
 @db_option
 def restore(ref: str, conversation: str | None, db: str | None) -> None:
     """Restore a version."""
-    with engine_to_look(db) as engine:
+    with existing_engine(db) as engine:
         place = refs.find(engine, f"{conversation}{ref}" if conversation and ref.startswith("@") else ref)
         if place.version is None:
             raise BadInput("say which version: {ref}@12; `openai2 log` shows them", ref=ref)

@@ -20,7 +20,7 @@ from openai2.archive.importer import Arrived, Imported
 from openai2.cli.arguments import refs
 from openai2.cli.arguments.completions import conversations
 from openai2.cli.arguments.options import conversation_option, db_option, json_option
-from openai2.cli.settings.database import engine, engine_to_look
+from openai2.cli.settings.database import engine, existing_engine
 from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.progress import Line, progress
 from openai2.cli.terminal.text import answer_text, is_terminal, json_safe, note, one_line, out, out_json
@@ -64,13 +64,13 @@ def export(
     path = None if output in (None, "-") else output
     kind = kind or _ENDINGS.get(os.path.splitext(path or "")[1].lower(), EVENTS)
     references = list(ref) or [conversation or ""]
-    with engine_to_look(db) as opened:
+    with existing_engine(db) as opened:
         if kind in (MESSAGES, MARKDOWN):
             _export_view(opened, kind, references, path, every=every)
             return
         if path is None and is_terminal(sys.stdout):
             raise BadInput("this is nothing to read on a terminal: -o FILE says where it is to go")
-        ids = None if every else [refs.find_today(opened, one or None).id for one in references]
+        ids = None if every else [refs.find_conversation(opened, one or None).id for one in references]
         with progress(_("exporting")) as line:
             _WRITERS[kind](opened, ids, path, line)
 

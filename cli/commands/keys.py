@@ -12,7 +12,7 @@ import click
 
 from openai2.cli.arguments.options import db_option, json_option
 from openai2.cli.settings import key_sources, paths
-from openai2.cli.settings.database import engine_to_look, is_there
+from openai2.cli.settings.database import database_exists, existing_engine
 from openai2.cli.settings.key_file import Entry, KeyFile, check_name
 from openai2.cli.terminal.i18n import _, counted, error_message
 from openai2.cli.terminal.text import is_terminal, note, one_line, out, out_json
@@ -52,7 +52,7 @@ def add_apikey(
     check_name(name)
     file = KeyFile(paths.keys())
     if command is not None:
-        file.keep(Entry(name=name, base_url=base_url, command=command))
+        file.add(Entry(name=name, base_url=base_url, command=command))
         note(_("kept the command {command}: `openai2 chat` runs it", command=command))
     else:
         given = check_key(key[0] if key else _asked())
@@ -67,17 +67,17 @@ def add_apikey(
 
 
 def _to_file(file: KeyFile, key: str, name: str | None, base_url: str | None) -> bool:
-    return file.keep(Entry(key=key, name=name, base_url=base_url))
+    return file.add(Entry(key=key, name=name, base_url=base_url))
 
 
 def _to_keyring(file: KeyFile, key: str, name: str | None, base_url: str | None) -> bool:
     if name is None:
         raise BadInput("the keyring finds a key by its name: give it one, with --name")
-    key_sources.put(name, key)
+    key_sources.store_in_keyring(name, key)
     try:
-        return file.keep(Entry(name=name, base_url=base_url, keyring=True))
+        return file.add(Entry(name=name, base_url=base_url, keyring=True))
     except BadInput:
-        key_sources.forget(name)
+        key_sources.delete_from_keyring(name)
         raise
 
 
@@ -90,7 +90,7 @@ def remove_apikey(name: str) -> None:
     """Remove a key."""
     gone = KeyFile(paths.keys()).remove(name)
     if gone.keyring:
-        key_sources.forget(gone.name or "")
+        key_sources.delete_from_keyring(gone.name or "")
     note(_("removed {key}", key=_shown(gone)))
 
 
@@ -158,10 +158,10 @@ def _told(health: Line | None) -> str | None:
 
 def _health(db: str | None) -> dict[str, Line]:
     """What the database says of each key, by its fingerprint; no key is kept from sight by a bad database."""
-    if not is_there(db):
+    if not database_exists(db):
         return {}
     try:
-        with engine_to_look(db) as engine:
+        with existing_engine(db) as engine:
             return {line.name: line for line in engine.stats("key")}
     except Openai2Error as error:
         warn(error_message(error))

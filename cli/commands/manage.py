@@ -7,7 +7,7 @@ import click
 from openai2.cli.arguments import refs
 from openai2.cli.arguments.completions import conversations
 from openai2.cli.arguments.options import conversation_option, db_option
-from openai2.cli.settings.database import engine_to_look
+from openai2.cli.settings.database import existing_engine
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import note, out, visible
 
@@ -25,7 +25,7 @@ from openai2.cli.terminal.text import note, out, visible
 @db_option
 def fork(ref: str | None, name: str | None, conversation: str | None, db: str | None) -> None:
     """Fork a conversation."""
-    with engine_to_look(db) as engine:
+    with existing_engine(db) as engine:
         place = refs.find(engine, ref or conversation)
         twin = place.conversation.fork(name, place.version)
         out(visible(name or twin.id))
@@ -41,8 +41,8 @@ def fork(ref: str | None, name: str | None, conversation: str | None, db: str | 
 @db_option
 def rename(ref: str, name: str, db: str | None) -> None:
     """Rename a conversation."""
-    with engine_to_look(db) as engine:
-        refs.find_today(engine, ref).rename(name or None)
+    with existing_engine(db) as engine:
+        refs.find_conversation(engine, ref).rename(name or None)
 
 
 @click.command(
@@ -53,8 +53,8 @@ def rename(ref: str, name: str, db: str | None) -> None:
 @db_option
 def archive(ref: str, db: str | None) -> None:
     """Archive a conversation."""
-    with engine_to_look(db) as engine:
-        refs.find_today(engine, ref).archive()
+    with existing_engine(db) as engine:
+        refs.find_conversation(engine, ref).archive()
 
 
 @click.command(
@@ -65,8 +65,8 @@ def archive(ref: str, db: str | None) -> None:
 @db_option
 def unarchive(ref: str, db: str | None) -> None:
     """Unarchive a conversation."""
-    with engine_to_look(db) as engine:
-        refs.find_today(engine, ref).archive(False)
+    with existing_engine(db) as engine:
+        refs.find_conversation(engine, ref).archive(False)
 
 
 COMMANDS = {"fork": fork, "rename": rename, "archive": archive, "unarchive": unarchive}

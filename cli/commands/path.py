@@ -22,7 +22,7 @@ from openai2.cli.terminal.text import out, visible
 @db_option
 def path(what: str | None, db: str | None) -> None:
     """Say where things are."""
-    places = {"database": database(db), "keys": str(paths.keys()), "history": str(paths.typed())}
+    places = {"database": database(db), "keys": str(paths.keys()), "history": str(paths.input_history())}
     if what is not None:
         out(places[what])
         return

@@ -13,7 +13,7 @@ import click
 from openai2.cli.arguments import refs
 from openai2.cli.arguments.completions import conversations
 from openai2.cli.arguments.options import db_option
-from openai2.cli.settings.database import engine_to_look
+from openai2.cli.settings.database import existing_engine
 from openai2.cli.terminal.i18n import _, counted, translate_foreign
 from openai2.cli.terminal.text import clip, is_terminal, note, one_line, out, screen
 from openai2.conversation import Conversation
@@ -50,8 +50,8 @@ _yes = click.option("-y", "--yes", is_flag=True, help=_("Do not ask; this cannot
 @db_option
 def redact(ref: str, message: str, reason: str | None, yes: bool, db: str | None) -> None:
     """Remove a message's text."""
-    with engine_to_look(db) as engine:
-        conversation = refs.find_today(engine, ref)
+    with existing_engine(db) as engine:
+        conversation = refs.find_conversation(engine, ref)
         number = _number(conversation, message)
         quoted = clip(one_line(_quoted(engine, conversation.id, number)), max(screen() - 4, 20))
         note(_("This text goes for good, wherever {name} or a fork shows it:", name=_name(conversation)))
@@ -74,8 +74,8 @@ def redact(ref: str, message: str, reason: str | None, yes: bool, db: str | None
 @db_option
 def delete(ref: str, reason: str | None, yes: bool, db: str | None) -> None:
     """Remove a conversation."""
-    with engine_to_look(db) as engine:
-        conversation = refs.find_today(engine, ref)
+    with existing_engine(db) as engine:
+        conversation = refs.find_conversation(engine, ref)
         if children := engine.children(conversation.id):
             raise Refused(
                 "conversation {conversation} cannot be deleted: {forks} forked from it",
@@ -104,7 +104,7 @@ def delete(ref: str, reason: str | None, yes: bool, db: str | None) -> None:
 @db_option
 def scrub(db: str | None) -> None:
     """Write the file anew."""
-    with engine_to_look(db) as engine:
+    with existing_engine(db) as engine:
         if not engine.scrub():
             raise Refused("somebody else is reading the database: try again when they are done")
     note(_("the file was written anew"))

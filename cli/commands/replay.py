@@ -15,10 +15,9 @@ import click
 
 from openai2.base_chat import DEFAULT_MODEL
 from openai2.cli.arguments import refs
-from openai2.cli.arguments.ask_options import api_option, server_options
 from openai2.cli.arguments.completions import conversations
-from openai2.cli.arguments.options import conversation_option, db_option
-from openai2.cli.settings.database import engine_to_look
+from openai2.cli.arguments.options import api_option, conversation_option, db_option, server_options
+from openai2.cli.settings.database import existing_engine
 from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.progress import Line, progress
 from openai2.cli.terminal.text import note, one_line, out
@@ -71,23 +70,22 @@ def replay(
     ref: tuple[str, ...],
     model: tuple[str, ...],
     every: bool,
-    option: tuple[tuple[str, str], ...],
+    option: dict[str, Any],
     conversation: str | None,
     db: str | None,
     **options: Any,
 ) -> None:
     """Ask again."""
-    from openai2.cli.commands.config import parsed
     from openai2.cli.session import open_chat
 
     if every and ref:
         raise click.UsageError(_("say either which conversations, or --all"))
     models: list[str | None] = list(dict.fromkeys(model)) or [None]
     wish = _Wish(models, *(options.pop(name) for name in _Wish._fields[1:]))
-    wishes = open_chat.Wishes(db=db, options={name: parsed(value) for name, value in option}, **options)
+    wishes = open_chat.Wishes(db=db, options=option, **options)
     references = list(ref) or [conversation or ""]
-    with engine_to_look(db) as engine:
-        chosen = None if every else [refs.find_today(engine, one or None) for one in references]
+    with existing_engine(db) as engine:
+        chosen = None if every else [refs.find_conversation(engine, one or None) for one in references]
         if (wish.version is not None or wish.name is not None) and (
             chosen is None or len(chosen) > 1 or len(models) > 1
         ):
@@ -161,7 +159,7 @@ def _tell(engine: Engine, done: list[Replayed]) -> None:
             out(one_line("  ".join(filter(None, [one.conversation, source, one.model]))))
         if one.error is not None:
             failed += 1
-            note(f"{source}: {error_text.line_of(one.error)}")
+            note(f"{source}: {error_text.error_line(one.error)}")
     if not done:
         note(_("there is nothing to ask again"))
     if failed:

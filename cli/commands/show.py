@@ -1,12 +1,11 @@
-"""`show` and `head`: how a conversation stands, or stood.
+"""`show` and `head`: the messages of a conversation at a version, and the hash of its last event.
 
-Rule: nothing here changes anything, nor imports more than it needs to answer at once.
+Invariants:
+- Both only read. What the shell's completion does not need is imported when the command runs.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -14,9 +13,9 @@ import click
 from openai2.cli.arguments import refs
 from openai2.cli.arguments.completions import conversations
 from openai2.cli.arguments.options import conversation_option, db_option, json_option
-from openai2.cli.settings.database import engine_to_look
+from openai2.cli.settings.database import existing_engine
 from openai2.cli.terminal.i18n import _, counted
-from openai2.cli.terminal.text import fold, is_terminal, note, one_line, out, out_json, paint, screen, visible
+from openai2.cli.terminal.text import note, out, out_json
 
 if TYPE_CHECKING:
     from openai2.conversation import ViewMessage
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 @click.command(
     "show",
     help=_(
-        "Show the messages of a conversation as they stand, or stood (REF@VERSION), with their indexes and "
-        "pins; with --max-messages, as they would stand under that limit."
+        "Show the messages of a conversation with their indexes and pins: the current ones, or those of an "
+        "earlier version (REF@VERSION)."
     ),
 )
 @click.argument("ref", required=False, shell_complete=conversations)
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     "--max-messages",
     type=click.IntRange(min=1),
     metavar="N",
-    help=_("What a limit of N would leave; nothing is changed."),
+    help=_("Show what a limit of N messages would keep; nothing is changed."),
 )
 @conversation_option
 @json_option
@@ -43,68 +42,59 @@ def show(
     ref: str | None, max_messages: int | None, conversation: str | None, as_json: bool, db: str | None
 ) -> None:
     """Show the messages."""
-    with engine_to_look(db) as engine:
+    with existing_engine(db) as engine:
         place = refs.find(engine, ref or conversation)
-        held = place.conversation.view_messages(place.version)
+        messages = place.conversation.view_messages(place.version)
         if max_messages is not None:
-            held = _under(held, max_messages)
+            messages = _with_limit(messages, max_messages)
         if as_json:
-            out_json([message.message for message in held])
+            out_json([item.message for item in messages])
             return
-        for line in message_lines(held):
+        from openai2.cli.views.messages import message_lines
+
+        for line in message_lines(messages):
             out(line)
         name = place.conversation.name or place.conversation.id
         version = place.version or place.conversation.version
-        size = counted("{n} message", "{n} messages", len(held))
+        size = counted("{n} message", "{n} messages", len(messages))
         note(_("{name}, version {version}: {size}", name=name, version=version, size=size))
 
 
 @click.command(
     "head",
     help=_(
-        "Print a conversation's id, version and head: the hash of its last event, which commits to all "
-        "that came before. Kept elsewhere, it lets `verify --heads` find out whether a tail was cut off."
+        "Print the id, the version and the head of a conversation. The head is the hash of the last event "
+        "and depends on all events before it. Keep it elsewhere: `verify --heads` then detects whether the "
+        "last events were cut off."
     ),
 )
 @click.argument("ref", required=False, shell_complete=conversations)
-@click.option("-a", "--all", "every", is_flag=True, help=_("Of all conversations, a line each."))
+@click.option("-a", "--all", "every", is_flag=True, help=_("Print the heads of all, one a line."))
 @conversation_option
 @db_option
 def head(ref: str | None, every: bool, conversation: str | None, db: str | None) -> None:
     """Print the head."""
-    with engine_to_look(db) as engine:
+    with existing_engine(db) as engine:
         if every:
             found = [engine.open(line.id) for line in engine.conversations(archived=None)]
         else:
-            found = [refs.find_today(engine, ref or conversation)]
+            found = [refs.find_conversation(engine, ref or conversation)]
         for opened in found:
             out(f"{opened.id} {opened.version} {opened.head}")
 
 
-def _under(messages: list[ViewMessage], limit: int) -> list[ViewMessage]:
-    """The messages that a limit would leave."""
+def _with_limit(messages: list[ViewMessage], limit: int) -> list[ViewMessage]:
+    """Return the messages that a limit of *limit* messages would keep."""
     from openai2.core import messages as msg
     from openai2.core.projection import View
     from openai2.history import why
 
     view = View()
-    view.ids.extend(held.id for held in messages)
-    view.kinds.extend(msg.kind(held.message) for held in messages)
-    view.pins.update(held.id for held in messages if held.pinned)
-    left = set(why.with_limit(view, limit).ids)
-    return [held for held in messages if held.id in left]
-
-
-def message_lines(messages: Iterable[ViewMessage]) -> Iterator[str]:
-    """Messages for a person: a line of index, role and pin each, then the text."""
-    from openai2.core import messages as msg
-
-    columns = screen() if is_terminal(sys.stdout) else 1_000_000
-    for index, held in enumerate(messages):
-        role = paint(one_line(str(held.message.get("role"))), "bold")
-        yield f"[{index}] {role}" + (" " + paint(_("(pinned)"), "yellow") if held.pinned else "")
-        for line in fold(visible(msg.text_of(held.message)), columns - 4):
-            yield f"    {line}".rstrip()
+    view.ids.extend(item.id for item in messages)
+    view.kinds.extend(msg.kind(item.message) for item in messages)
+    view.pins.update(item.id for item in messages if item.pinned)
+    kept = set(why.with_limit(view, limit).ids)
+    return [item for item in messages if item.id in kept]
 
 
 COMMANDS = {"show": show, "head": head}

@@ -8,7 +8,7 @@ from typing import Literal, cast
 import click
 
 from openai2.cli.arguments.options import db_option, json_option
-from openai2.cli.settings.database import engine_to_look, is_there
+from openai2.cli.settings.database import database_exists, existing_engine
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import is_terminal, note, one_line, out, out_json, paint, screen, table
 from openai2.readmodels.usage import Line
@@ -38,8 +38,8 @@ _NARROW = 72  # columns, below which there is no chart
 def stats(by: str, as_json: bool, db: str | None) -> None:
     """Tell what requests have cost."""
     lines: list[Line] = []
-    if is_there(db):
-        with engine_to_look(db) as engine:
+    if database_exists(db):
+        with existing_engine(db) as engine:
             lines = engine.stats(cast(By, by))
     if as_json:
         out_json(lines)

@@ -7,7 +7,7 @@ from typing import TextIO
 import click
 
 from openai2.cli.arguments.options import db_option, json_option
-from openai2.cli.settings.database import engine_to_look
+from openai2.cli.settings.database import existing_engine
 from openai2.cli.terminal.i18n import _, counted, message
 from openai2.cli.terminal.progress import progress
 from openai2.cli.terminal.text import note, one_line, out, out_json
@@ -33,7 +33,7 @@ from openai2.errors import BadInput
 def verify(heads: TextIO | None, hashes: tuple[str, ...], as_json: bool, db: str | None) -> None:
     """Verify the store."""
     kept = {} if heads is None else _heads(heads)
-    with engine_to_look(db) as engine, progress(_("verifying")) as line:
+    with existing_engine(db) as engine, progress(_("verifying")) as line:
         # A hash commits to its conversation; naming that only makes what is told clearer.
         report = engine.verify([*kept.values(), *hashes] if hashes else kept, line)
     if as_json:
@@ -74,7 +74,7 @@ def verify(heads: TextIO | None, hashes: tuple[str, ...], as_json: bool, db: str
 @db_option
 def rebuild(db: str | None) -> None:
     """Rebuild the derived tables."""
-    with engine_to_look(db) as engine:
+    with existing_engine(db) as engine:
         engine.rebuild()
     note(_("the derived tables were made anew"))
 

@@ -73,7 +73,7 @@ class _Edited:
 
         completer: Completer = Words(known)
         self._session: PromptSession[str] = PromptSession(
-            history=_history(paths.typed()),
+            history=_history(paths.input_history()),
             key_bindings=_keys(completer),
             multiline=True,
             prompt_continuation=lambda width, number, wrapped: " " * width,

@@ -18,8 +18,8 @@ import msgspec
 from openai2.base_chat import DEFAULT_MODEL
 from openai2.chat import Chat
 from openai2.cli.arguments import refs
-from openai2.cli.commands import config as config_command
-from openai2.cli.settings import choose_key, paths
+from openai2.cli.settings import config_file, paths
+from openai2.cli.settings.choose_key import choose_key
 from openai2.cli.settings.database import engine
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import is_terminal, note
@@ -120,7 +120,7 @@ def server(wishes: Wishes) -> Generator[Server, None, None]:
         return
     from openai2.offline import OfflineServer
 
-    paths.reach_loopback_directly()
+    paths.bypass_proxy_for_loopback()
     with OfflineServer(delay=PACE if is_terminal(sys.stdout) else 0.0) as built_in:
         # On record it says who answered, rather than the name of a model that did not.
         model = wishes.model or built_in.MODEL
@@ -128,7 +128,7 @@ def server(wishes: Wishes) -> Generator[Server, None, None]:
 
 
 def _online(wishes: Wishes, options: dict[str, Any]) -> Server:
-    chosen = config_command.chosen(wishes.profile)
+    chosen = config_file.choose_profile(wishes.profile)
     named = chosen if wishes.profile is not None else None
     address = wishes.base_url
     if address is None and named is None:
@@ -140,7 +140,7 @@ def _online(wishes: Wishes, options: dict[str, Any]) -> Server:
         ground = profile.profile.options(address)
         address = ground.pop("base_url", address)
         options = {**ground, **options}
-    key, address = choose_key.means(wishes.key, address, profile)
+    key, address = choose_key(wishes.key, address, profile)
     model = wishes.model or (named.profile.model if named is not None else None)
     usual = profile.profile.model if profile is not None else None
     return Server(key, model, usual, {**options, "base_url": address})

@@ -86,7 +86,7 @@ class Loop:
             note(_("stopped"))
             self._stopped = True
         except Exception as error:  # noqa: BLE001 - a session outlives every failure
-            error_text.tell(error)
+            error_text.print_error(error)
 
     def _question(self, text: str) -> None:
         self._stopped = not self._session.ask(text)

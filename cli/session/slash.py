@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from openai2.cli.commands.show import message_lines
 from openai2.cli.session import open_chat
 from openai2.cli.session.session import Session
 from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.text import fold, note, one_line, out, pad, paint, screen, visible
+from openai2.cli.views.messages import message_lines
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core import messages as msg

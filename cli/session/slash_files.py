@@ -21,8 +21,8 @@ def _attach(session: Session, rest: str) -> None:
     if rest == "-":
         session.attached.clear()
     elif rest:
-        session.attached.append(attachments.part_of(_unquoted(rest)))
-    names = ", ".join(map(attachments.told, session.attached))
+        session.attached.append(attachments.read_part(_unquoted(rest)))
+    names = ", ".join(map(attachments.describe, session.attached))
     note(_("with the next question go: {names}", names=names) if names else _("nothing is attached"))
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-
 from openai2.cli.arguments import refs
-from openai2.cli.commands.list import list_lines
-from openai2.cli.commands.log import reasons
-from openai2.cli.commands.search import tell
-from openai2.cli.commands.show import message_lines
 from openai2.cli.session.session import Session
 from openai2.cli.session.slash import PLACES, row
 from openai2.cli.terminal.i18n import _, counted
-from openai2.cli.terminal.text import clip, is_terminal, note, out, screen
+from openai2.cli.terminal.text import note, out
+from openai2.cli.views.conversation_list import list_lines
+from openai2.cli.views.messages import message_lines
+from openai2.cli.views.search_hits import hit_lines
+from openai2.cli.views.why import why_lines
 from openai2.errors import BadInput
 
 #: Lines that `/list` and `/search` show at most; the commands of the shell show all.
@@ -30,7 +28,7 @@ def _list(session: Session, rest: str) -> None:
 def _switch(session: Session, rest: str) -> None:
     if not rest:
         raise BadInput("say which conversation: /list shows them, Tab completes their names")
-    session.go_to(refs.find_today(session.chat.engine, rest))
+    session.go_to(refs.find_conversation(session.chat.engine, rest))
     session.introduce()
     session.say_where()
 
@@ -53,7 +51,8 @@ def _fork(session: Session, rest: str) -> None:
 def _search(session: Session, rest: str) -> None:
     found = session.chat.engine.search(rest, limit=_MOST)
     for message in found:
-        tell(message)
+        for line in hit_lines(message):
+            out(line)
     if not found:
         note(_("nothing was found"))
 
@@ -73,7 +72,5 @@ def _at(session: Session, rest: str) -> None:
 @row(PLACES, "why", "", _("say of each message which event put it in, or took it out"))
 def _why(session: Session, rest: str) -> None:
     conversation = session.chat.conversation
-    columns = screen() if is_terminal(sys.stdout) else 1_000_000
-    for one in conversation.why():
-        for line in reasons(one, conversation.id):
-            out(clip(line, columns))
+    for line in why_lines(conversation.why(), conversation.id):
+        out(line)

@@ -1,6 +1,7 @@
-"""The database that `--db` names, or the usual one: its path, its store, and the engine on it.
+"""The database that `--db` names, or the default one: its path, its store, and an engine on it.
 
-Rule: a command that only looks never makes a database.
+Invariants:
+- A command that only reads never creates a database.
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ if TYPE_CHECKING:
 
 
 def database(db: str | None) -> str:
-    """The path or URL of the database: `--db`, or the usual one."""
+    """Return the path or URL of the database: *db*, by default that of the settings."""
     return paths.database() if db is None else db
+
+
+def database_exists(db: str | None) -> bool:
+    """Return whether the database's file exists; True for a URL of another kind of store."""
+    from openai2.store import path_of
+
+    path = path_of(database(db))
+    return path is None or os.path.exists(path)
 
 
 @contextmanager
 def engine(db: str | None) -> Generator[Engine, None, None]:
-    """The engine on that database; a database that is not there is made."""
+    """Open an engine on the database; create the database if it does not exist."""
     from openai2.engine import Engine
 
     with Engine(database(db)) as opened:
@@ -33,19 +42,19 @@ def engine(db: str | None) -> Generator[Engine, None, None]:
 
 
 @contextmanager
-def engine_to_look(db: str | None) -> Generator[Engine, None, None]:
-    """The engine on that database; Refused where there is none yet."""
-    _check_that_it_is_there(db)
+def existing_engine(db: str | None) -> Generator[Engine, None, None]:
+    """Open an engine on a database that exists. Raises Refused if it does not."""
+    _check_exists(db)
     with engine(db) as opened:
         yield opened
 
 
 @contextmanager
-def store_to_look(db: str | None) -> Generator[Store, None, None]:
-    """The store alone, for what needs no more: the engine takes longer to import than the list to read."""
+def store_for_reading(db: str | None) -> Generator[Store, None, None]:
+    """Open only the store, without the import cost of the engine. Raises Refused if it does not exist."""
     from openai2.store import share
 
-    _check_that_it_is_there(db)
+    _check_exists(db)
     store, release = share(database(db))
     try:
         yield store
@@ -53,17 +62,9 @@ def store_to_look(db: str | None) -> Generator[Store, None, None]:
         release()
 
 
-def _check_that_it_is_there(db: str | None) -> None:
-    if not is_there(db):
+def _check_exists(db: str | None) -> None:
+    if not database_exists(db):
         raise Refused(
-            "there is no conversation yet, for there is no database {path}: `openai2 chat` begins one",
+            "there is no conversation yet: the database {path} does not exist; `openai2 chat` starts one",
             path=database(db),
         )
-
-
-def is_there(db: str | None) -> bool:
-    """Whether that database exists."""
-    from openai2.store import path_of
-
-    path = path_of(database(db))
-    return path is None or os.path.exists(path)

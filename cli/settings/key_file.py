@@ -1,11 +1,13 @@
-"""The key file: a line for each key, readable by its owner alone.
+"""The key file: one API key a line, readable by its owner only.
 
-A line is a key, or, where there is more to say of it, a JSON object: its name, the server that it is for, and
-in place of the key a command that prints it, or that the system's keyring has it.
+A line is a key or a JSON object. The object may add a name and a server, and may have, instead of the key, a
+command that prints it or a reference to the system keyring.
 
-Rules: a file that others can read is refused, before a key of it is used, with the command that mends
-it; it is never rewritten in place but replaced whole, by one process at a time (`files`). Nothing here puts
-a key into an error.
+Invariants:
+- A file that other users can read is refused before a key from it is used; the error has the command that
+  repairs it.
+- The file is replaced as a whole, by one process at a time (`private_files`).
+- No error contains a key.
 """
 
 from __future__ import annotations
@@ -22,16 +24,16 @@ from openai2.cli.settings import private_files
 from openai2.errors import BadInput, Openai2Error
 from openai2.keys.pool import check_key, fingerprint
 
-_HEAD = "# API keys of openai2, one a line. Nobody but you may read this file.\n"
-_MOST_BYTES = 1_000_000
+_HEADER = "# API keys of openai2, one a line. Only you may read this file.\n"
+_MAX_BYTES = 1_000_000
 
 
 class UnsafeKeyFile(Openai2Error):
-    """The key file cannot be used as it is; the sentence says what mends it."""
+    """The key file cannot be used as it is; the error says how to repair it."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A key that is kept: itself, or the *command* that prints it, or that the *keyring* has it."""
+    """A stored key: the *key* itself, a *command* that prints it, or a *keyring* entry under *name*."""
 
     key: str | None = None
     name: str | None = None
@@ -43,11 +45,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
         return f"<key {self.name or ''}>"
 
     def is_named(self, word: str) -> bool:
-        """Whether *word* is its name, or its fingerprint."""
+        """Return whether *word* is this key's name or fingerprint."""
         return word == self.name or (self.key is not None and word == fingerprint(self.key))
 
 
-_entry = msgspec.json.Decoder(Entry, strict=True).decode
+_decode = msgspec.json.Decoder(Entry, strict=True).decode
 
 
 class KeyFile:
@@ -57,58 +59,48 @@ class KeyFile:
         self.path = path
 
     def entries(self) -> list[Entry]:
-        """The keys; none where there is no file. Raises UnsafeKeyFile."""
+        """Return the stored keys; none if there is no file. Raises UnsafeKeyFile."""
         try:
             with open(self.path, "rb") as file:
                 self._check(os.fstat(file.fileno()))
-                raw = file.read(_MOST_BYTES)
+                raw = file.read(_MAX_BYTES)
         except FileNotFoundError:
             return []
         lines = raw.decode("utf-8", "replace").splitlines()
-        return [self._read(line) for line in lines if line.strip() and not line.startswith("#")]
+        return [self._parse(line) for line in lines if line.strip() and not line.startswith("#")]
 
-    def read(self) -> list[str]:
-        """The keys that stand in the file itself."""
-        return [entry.key for entry in self.entries() if entry.key is not None]
+    def add(self, new: Entry) -> bool:
+        """Add a key; return False if it is there already. Raises BadInput, UnsafeKeyFile."""
+        if new.key is not None:
+            check_key(new.key)
+            if new.key.startswith(("#", "{")):
+                raise BadInput("an API key must not start with # or {bracket}", bracket="{")
+        check_name(new.name)
 
-    def add(self, key: str) -> bool:
-        """Add a key; whether it is new. Raises BadInput, UnsafeKeyFile."""
-        return self.keep(Entry(key=key))
-
-    def keep(self, entry: Entry) -> bool:
-        """Add an entry, checked; whether it is new. Raises BadInput, UnsafeKeyFile."""
-        if entry.key is not None:
-            check_key(entry.key)
-            if entry.key.startswith(("#", "{")):
-                raise BadInput("an API key does not begin with # or {bracket}", bracket="{")
-        check_name(entry.name)
-
-        def added(entries: list[Entry]) -> list[Entry]:
-            if entry.key is not None and any(held.key == entry.key for held in entries):
+        def with_new(entries: list[Entry]) -> list[Entry]:
+            if new.key is not None and any(entry.key == new.key for entry in entries):
                 return entries
-            if entry.name is not None and any(held.name == entry.name for held in entries):
-                raise BadInput("there is a key named {name} already", name=entry.name)
-            return [*entries, entry]
+            if new.name is not None and any(entry.name == new.name for entry in entries):
+                raise BadInput("there is already a key named {name}", name=new.name)
+            return [*entries, new]
 
-        return self._change(added)
+        return self._change(with_new)
 
     def remove(self, word: str) -> Entry:
-        """Remove the key with that name or fingerprint. Raises BadInput, UnsafeKeyFile."""
-        gone: list[Entry] = []
+        """Remove and return the key with that name or fingerprint. Raises BadInput, UnsafeKeyFile."""
+        removed: list[Entry] = []
 
-        def left(entries: list[Entry]) -> list[Entry]:
-            gone.extend(held for held in entries if held.is_named(word))
-            if not gone:
-                raise BadInput(
-                    "no key has that name or fingerprint: `openai2 read_apikey` shows which there are"
-                )
-            return [held for held in entries if held not in gone]
+        def without_named(entries: list[Entry]) -> list[Entry]:
+            removed.extend(entry for entry in entries if entry.is_named(word))
+            if not removed:
+                raise BadInput("no key has that name or fingerprint: `openai2 read_apikey` lists the keys")
+            return [entry for entry in entries if entry not in removed]
 
-        self._change(left)
-        return gone[0]
+        self._change(without_named)
+        return removed[0]
 
     def clear(self) -> bool:
-        """Remove the file, whatever is in it; whether there was one."""
+        """Delete the file, whatever it contains; return False if there was none."""
         with private_files.locked(self.path):
             try:
                 self.path.unlink()
@@ -116,51 +108,52 @@ class KeyFile:
                 return False
             return True
 
-    def _change(self, change: Callable[[list[Entry]], list[Entry]]) -> bool:
+    def _change(self, edit: Callable[[list[Entry]], list[Entry]]) -> bool:
         with private_files.locked(self.path):
             before = self.entries()
-            after = change(before)
+            after = edit(before)
             if after != before:
-                private_files.replace(self.path, _HEAD + "".join(f"{_line(entry)}\n" for entry in after))
+                lines = "".join(f"{_format(entry)}\n" for entry in after)
+                private_files.replace(self.path, _HEADER + lines)
             return after != before
 
     def _check(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
-            raise UnsafeKeyFile("the key file {path} is no file", path=str(self.path))
+            raise UnsafeKeyFile("the key file {path} is not a regular file", path=str(self.path))
         if os.name == "posix" and status.st_mode & 0o077:
             raise UnsafeKeyFile(
-                "others can read or change the key file {path}, so no key of it is used; mend it: {command}",
+                "other users can read or change the key file {path}, so its keys are not used; run {command}",
                 path=str(self.path),
                 command=f"chmod 600 {shlex.quote(str(self.path))}",
             )
 
-    def _read(self, line: str) -> Entry:
+    def _parse(self, line: str) -> Entry:
         try:
-            entry = _entry(line) if line.startswith("{") else Entry(key=line.strip())
+            entry = _decode(line) if line.startswith("{") else Entry(key=line.strip())
             if entry.key is not None:
                 check_key(entry.key)
             elif entry.command is None and not (entry.keyring and entry.name):
-                raise BadInput("there is no key in it")
+                raise BadInput("the entry has no key")
             return entry
         except (BadInput, msgspec.DecodeError, UnicodeError):
             raise UnsafeKeyFile(
-                "the key file {path} holds something that is no API key: mend it, or start anew with "
+                "the key file {path} has a line that is not an API key: correct it, or delete all keys with "
                 "`openai2 clear_apikey`",
                 path=str(self.path),
             ) from None
 
 
-def _line(entry: Entry) -> str:
+def _format(entry: Entry) -> str:
     if entry.key is not None and entry == Entry(key=entry.key):
         return entry.key
     return msgspec.json.encode(entry).decode()
 
 
 def check_name(name: str | None) -> None:
-    """Refuse a name that could not be told from a key, or typed. Raises BadInput."""
+    """Refuse a name that looks like a key or cannot be typed as one word. Raises BadInput."""
     if name is None:
         return
     if not name.strip() or any(char.isspace() or not char.isprintable() for char in name) or len(name) > 64:
-        raise BadInput("a key's name is a word of at most 64 characters")
+        raise BadInput("a key's name must be one word of at most 64 characters")
     if name.startswith("sk-"):
-        raise BadInput("a key's name does not look like a key: it begins with something other than sk-")
+        raise BadInput("a key's name must not look like a key: it must not start with sk-")

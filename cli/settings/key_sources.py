@@ -1,7 +1,8 @@
-"""Keys that others keep: a command that prints one, and the system's keyring.
+"""Keys stored outside the key file: printed by a command, or in the system keyring.
 
-Rules: what a command or the keyring says is a secret: it stands in no error. The keyring is that of the
-optional package `keyring`, which is not ours to install.
+Invariants:
+- The output of a command or of the keyring is a secret; no error contains it.
+- The system keyring is accessed through the optional package `keyring`.
 """
 
 from __future__ import annotations
@@ -16,29 +17,27 @@ from openai2.errors import BadInput, Refused
 from openai2.keys.pool import check_key
 
 _SERVICE = "openai2"
-_PATIENCE = 120.0  # seconds; a person may have to unlock something
+_TIMEOUT = 120.0  # seconds; the user may have to unlock a password store
 
 
 def key_of(entry: Entry) -> str:
-    """The key itself. Raises BadInput, Refused where it cannot be had."""
+    """Return the key of an entry, from wherever it is stored. Raises BadInput, Refused."""
     if entry.key is not None:
         return entry.key
-    key = _asked(entry.name or "") if entry.keyring else _printed(entry.command or "", entry.name)
-    return check_key(key)
+    return check_key(_from_keyring(entry) if entry.keyring else _from_command(entry))
 
 
-def _printed(command: str, name: str | None) -> str:
-    facts = {"name": name or command, "command": command}
+def _from_command(entry: Entry) -> str:
+    command = entry.command or ""
+    facts = {"name": entry.name or command, "command": command}
     try:
         words = shlex.split(command)
-        done = subprocess.run(  # noqa: S603 - it is the person's own command
-            words, stdout=subprocess.PIPE, timeout=_PATIENCE, check=False
+        done = subprocess.run(  # noqa: S603 - the user's own command
+            words, stdout=subprocess.PIPE, timeout=_TIMEOUT, check=False
         )
     except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as fault:
         reason = getattr(fault, "strerror", None) or type(fault).__name__
-        raise Refused(
-            "the command for the key {name} cannot be run: {reason}", **facts, reason=reason
-        ) from None
+        raise Refused("cannot run the command for the key {name}: {reason}", **facts, reason=reason) from None
     if done.returncode:
         raise Refused(
             "the command for the key {name} failed with status {status}: {command}",
@@ -51,29 +50,29 @@ def _printed(command: str, name: str | None) -> str:
     return lines[0].strip()
 
 
-def _asked(name: str) -> str:
-    key = _with_keyring("get_password", name)
+def _from_keyring(entry: Entry) -> str:
+    key = _call_keyring("get_password", entry.name or "")
     if not key:
-        raise Refused("the system's keyring has no key named {name}", name=name)
+        raise Refused("the system keyring has no key named {name}", name=entry.name or "")
     return str(key)
 
 
-def put(name: str, key: str) -> None:
-    """Put a key into the system's keyring."""
-    _with_keyring("set_password", name, key)
+def store_in_keyring(name: str, key: str) -> None:
+    """Store a key in the system keyring. Raises BadInput, Refused."""
+    _call_keyring("set_password", name, key)
 
 
-def forget(name: str) -> None:
-    """Take a key out of it."""
-    _with_keyring("delete_password", name)
+def delete_from_keyring(name: str) -> None:
+    """Delete a key from the system keyring. Raises BadInput, Refused."""
+    _call_keyring("delete_password", name)
 
 
-def _with_keyring(what: str, *arguments: str) -> Any:
+def _call_keyring(function: str, *arguments: str) -> Any:
     try:
         keyring: Any = import_module("keyring")
     except ImportError:
-        raise BadInput("for the system's keyring the package keyring has to be installed") from None
+        raise BadInput("the system keyring needs the package keyring: pip install keyring") from None
     try:
-        return getattr(keyring, what)(_SERVICE, *arguments)
-    except Exception as fault:  # noqa: BLE001 - each system's keyring has errors of its own
-        raise Refused("the system's keyring refuses: {kind}", kind=type(fault).__name__) from None
+        return getattr(keyring, function)(_SERVICE, *arguments)
+    except Exception as fault:  # noqa: BLE001 - each backend raises its own errors
+        raise Refused("the system keyring failed: {kind}", kind=type(fault).__name__) from None

@@ -122,6 +122,11 @@ def screen() -> int:
     return max(shutil.get_terminal_size((80, 24)).columns, 12)
 
 
+def output_columns() -> int:
+    """Return the width for lines on standard output: the terminal's, or no limit if it is not a terminal."""
+    return screen() if is_terminal(sys.stdout) else 1_000_000
+
+
 def table(rows: Sequence[Sequence[str]], columns: int, right: frozenset[int] = frozenset()) -> Iterator[str]:
     """Yield *rows* (the first is the header) in columns, two spaces apart; the last column takes the rest.
 

@@ -1,7 +1,8 @@
-"""What went wrong, in one line, and the exit status that goes with it.
+"""Errors as one line of text, and the exit status of the command.
 
-Rule: this is the one place where an exception becomes words for a person. The line shows no control
-character and no key; the exceptions were cleaned of keys where they arose.
+Invariants:
+- Only this module turns an exception into text for a person.
+- The line contains no control character and no key; keys are removed from exceptions where they are raised.
 
     0 done      1 failed      2 wrong usage      130 interrupted      141 the reader closed the pipe
 """
@@ -23,102 +24,97 @@ from openai2.errors import Openai2Error
 FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 
 
-def line_of(error: BaseException) -> str:
-    """The one sentence for a person."""
+def error_line(error: BaseException) -> str:
+    """Return the text of an error, on one line."""
     if isinstance(error, Openai2Error):
-        sentence = error_message(error)
+        text = error_message(error)
     elif isinstance(error, click.UsageError):
-        sentence = _usage(error)
+        text = _usage_text(error)
     elif isinstance(error, click.ClickException):
-        sentence = error.format_message()
-    elif is_of_the_api(error):
-        sentence = _of_the_api(error)
+        text = error.format_message()
+    elif is_api_error(error):
+        text = _api_text(error)
     elif isinstance(error, OSError):
-        sentence = _of_the_system(error)
+        text = _system_text(error)
     else:
-        sentence = _("an unexpected {kind}: {message}", kind=type(error).__name__, message=str(error))
-    return one_line(sentence)
+        text = _("unexpected {kind}: {message}", kind=type(error).__name__, message=str(error))
+    return one_line(text)
 
 
-def status_of(error: BaseException) -> int:
-    """The exit status."""
+def report(error: BaseException) -> int:
+    """Print an error that ends the command; return the exit status.
+
+    If OPENAI2_DEBUG is set, raise an unexpected error again.
+    """
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
         return INTERRUPTED
+    if paths.is_debugging() and is_unexpected(error):
+        raise error
+    try:
+        print_error(error)
+    except BrokenPipeError:
+        discard_output()
     return error.exit_code if isinstance(error, click.ClickException) else FAILED
 
 
-def ended_by(error: BaseException) -> int:
-    """Where every error that ends the command does so: as one line, and the exit status that is returned."""
-    status = status_of(error)
-    if status == INTERRUPTED:
-        return status
-    if paths.debugging() and is_unexpected(error):
-        raise error
-    try:
-        tell(error)
-    except BrokenPipeError:
-        pipe_closed()
-    return status
-
-
-def pipe_closed() -> int:
-    """Nobody reads us any more: what is still to be flushed goes nowhere, without a complaint at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def discard_output() -> int:
+    """Redirect standard output and error to nowhere, so that no flush at exit fails; return PIPE_CLOSED."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
-            os.dup2(nowhere, stream.fileno())
-        except (OSError, ValueError):  # a stream that is no file, under a test
+            os.dup2(null, stream.fileno())
+        except (OSError, ValueError):  # not a file, as in a test
             pass
     return PIPE_CLOSED
 
 
-def tell(error: BaseException) -> None:
-    """Say it on standard error."""
+def print_error(error: BaseException) -> None:
+    """Print the line of an error on standard error."""
     sys.stdout.flush()
-    sys.stderr.write(paint("openai2:", "red", sys.stderr) + f" {line_of(error)}\n")
+    sys.stderr.write(paint("openai2:", "red", sys.stderr) + f" {error_line(error)}\n")
     sys.stderr.flush()
 
 
+def warn(text: str) -> None:
+    """Print a warning on standard error."""
+    note(f"openai2: {text}")
+
+
 def is_unexpected(error: BaseException) -> bool:
-    """Whether it is a defect of ours rather than something that happens."""
-    return not (isinstance(error, (Openai2Error, click.ClickException, OSError)) or is_of_the_api(error))
+    """Return whether an error is a defect of openai2, not of its use or surroundings."""
+    return not (isinstance(error, (Openai2Error, click.ClickException, OSError)) or is_api_error(error))
 
 
-def is_of_the_api(error: BaseException) -> bool:
-    """Whether it is one of the `openai` package's; where that was never imported, none can be."""
-    # Another thread may be in the middle of the import.
+def is_api_error(error: BaseException) -> bool:
+    """Return whether an error is from the `openai` package; False if that was never imported."""
+    # getattr: another thread may be importing the package.
     base: Any = getattr(sys.modules.get("openai"), "OpenAIError", None)
     return base is not None and isinstance(error, base)
 
 
-def warn(sentence: str) -> None:
-    """Something that a person should know, though all goes on."""
-    note(f"openai2: {sentence}")
+def _usage_text(error: click.UsageError) -> str:
+    message = error.format_message().rstrip(".")
+    command = error.ctx.command_path if error.ctx is not None else "openai2"
+    return _("{message} (see {command} --help)", message=message, command=command)
 
 
-def _usage(error: click.UsageError) -> str:
-    sentence = error.format_message().rstrip(".")
-    path = error.ctx.command_path if error.ctx is not None else "openai2"
-    return _("{sentence} ({command} --help tells more)", sentence=sentence, command=path)
-
-
-def _of_the_api(error: BaseException) -> str:
+def _api_text(error: BaseException) -> str:
     status: Any = getattr(error, "status_code", None)
     body: Any = getattr(error, "body", None)
-    said = body.get("message") if is_dict(body) else None
-    sentence = str(said or getattr(error, "message", None) or error)
+    message = body.get("message") if is_dict(body) else None
+    text = str(message or getattr(error, "message", None) or error)
     if status is not None:
-        return _("the server answered {status}: {sentence}", status=status, sentence=sentence)
+        return _("the server answered {status}: {message}", status=status, message=text)
     kind = type(error).__name__
     if kind == "APITimeoutError":
         return _("the server did not answer in time")
     cause = error.__cause__ or error.__context__
-    if kind == "APIConnectionError" and cause is not None and str(cause) and str(cause) not in sentence:
-        return _("the server cannot be reached: {reason}", reason=translate_foreign(str(cause)))
-    return translate_foreign(sentence)
+    if kind == "APIConnectionError" and cause is not None and str(cause) and str(cause) not in text:
+        return _("cannot reach the server: {reason}", reason=translate_foreign(str(cause)))
+    return translate_foreign(text)
 
 
-def _of_the_system(error: OSError) -> str:
+def _system_text(error: OSError) -> str:
     reason = translate_foreign(error.strerror or str(error)) or type(error).__name__
     if error.filename is None:
         return reason

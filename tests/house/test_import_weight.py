@@ -48,16 +48,16 @@ LIGHT = (
     Light("--help", START, "shutil"),  # with which click asks for the terminal's width
     Light("s", START, complete=True),
     Light("--d", START, complete=True),
-    Light("list", f"{STORE} cli.commands.list cli.terminal.text", "sqlite3"),
+    Light("list", f"{STORE} cli.commands.list cli.terminal.text cli.views.conversation_list", "sqlite3"),
     Light(
         "show o", f"{STORE} cli.commands.show cli.arguments.refs cli.terminal.text", "sqlite3", complete=True
     ),
-    Light("show one", f"{EVENTS} cli.commands.show", "sqlite3 msgspec"),
+    Light("show one", f"{EVENTS} cli.commands.show cli.views.messages", "sqlite3 msgspec"),
     Light("head one", f"{EVENTS} cli.commands.show", "sqlite3 msgspec"),
     Light("log one", f"{EVENTS} cli.commands.log cli.views.event_text history.why", "sqlite3 msgspec"),
     Light(
         "search fork",
-        f"{EVENTS} cli.commands.search readmodels.search store.fulltext store.scratch_index store.tokenizer",
+        f"{EVENTS} cli.commands.search cli.views.search_hits readmodels.search store.fulltext store.scratch_index store.tokenizer",
         "sqlite3 msgspec",
     ),
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openai2.cli.settings.key_file import KeyFile
+from openai2.cli.settings.key_file import Entry, KeyFile
 from openai2.keys.pool import fingerprint
 from tests.support.cli import COMMAND, TIMEOUT, Terminal, environment, invoke, ok, refused, run
 
@@ -122,9 +122,9 @@ def test_processes_that_add_at_once_lose_nothing() -> None:
 
 def test_a_crash_leaves_no_lock_and_no_half_file(file: Path) -> None:
     keys = KeyFile(file)
-    keys.add(KEY)
+    keys.add(Entry(key=KEY))
     file.with_name(f"keys.{os.getpid()}.new").write_text("sk-hal", encoding="utf-8")
     file.with_name("keys.lock").touch()
-    keys.add(KEY + "x")
-    assert keys.read() == [KEY, KEY + "x"]
+    keys.add(Entry(key=KEY + "x"))
+    assert [entry.key for entry in keys.entries()] == [KEY, KEY + "x"]
     assert sorted(path.name for path in file.parent.iterdir()) == ["keys", "keys.lock"]

@@ -47,9 +47,9 @@ def test_why(db: str) -> None:
     ok("rollback", "2", "-c", "数数", "--db", db)
     lines = ok("why", "数数", "--db", db).splitlines()
     assert lines[0] == "+ user: 自然数50的后面是几?"
-    assert lines[1].startswith("    put in by @4 message_added (")
+    assert lines[1].startswith("    added by @4 message_added (")
     place = lines.index("- user: 再往后呢?")
-    assert "taken out by @11 rolled_back" in lines[place + 2]
+    assert "removed by @11 rolled_back" in lines[place + 2]
     found = json.loads(ok("why", "支", "--json", "--db", db))
     assert [one["in_view"] for one in found] == [True] * 4
     assert found[0]["message"]["content"] == QUESTIONS[0]

@@ -125,9 +125,9 @@ def test_a_template_without_a_place_for_input(server: OfflineServer) -> None:
 def test_templates_that_there_are_not(server: OfflineServer, home: Path) -> None:
     assert "there are: none" in refused("chat", "-t", "no")
     assert "nothing to save" in refused("chat", "--save", "x")
-    assert "a word" in refused("chat", "--save", "../x", "hi")
+    assert "be a word" in refused("chat", "--save", "../x", "hi")
     ok("chat", "--save", "a", "{input}")
-    assert "a place for {input}" in refused("chat", "-t", "a")
+    assert "a text for {input}" in refused("chat", "-t", "a")
     (home / "openai2" / "templates" / "a.json").write_text('{"promt": "x"}')
     assert "promt" in refused("chat", "-t", "a", "x")
     refused("template", "--remove", status=2)

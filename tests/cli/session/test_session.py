@@ -209,17 +209,17 @@ def test_files_go_with_the_next_question(
     ],
 )
 def test_what_can_be_attached(data: bytes, name: str, kind: str) -> None:
-    part = attachments.part(data, name)
-    assert part["type"] == kind and attachments.told(part)
+    part = attachments.to_part(data, name)
+    assert part["type"] == kind and attachments.describe(part)
 
 
 @pytest.mark.parametrize(
     ("data", "complaint"),
-    [(b"", "empty"), (b"\x7fELF\0", "cannot be attached"), (b"x" * 2_000_001, "too large")],
+    [(b"", "empty"), (b"\x7fELF\0", "cannot attach"), (b"x" * 2_000_001, "larger than")],
 )
 def test_what_cannot(data: bytes, complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
-        attachments.part(data, "thing")
+        attachments.to_part(data, "thing")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
