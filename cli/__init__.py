@@ -1,8 +1,9 @@
-"""The `openai2` command: its table of commands, and the one place where it ends.
+"""The `openai2` command: the table of its commands, and the place where errors become an exit status.
 
-Rules: a command's module is imported when the command is run, so that each starts as fast as it can; an
-exception becomes one line and an exit status here and nowhere else; options that stand before the
-command's name count as if they stood after it.
+Invariants:
+- The module of a command is imported when the command runs, so that each command starts fast.
+- Only `_Commands.main` turns an exception into one line of text and an exit status.
+- Options before the command's name have the same effect as after it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """A command: its name, the module whose COMMANDS hold it, and what the list of commands says of it."""
+    """A command: its name, the module of `cli.commands` that has it in COMMANDS, and its line in `--help`."""
 
     name: str
     module: str
@@ -33,94 +34,94 @@ class Row(NamedTuple):
 #: The commands, in the sections and the order in which `--help` lists them.
 SECTIONS: tuple[tuple[str, tuple[Row, ...]], ...] = (
     (
-        _("Talk"),
+        _("Chat"),
         (
-            Row("chat", "chat", _("Go on with the last conversation.")),
-            Row("newchat", "chat", _("Begin a new conversation; the old one stays.")),
+            Row("chat", "chat", _("Continue the last conversation.")),
+            Row("newchat", "chat", _("Start a new conversation; the old one stays.")),
             Row("template", "templates", _("List, show or remove saved templates.")),
-            Row("demo", "demo", _("A guided run of everything; no key is needed.")),
+            Row("demo", "demo", _("Show a guided tour; no key is needed.")),
         ),
     ),
     (
         _("Keys and servers"),
         (
-            Row("add_apikey", "keys", _("Add an API key; asks for it without one.")),
-            Row("read_apikey", "keys", _("List the API keys, masked.")),
+            Row("add_apikey", "keys", _("Store an API key.")),
+            Row("read_apikey", "keys", _("List the stored API keys, masked.")),
             Row("remove_apikey", "keys", _("Remove an API key.")),
             Row("clear_apikey", "keys", _("Remove all API keys.")),
             Row("config", "config", _("Show or change the profiles of servers.")),
         ),
     ),
     (
-        _("Look"),
+        _("Inspect"),
         (
             Row("list", "list", _("List the conversations.")),
             Row("show", "show", _("Show the messages of a conversation.")),
-            Row("log", "log", _("Tell what happened in a conversation.")),
-            Row("why", "log", _("Tell why each message is in view, or not.")),
+            Row("log", "log", _("Show the events of a conversation.")),
+            Row("why", "log", _("Show why each message is or is not in view.")),
             Row("search", "search", _("Find messages by their words.")),
             Row("diff", "diff", _("Show two conversations side by side.")),
-            Row("stats", "stats", _("Tell what requests have cost.")),
-            Row("head", "show", _("Print the hash that commits to a conversation.")),
+            Row("stats", "stats", _("Show requests, failures and tokens.")),
+            Row("head", "show", _("Print the hash of a conversation's last event.")),
         ),
     ),
     (
         _("Go back"),
         (
-            Row("rollback", "edit", _("Take the last N rounds out.")),
+            Row("rollback", "edit", _("Remove the last N rounds from view.")),
             Row("undo", "edit", _("Undo the last N actions.")),
-            Row("redo", "edit", _("Take the last N undos back.")),
-            Row("restore", "edit", _("Make a conversation what it was at a version.")),
-            Row("pin", "edit", _("Keep messages from being removed by a limit.")),
-            Row("unpin", "edit", _("Let pinned messages go again.")),
+            Row("redo", "edit", _("Redo the last N undone actions.")),
+            Row("restore", "edit", _("Restore a conversation to a version.")),
+            Row("pin", "edit", _("Pin messages, so that a limit does not remove them.")),
+            Row("unpin", "edit", _("Unpin messages.")),
         ),
     ),
     (
         _("Conversations"),
         (
-            Row("fork", "manage", _("Make a conversation that goes on from here, or from a version.")),
-            Row("replay", "replay", _("Ask a conversation's questions again, of another model say.")),
-            Row("rename", "manage", _("Give a conversation a name.")),
-            Row("archive", "manage", _("Put a conversation away.")),
+            Row("fork", "manage", _("Create a conversation that continues from a version.")),
+            Row("replay", "replay", _("Ask all questions again, for example of another model.")),
+            Row("rename", "manage", _("Rename a conversation.")),
+            Row("archive", "manage", _("Archive a conversation.")),
             Row("unarchive", "manage", _("Take a conversation out of the archive.")),
             Row("export", "export_import", _("Write conversations to a file.")),
-            Row("import", "export_import", _("Take in a file of conversations or messages.")),
-            Row("redact", "redact", _("Remove a message's text for good.")),
+            Row("import", "export_import", _("Import conversations or messages from a file.")),
+            Row("redact", "redact", _("Remove the text of a message for good.")),
             Row("delete", "redact", _("Remove a conversation for good.")),
         ),
     ),
     (
         _("The database"),
         (
-            Row("verify", "verify", _("Prove that no event was changed or removed.")),
-            Row("rebuild", "verify", _("Make the derived tables anew from the events.")),
-            Row("scrub", "redact", _("Leave nothing in the file that was removed.")),
-            Row("completion", "completion", _("Let a shell complete what you type.")),
-            Row("path", "path", _("Say where the database and the keys are.")),
+            Row("verify", "verify", _("Verify that no event was changed or removed.")),
+            Row("rebuild", "verify", _("Rebuild the derived tables from the events.")),
+            Row("scrub", "redact", _("Rewrite the file without removed texts.")),
+            Row("completion", "completion", _("Print the script for completion in a shell.")),
+            Row("path", "path", _("Print the paths of the database and the keys.")),
         ),
     ),
 )
-HOMES = {row.name: row.module for _title, rows in SECTIONS for row in rows}
+#: The module of each command.
+MODULES = {row.name: row.module for _title, rows in SECTIONS for row in rows}
 
-
-#: Between two looks for garbage: there is next to none while modules are imported, and to look takes time.
-_ALLOCATIONS = 50_000
+#: Allocations between two garbage collections: imports make next to no garbage, and looking for it is slow.
+_GC_THRESHOLD = 50_000
 
 
 class _PipeClosed(Exception):
-    """Whoever read our output went away; click would make a BrokenPipeError exit status 1."""
+    """The reader of standard output has closed it; click would turn a BrokenPipeError into exit status 1."""
 
 
 class _Commands(click.Group):
-    """The commands, each imported when it is wanted."""
+    """The group of all commands, which imports a command's module when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(HOMES)
+        return list(MODULES)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in HOMES:
+        if cmd_name not in MODULES:
             return None
-        module = import_module(f"openai2.cli.commands.{HOMES[cmd_name]}")
+        module = import_module(f"openai2.cli.commands.{MODULES[cmd_name]}")
         command: click.Command = module.COMMANDS[cmd_name]
         if language() is not None:
             from openai2.cli.terminal.help_pages import use_columns
@@ -136,14 +137,14 @@ class _Commands(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         from click.shell_completion import CompletionItem
 
-        # From the table: click would import every command that fits, to ask it for its help.
+        # From the table: click would import the module of each match for its help.
         rows = [row for _title, rows in SECTIONS for row in rows if row.name.startswith(incomplete)]
-        named = [CompletionItem(row.name, help=row.help) for row in rows]
-        return named + click.Command.shell_complete(self, ctx, incomplete)
+        items = [CompletionItem(row.name, help=row.help) for row in rows]
+        return items + click.Command.shell_complete(self, ctx, incomplete)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         try:
-            return super().make_context(*args, **extra)  # --help and --version print and end here
+            return super().make_context(*args, **extra)  # prints for --help and --version
         except BrokenPipeError:
             raise _PipeClosed from None
 
@@ -158,9 +159,9 @@ class _Commands(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         extra.setdefault("prog_name", "openai2")
         extra["standalone_mode"] = False
-        gc.set_threshold(_ALLOCATIONS)
-        _stand_in_for_closed_streams()
-        _write_what_can_be()
+        gc.set_threshold(_GC_THRESHOLD)
+        _replace_closed_streams()
+        _escape_what_stdout_cannot_encode()
         if language() is not None:
             from openai2.cli.terminal.help_pages import use_columns
 
@@ -172,31 +173,31 @@ class _Commands(click.Group):
             from openai2.cli.views import error_text
 
             status = error_text.discard_output()
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - here every one ends
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - every error ends here
             from openai2.cli.views import error_text
 
             status = error_text.report(error)
         sys.exit(status if isinstance(status, int) else 0)
 
 
-def _stand_in_for_closed_streams() -> None:
-    """Put an empty file where whoever started us closed a standard stream, so that nobody has to ask."""
+def _replace_closed_streams() -> None:
+    """Open the null device for each standard stream that the parent process closed (which is then None)."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
-            nothing = open(os.devnull, mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - till we end
-            setattr(sys, name, nothing)
+            null = open(os.devnull, mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - kept open
+            setattr(sys, name, null)
 
 
-def _write_what_can_be() -> None:
-    """Let an old terminal show a picture of what its encoding lacks, rather than end in an error."""
+def _escape_what_stdout_cannot_encode() -> None:
+    """Write characters that the terminal's encoding lacks as escapes, instead of raising an error."""
     stdout: Any = sys.stdout
     if hasattr(stdout, "reconfigure") and stdout.encoding.lower() != "utf-8":
         stdout.reconfigure(errors="backslashreplace")
 
 
-def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _print_version(ctx: click.Context, _parameter: click.Parameter, is_given: bool) -> None:
+    if is_given and not ctx.resilient_parsing:
         from openai2 import __version__
 
         click.echo(f"openai2 {__version__}")
@@ -209,11 +210,11 @@ def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> N
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
     help=_(
-        "Talk with OpenAI chat models, and account for it: whatever happens in a conversation is kept as "
-        "an event that never changes, so any past state can be seen, restored and gone on from.\n\n"
-        "REF names a conversation: its name, or the start of its name or id; REF@12 is its state at "
-        "version 12, REF@{2026-11-22T10:05} its state at that time. Without a REF it is the current "
-        "conversation, the one last chatted in."
+        "Chat with OpenAI models, with every event on record: events never change, so any past state can be "
+        "shown, restored and continued.\n\n"
+        "REF names a conversation: its name, or the start of its name or id. REF@12 is its state at version "
+        "12, REF@{2026-11-22T10:05} its state at that time. Without REF, commands use the current "
+        "conversation, the one that was last asked in."
     ),
 )
 @click.option(
@@ -221,16 +222,16 @@ def _version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> N
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=_version,
+    callback=_print_version,
     help=_("Print the version and exit."),
 )
 @db_option
 @json_option
 @conversation_option
-@click.option("--offline", is_flag=True, help=_("As in `chat --offline`."))
+@click.option("--offline", is_flag=True, help=_("Same as `chat --offline`."))
 @click.pass_context
 def cli(ctx: click.Context, /, **options: Any) -> None:
-    """Hand what stands before the command's name on to the command."""
+    """Pass the options before the command's name on to the command."""
     given = {name: value for name, value in options.items() if value}
     name = ctx.invoked_subcommand
     command = cli.get_command(ctx, name) if name else None
@@ -238,11 +239,11 @@ def cli(ctx: click.Context, /, **options: Any) -> None:
         click.echo(ctx.get_help())
     if command is None or name is None:
         return
-    known = {parameter.name: parameter for parameter in command.params}
+    known = {parameter.name for parameter in command.params}
     for option in given:
         if option not in known:
             flag = {"as_json": "--json"}.get(option, f"--{option}")
-            raise click.UsageError(_("{command} has no {option}", command=name, option=flag), ctx)
+            raise click.UsageError(_("{command} has no option {option}", command=name, option=flag), ctx)
     ctx.default_map = {name: given}
 
 

@@ -1,7 +1,8 @@
-"""`rollback`, `undo`, `redo`, `restore`, `pin`, `unpin`: what changes a conversation's view.
+"""`rollback`, `undo`, `redo`, `restore`, `pin`, `unpin`: change the view of a conversation.
 
-Rule: each is a thin call of the engine; what is now last goes to standard output, what was done to
-standard error. All of it can be undone.
+Invariants:
+- Each command makes one call of the engine, which one `undo` takes back.
+- The round that is now last goes to standard output, what was done to standard error.
 """
 
 from __future__ import annotations
@@ -23,21 +24,20 @@ from openai2.errors import BadInput, Refused
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# -2 is an index, and no option.
-_NEGATIVE = {"ignore_unknown_options": True}
+_NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -2 is an index, not an option
 
 
-def _target(command: F) -> F:
+def _target_options(command: F) -> F:
     return conversation_option(db_option(command))
 
 
 @contextmanager
-def _opened(db: str | None, reference: str | None) -> Generator[Conversation, None, None]:
+def _open(db: str | None, reference: str | None) -> Generator[Conversation, None, None]:
     with existing_engine(db) as engine:
         yield refs.find_conversation(engine, reference)
 
 
-def _show_last(conversation: Conversation) -> None:
+def _print_last_round(conversation: Conversation) -> None:
     if last := str(conversation.last_round()):
         out(visible(last))
 
@@ -45,59 +45,57 @@ def _show_last(conversation: Conversation) -> None:
 @click.command(
     "rollback",
     help=_(
-        "Take the last N rounds (1 where none is said) out of the conversation, and print the round that "
-        "is now last. They stay in the log, and `undo` brings them back."
+        "Remove the last N rounds (default 1) from view, and print the round that is now last. They stay in "
+        "the log, and `undo` brings them back."
     ),
 )
 @click.argument("n", type=int, default=1)
-@_target
+@_target_options
 def rollback(n: int, conversation: str | None, db: str | None) -> None:
-    """Take rounds out."""
-    with _opened(db, conversation) as opened:
+    """Remove rounds from view."""
+    with _open(db, conversation) as opened:
         before = len(opened.view())
         opened.rollback(n)
-        gone = before - len(opened.view())
-        note(counted("{n} message taken out", "{n} messages taken out", gone))
-        _show_last(opened)
+        removed = before - len(opened.view())
+        note(counted("{n} message removed from view", "{n} messages removed from view", removed))
+        _print_last_round(opened)
 
 
 @click.command(
     "undo",
-    help=_("Undo the last N actions (1 where none is said): a round, a rollback, a pin, a restore."),
+    help=_("Undo the last N actions (default 1): rounds, rollbacks, pins, restores."),
 )
 @click.argument("n", type=int, default=1)
-@_target
+@_target_options
 def undo(n: int, conversation: str | None, db: str | None) -> None:
-    """Undo."""
-    with _opened(db, conversation) as opened:
-        done = opened.undo(n)
-        if not done:
+    """Undo actions."""
+    with _open(db, conversation) as opened:
+        undone = opened.undo(n)
+        if not undone:
             raise Refused("there is nothing to undo")
-        note(counted("{n} action undone", "{n} actions undone", done))
-        _show_last(opened)
+        note(counted("{n} action undone", "{n} actions undone", undone))
+        _print_last_round(opened)
 
 
 @click.command(
     "redo",
-    help=_("Take the last N undos (1 where none is said) back."),
+    help=_("Redo the last N undone actions (default 1)."),
 )
 @click.argument("n", type=int, default=1)
-@_target
+@_target_options
 def redo(n: int, conversation: str | None, db: str | None) -> None:
-    """Redo."""
-    with _opened(db, conversation) as opened:
-        done = opened.redo(n)
-        if not done:
+    """Redo undone actions."""
+    with _open(db, conversation) as opened:
+        redone = opened.redo(n)
+        if not redone:
             raise Refused("there is nothing to redo")
-        note(counted("{n} action redone", "{n} actions redone", done))
-        _show_last(opened)
+        note(counted("{n} action redone", "{n} actions redone", redone))
+        _print_last_round(opened)
 
 
 @click.command(
     "restore",
-    help=_(
-        "Make a conversation again what it was at REF@VERSION (or @VERSION). What came since stays on record."
-    ),
+    help=_("Restore a conversation to its state at REF@VERSION (or @VERSION). Later events stay in the log."),
 )
 @click.argument("ref", shell_complete=conversations)
 @conversation_option
@@ -107,45 +105,45 @@ def restore(ref: str, conversation: str | None, db: str | None) -> None:
     with existing_engine(db) as engine:
         place = refs.find(engine, f"{conversation}{ref}" if conversation and ref.startswith("@") else ref)
         if place.version is None:
-            raise BadInput("say which version: {ref}@12; `openai2 log` shows them", ref=ref)
+            raise BadInput("give a version, as in {ref}@12; `openai2 log` shows the versions", ref=ref)
         place.conversation.restore(place.version)
         note(_("restored version {version}", version=place.version))
-        _show_last(place.conversation)
+        _print_last_round(place.conversation)
 
 
 @click.command(
     "pin",
-    context_settings=_NEGATIVE,
+    context_settings=_NEGATIVE_NUMBERS,
     help=_(
-        "Pin the messages at these indexes, as `show` shows them, so that --max-messages leaves them alone. "
-        "Negative ones count from the end; those that are pinned may be among them."
+        "Pin the messages at these indexes (see `show`), so that --max-messages does not remove them. "
+        "Negative indexes count from the end. Pinning a pinned message changes nothing."
     ),
 )
 @click.argument("index", type=int, nargs=-1, required=True)
-@_target
+@_target_options
 def pin(index: tuple[int, ...], conversation: str | None, db: str | None) -> None:
     """Pin messages."""
-    with _opened(db, conversation) as opened:
+    with _open(db, conversation) as opened:
         opened.pin(*index)
-        _tell_pins(opened)
+        _print_pins(opened)
 
 
 @click.command(
     "unpin",
-    context_settings=_NEGATIVE,
-    help=_("Unpin the messages at these indexes; those that are not pinned may be among them."),
+    context_settings=_NEGATIVE_NUMBERS,
+    help=_("Unpin the messages at these indexes. Unpinning a message that is not pinned changes nothing."),
 )
 @click.argument("index", type=int, nargs=-1, required=True)
-@_target
+@_target_options
 def unpin(index: tuple[int, ...], conversation: str | None, db: str | None) -> None:
     """Unpin messages."""
-    with _opened(db, conversation) as opened:
+    with _open(db, conversation) as opened:
         opened.unpin(*index)
-        _tell_pins(opened)
+        _print_pins(opened)
 
 
-def _tell_pins(conversation: Conversation) -> None:
-    pinned = [str(index) for index, held in enumerate(conversation.view_messages()) if held.pinned]
+def _print_pins(conversation: Conversation) -> None:
+    pinned = [str(index) for index, item in enumerate(conversation.view_messages()) if item.pinned]
     note(_("pinned now: {indexes}", indexes=", ".join(pinned) or _("none")))
 
 

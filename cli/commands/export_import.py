@@ -1,14 +1,15 @@
-"""`export` and `import`: conversations as files.
+"""`export` and `import`: write conversations to files, and read them back.
 
-Rules: a file that is named appears whole or not at all. What is exported goes to standard output unless -o
-says otherwise; what is told of it goes to standard error.
+Invariants:
+- A file given with -o is written completely or not at all.
+- Without -o the export goes to standard output; the summary always goes to standard error.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -22,147 +23,137 @@ from openai2.cli.arguments.completions import conversations
 from openai2.cli.arguments.options import conversation_option, db_option, json_option
 from openai2.cli.settings.database import engine, existing_engine
 from openai2.cli.terminal.i18n import _, counted
-from openai2.cli.terminal.progress import Line, progress
+from openai2.cli.terminal.progress import progress
 from openai2.cli.terminal.text import answer_text, is_terminal, json_safe, note, one_line, out, out_json
 from openai2.cli.views.error_text import warn
 from openai2.engine import Engine
 from openai2.errors import BadInput
 
 EVENTS, MESSAGES, MARKDOWN, HTML = "events", "messages", "markdown", "html"
-FORMATS = (EVENTS, MESSAGES, MARKDOWN, HTML)
-_ENDINGS = {".json": MESSAGES, ".md": MARKDOWN, ".markdown": MARKDOWN, ".html": HTML, ".htm": HTML}
+_FORMATS = (EVENTS, MESSAGES, MARKDOWN, HTML)
+_BY_ENDING = {".json": MESSAGES, ".md": MARKDOWN, ".markdown": MARKDOWN, ".html": HTML, ".htm": HTML}
 
 
 @click.command(
     "export",
     help=_(
-        "Write conversations to standard output, or to a FILE.\n\n"
-        "events is an archive, from which `import` gives back the same conversations, versions, times and "
-        "hashes; what a fork descends from comes with it. messages is the JSON that the API takes, markdown "
-        "is for people, and `import` reads both; they show a single conversation, as it stands or stood "
-        "(REF@VERSION). html is a page to look at, with the whole family. Without --format the ending of "
-        "FILE says which (.json, .md, .html), else it is events."
+        "Write conversations to standard output or to FILE. The formats are:\n\n"
+        "events: an archive from which `import` restores the same conversations, versions, times and hashes; "
+        "it includes the conversations that a fork descends from. messages: JSON as the API uses it. "
+        "markdown: text for people. Both contain one conversation, now or at REF@VERSION, and `import` reads "
+        "them. html: a page with the conversation and all related forks. Without --format, the ending of "
+        "FILE selects the format (.json, .md, .html); otherwise it is events."
     ),
 )
 @click.argument("ref", nargs=-1, shell_complete=conversations)
-@click.option("-o", "--output", metavar="FILE", help=_("Where to; - is standard output."))
-@click.option("-f", "--format", "kind", type=click.Choice(FORMATS), help=_("What to write."))
-@click.option("-a", "--all", "every", is_flag=True, help=_("All conversations, archived ones too."))
+@click.option("-o", "--output", metavar="FILE", help=_("Write to FILE; - is standard output."))
+@click.option("-f", "--format", "format_", type=click.Choice(_FORMATS), help=_("Write this format."))
+@click.option("-a", "--all", "every", is_flag=True, help=_("Export all conversations, also archived ones."))
 @conversation_option
 @db_option
 def export(
     ref: tuple[str, ...],
     output: str | None,
-    kind: str | None,
+    format_: str | None,
     every: bool,
     conversation: str | None,
     db: str | None,
 ) -> None:
     """Write conversations to a file."""
     if every and ref:
-        raise click.UsageError(_("say either which conversations, or --all"))
+        raise click.UsageError(_("give either conversations or --all"))
     path = None if output in (None, "-") else output
-    kind = kind or _ENDINGS.get(os.path.splitext(path or "")[1].lower(), EVENTS)
+    format_ = format_ or _BY_ENDING.get(os.path.splitext(path or "")[1].lower(), EVENTS)
     references = list(ref) or [conversation or ""]
     with existing_engine(db) as opened:
-        if kind in (MESSAGES, MARKDOWN):
-            _export_view(opened, kind, references, path, every=every)
+        if format_ in (MESSAGES, MARKDOWN):
+            _export_view(opened, format_, references, path, every=every)
             return
         if path is None and is_terminal(sys.stdout):
-            raise BadInput("this is nothing to read on a terminal: -o FILE says where it is to go")
-        ids = None if every else [refs.find_conversation(opened, one or None).id for one in references]
-        with progress(_("exporting")) as line:
-            _WRITERS[kind](opened, ids, path, line)
+            raise BadInput("this format is not meant for a terminal: give a file with -o FILE")
+        ids = None if every else [refs.find_conversation(opened, item or None).id for item in references]
+        _export_streams(opened, format_, ids, path)
 
 
 def _export_view(
-    engine: Engine, kind: str, references: Sequence[str], path: str | None, *, every: bool
+    engine: Engine, format_: str, references: Sequence[str], path: str | None, *, every: bool
 ) -> None:
     if every or len(references) > 1:
-        raise BadInput("{kind} shows one conversation: several go into events", kind=kind)
+        raise BadInput("{kind} contains one conversation: use events for several", kind=format_)
     place = refs.find(engine, references[0] or None)
-    held = place.conversation.view_messages(place.version)
-    raw = markdown.format_messages(kind, [(one.message, one.pinned) for one in held])
+    messages = place.conversation.view_messages(place.version)
+    raw = markdown.format_messages(format_, [(item.message, item.pinned) for item in messages])
     if path is None:
         text = raw.decode()
-        out(json_safe(text) if kind == MESSAGES else answer_text(text), end="")
+        out(json_safe(text) if format_ == MESSAGES else answer_text(text), end="")
         return
     with atomic_file.atomic_write(path) as file:
         file.write(raw)
-    size = counted("{n} message", "{n} messages", len(held))
-    note(_("{size} written to {path}", size=size, path=path))
+    size = counted("{n} message", "{n} messages", len(messages))
+    note(_("wrote {size} to {path}", size=size, path=path))
 
 
-def _archive(engine: Engine, ids: list[str] | None, path: str | None, line: Line) -> None:
-    done = archive_writer.export(engine.store, ids, path or _stdout(), line)
-    _told(line, done.conversations, done.events, len(done.added), path)
+def _export_streams(engine: Engine, format_: str, ids: list[str] | None, path: str | None) -> None:
+    sys.stdout.flush()
+    target = path or sys.stdout.buffer
+    with progress(_("exporting")) as line:
+        if format_ == HTML:
+            from openai2.html import export as html_export
 
-
-def _page(engine: Engine, ids: list[str] | None, path: str | None, line: Line) -> None:
-    from openai2.html import export as html_export
-
-    done = html_export.export(engine.store, ids, path or _stdout(), line)
-    _told(line, done.conversations, done.events, len(done.added), path)
-
-
-_Writer = Callable[[Engine, "list[str] | None", "str | None", Line], None]
-_WRITERS: dict[str, _Writer] = {EVENTS: _archive, HTML: _page}
-
-
-def _told(line: Line, conversations: int, events: int, added: int, path: str | None) -> None:
-    line.clear()
-    what = {
-        "events": counted("{n} event", "{n} events", events),
-        "streams": counted("{n} conversation", "{n} conversations", conversations),
-        "path": path or _("standard output"),
-    }
-    note(_("{events} of {streams} written to {path}", **what))
+            done = html_export.export(engine.store, ids, target, line)
+            conversations, events, added = done.conversations, done.events, len(done.added)
+        else:
+            written = archive_writer.export(engine.store, ids, target, line)
+            conversations, events, added = written.conversations, written.events, len(written.added)
+    note(
+        _(
+            "wrote {events} of {streams} to {path}",
+            events=counted("{n} event", "{n} events", events),
+            streams=counted("{n} conversation", "{n} conversations", conversations),
+            path=path or _("standard output"),
+        )
+    )
     if added:
         note(
             counted(
-                "{n} conversation came along, since the others belong to its family",
-                "{n} conversations came along, since the others belong to their family",
+                "included {n} more conversation, which is related by forks",
+                "included {n} more conversations, which are related by forks",
                 added,
             )
         )
 
 
-def _stdout() -> BinaryIO:
-    sys.stdout.flush()
-    return sys.stdout.buffer
-
-
 @click.command(
     "import",
     help=_(
-        "Take in a FILE (- is standard input): an archive of `export`, a JSON list of messages, or a "
-        "transcript in Markdown. It is verified first, and taken in wholly or not at all; what is here "
-        "already is recognised, and a conversation that went on differently on both sides is kept as a "
-        "fork. Prints the id of each conversation and what became of it."
+        "Import FILE (- is standard input): an archive from `export`, a JSON list of messages, or a "
+        "transcript in Markdown. The file is verified first and imported completely or not at all. "
+        "Conversations that exist already are recognised; one that has changed on both sides is kept as a "
+        "fork. Prints the id of each conversation and what was done with it."
     ),
 )
 @click.argument("file")
 @json_option
 @db_option
 def import_(file: str, as_json: bool, db: str | None) -> None:
-    """Take a file in."""
-    with _source(file) as source, engine(db) as opened, progress(_("importing")) as line:
-        done = opened.import_(source, line)
+    """Import a file."""
+    with _open_source(file) as source, engine(db) as opened, progress(_("importing")) as line:
+        imported = opened.import_(source, line)
     if as_json:
-        out_json(done)
+        out_json(imported)
     else:
-        _tell(done)
-    if not done.clean:
+        _print_result(imported)
+    if not imported.clean:
         warn(
             _(
-                "texts that the archive says are redacted may still lie in the file, since somebody else is "
-                "reading it: `openai2 scrub` writes it anew"
+                "texts that the archive marks as redacted may remain in the database file, because another "
+                "process is reading it: run `openai2 scrub` later"
             )
         )
 
 
 @contextmanager
-def _source(file: str) -> Generator[BinaryIO, None, None]:
+def _open_source(file: str) -> Generator[BinaryIO, None, None]:
     if file == "-":
         yield sys.stdin.buffer
         return
@@ -170,31 +161,32 @@ def _source(file: str) -> Generator[BinaryIO, None, None]:
         yield source
 
 
-def _tell(done: Imported) -> None:
-    for one in done.conversations:
-        out(f"{one.id}  {_became(one)}")
-    events = counted("{n} event", "{n} events", done.events)
-    note(_("{events} taken in", events=events))
-    if done.redacted:
-        note(counted("{n} text was redacted here, too", "{n} texts were redacted here, too", done.redacted))
+def _print_result(imported: Imported) -> None:
+    for arrived in imported.conversations:
+        out(f"{arrived.id}  {_outcome(arrived)}")
+    note(_("imported {events}", events=counted("{n} event", "{n} events", imported.events)))
+    if imported.redacted:
+        note(
+            counted("{n} text was redacted here, too", "{n} texts were redacted here, too", imported.redacted)
+        )
 
 
-def _became(one: Arrived) -> str:
-    events = counted("{n} event", "{n} events", one.events)
-    if one.state == "new":
-        told = _("new, {events}", events=events)
-    elif one.state == "extended":
-        told = _("went on, {events}", events=events)
-    elif one.state == "diverged":
-        told = _(
-            "went on differently here: kept as a fork of {origin}@{version}, {events}",
-            origin=one.diverged_from or "",
-            version=one.common or 0,
+def _outcome(arrived: Arrived) -> str:
+    events = counted("{n} event", "{n} events", arrived.events)
+    if arrived.state == "new":
+        outcome = _("new, {events}", events=events)
+    elif arrived.state == "extended":
+        outcome = _("extended by {events}", events=events)
+    elif arrived.state == "diverged":
+        outcome = _(
+            "diverged: kept as a fork of {origin}@{version}, {events}",
+            origin=arrived.diverged_from or "",
+            version=arrived.common or 0,
             events=events,
         )
     else:
-        told = _("was here already")
-    return one_line(f"{one.name}: {told}" if one.name else told)
+        outcome = _("existed already")
+    return one_line(f"{arrived.name}: {outcome}" if arrived.name else outcome)
 
 
 COMMANDS = {"export": export, "import": import_}

@@ -1,7 +1,8 @@
-"""`add_apikey`, `remove_apikey`, `read_apikey`, `clear_apikey`: the key file, from outside.
+"""`add_apikey`, `remove_apikey`, `read_apikey`, `clear_apikey`: manage the stored API keys.
 
-Rules: a key is shown masked unless `--reveal` asks for it whole; no error, prompt or note shows one. An
-argument can be read by others on the machine while the command runs, so without one the key is asked for.
+Invariants:
+- A key is shown masked unless `--reveal` is given; no error, prompt or note contains a key.
+- Without an argument the key is asked for, because other users can see the arguments of a running command.
 """
 
 from __future__ import annotations
@@ -22,57 +23,55 @@ from openai2.keys.pool import check_key, fingerprint, mask
 from openai2.readmodels.usage import Line
 
 
-# What looks like an option may be a key that was pasted wrong: no parser's error may quote it.
+# A mistyped key may look like an option; click must not quote it in an error.
 @click.command(
     "add_apikey",
     context_settings={"ignore_unknown_options": True},
     help=_(
-        "Add an API KEY to those that chats use. With several keys the chats share the load among them.\n\n"
-        "Without KEY it is asked for, unseen, or read as a line from a pipe: other people on the machine "
-        "can see a command's arguments while it runs. With --command nothing is kept but the command, and "
-        "with --keyring the key goes to the system's keyring (the package keyring has to be there).\n\n"
-        "Which key is used: --key, else OPENAI_API_KEY, else the keys that are kept here."
+        "Store the API key KEY for chats. Several keys share the load.\n\n"
+        "Without KEY, ask for it without showing it, or read a line from a pipe: other users can see the "
+        "arguments of a running command. With --command, store only the command; with --keyring, store "
+        "the key in the system keyring (needs the package keyring).\n\n"
+        "Chats use the key of --key, else of OPENAI_API_KEY, else the stored keys."
     ),
 )
 @click.argument("key", nargs=-1, type=click.UNPROCESSED)
-@click.option("--name", metavar="NAME", help=_("A name, for `chat --key NAME` and for profiles."))
-@click.option("--base-url", metavar="URL", help=_("The server that it is for; it is sent to no other."))
-@click.option("--command", metavar="COMMAND", help=_('What prints the key, as "pass show openai" does.'))
+@click.option("--name", metavar="NAME", help=_("Give the key a name, for `chat --key NAME` and profiles."))
+@click.option("--base-url", metavar="URL", help=_("Send the key to this server only."))
 @click.option(
-    "--keyring", "in_keyring", is_flag=True, help=_("Keep it in the system's keyring, under its NAME.")
+    "--command", metavar="COMMAND", help=_('Get the key from this command, such as "pass show openai".')
 )
+@click.option("--keyring", "in_keyring", is_flag=True, help=_("Store it in the system keyring, under NAME."))
 def add_apikey(
     key: tuple[str, ...], name: str | None, base_url: str | None, command: str | None, in_keyring: bool
 ) -> None:
-    """Add a key."""
+    """Store a key."""
     if len(key) > 1:
-        raise click.UsageError(_("one key at a time: there is no space in a key"))
+        raise click.UsageError(_("give one key at a time: a key contains no space"))
     if command is not None and (key or in_keyring):
-        raise click.UsageError(_("with --command there is no other key"))
+        raise click.UsageError(_("give either --command or a key"))
     check_name(name)
     file = KeyFile(paths.keys())
     if command is not None:
         file.add(Entry(name=name, base_url=base_url, command=command))
-        note(_("kept the command {command}: `openai2 chat` runs it", command=command))
+        note(_("stored the command {command}: `openai2 chat` runs it", command=command))
     else:
-        given = check_key(key[0] if key else _asked())
-        keep = _to_keyring if in_keyring else _to_file
-        shown = {"mask": mask(given), "fingerprint": fingerprint(given)}
-        if keep(file, given, name, base_url):
+        new_key = check_key(key[0] if key else _ask_for_key())
+        shown = {"mask": mask(new_key), "fingerprint": fingerprint(new_key)}
+        if _store(file, new_key, name, base_url, in_keyring=in_keyring):
             note(_("added {mask} (fingerprint {fingerprint}): `openai2 chat` uses it", **shown))
         else:
-            note(_("{mask} (fingerprint {fingerprint}) was there already", **shown))
+            note(_("{mask} (fingerprint {fingerprint}) is stored already", **shown))
     if paths.environment_key() is not None:
-        warn(_("OPENAI_API_KEY is set, and comes before the keys that are kept"))
+        warn(_("OPENAI_API_KEY is set and is used before the stored keys"))
 
 
-def _to_file(file: KeyFile, key: str, name: str | None, base_url: str | None) -> bool:
-    return file.add(Entry(key=key, name=name, base_url=base_url))
-
-
-def _to_keyring(file: KeyFile, key: str, name: str | None, base_url: str | None) -> bool:
+def _store(file: KeyFile, key: str, name: str | None, base_url: str | None, *, in_keyring: bool) -> bool:
+    """Store a key in the file or the keyring; return False if it is there already. Raises BadInput."""
+    if not in_keyring:
+        return file.add(Entry(key=key, name=name, base_url=base_url))
     if name is None:
-        raise BadInput("the keyring finds a key by its name: give it one, with --name")
+        raise BadInput("the system keyring finds keys by name: give one with --name")
     key_sources.store_in_keyring(name, key)
     try:
         return file.add(Entry(name=name, base_url=base_url, keyring=True))
@@ -83,27 +82,26 @@ def _to_keyring(file: KeyFile, key: str, name: str | None, base_url: str | None)
 
 @click.command(
     "remove_apikey",
-    help=_("Remove the API key with that NAME, or with that fingerprint, as `read_apikey` shows them."),
+    help=_("Remove the API key with the name or fingerprint NAME, as `read_apikey` shows it."),
 )
 @click.argument("name")
 def remove_apikey(name: str) -> None:
     """Remove a key."""
-    gone = KeyFile(paths.keys()).remove(name)
-    if gone.keyring:
-        key_sources.delete_from_keyring(gone.name or "")
-    note(_("removed {key}", key=_shown(gone)))
+    removed = KeyFile(paths.keys()).remove(name)
+    if removed.keyring:
+        key_sources.delete_from_keyring(removed.name or "")
+    note(_("removed {key}", key=_masked(removed)))
 
 
 @click.command(
     "read_apikey",
     help=_(
-        "List the API keys that are kept: each masked, the fingerprint that the log names it by, its name, "
-        "the server that it is for, and its health: how many requests the usual database has of it, and how "
-        "many of them failed.\n\n"
-        "Which key is used: --key, else OPENAI_API_KEY, else these."
+        "List the stored API keys: masked, with the fingerprint used in the log, the name, the server, and "
+        "the number of requests and failures in the database.\n\n"
+        "Chats use the key of --key, else of OPENAI_API_KEY, else these."
     ),
 )
-@click.option("--reveal", is_flag=True, help=_("Show the keys whole, one a line."))
+@click.option("--reveal", is_flag=True, help=_("Print the complete keys, one a line."))
 @json_option
 @db_option
 def read_apikey(reveal: bool, as_json: bool, db: str | None) -> None:
@@ -113,24 +111,27 @@ def read_apikey(reveal: bool, as_json: bool, db: str | None) -> None:
         for entry in entries:
             out(key_sources.key_of(entry))
     else:
-        _list(entries, _health(db) if entries else {}, as_json=as_json)
+        _list(entries, _usage(db) if entries else {}, as_json=as_json)
     if not entries:
-        note(_("no API key is kept: `openai2 add_apikey` adds one"))
-    if (first := paths.environment_key()) is not None:
-        note(_("OPENAI_API_KEY is set, to {mask}, and comes before these", mask=mask(first)))
+        note(_("there is no stored API key: `openai2 add_apikey` adds one"))
+    if (key := paths.environment_key()) is not None:
+        note(_("OPENAI_API_KEY is set to {mask} and is used before these", mask=mask(key)))
 
 
-def _list(entries: list[Entry], health: dict[str, Line], *, as_json: bool) -> None:
-    lines = [(entry, None if entry.key is None else fingerprint(entry.key)) for entry in entries]
+def _list(entries: list[Entry], usage: dict[str, Line], *, as_json: bool) -> None:
+    fingerprints = [None if entry.key is None else fingerprint(entry.key) for entry in entries]
+    rows = [
+        (entry, known, usage.get(known or "")) for entry, known in zip(entries, fingerprints, strict=True)
+    ]
     if as_json:
-        out_json([_as_object(entry, known, health.get(known or "")) for entry, known in lines])
+        out_json([_to_object(*row) for row in rows])
         return
-    for entry, known in lines:
-        words = [_shown(entry), known, entry.name, entry.base_url, _told(health.get(known or ""))]
+    for entry, known, line in rows:
+        words = [_masked(entry), known, entry.name, entry.base_url, _usage_text(line)]
         out("  ".join(one_line(word) for word in words if word))
 
 
-def _as_object(entry: Entry, known: str | None, health: Line | None) -> dict[str, object]:
+def _to_object(entry: Entry, known: str | None, line: Line | None) -> dict[str, object]:
     return {
         "mask": None if entry.key is None else mask(entry.key),
         "fingerprint": known,
@@ -138,26 +139,26 @@ def _as_object(entry: Entry, known: str | None, health: Line | None) -> dict[str
         "base_url": entry.base_url,
         "command": entry.command,
         "keyring": entry.keyring,
-        "requests": 0 if health is None else health.requests,
-        "failures": 0 if health is None else health.failures,
+        "requests": 0 if line is None else line.requests,
+        "failures": 0 if line is None else line.failures,
     }
 
 
-def _shown(entry: Entry) -> str:
+def _masked(entry: Entry) -> str:
     if entry.key is not None:
         return mask(entry.key)
     return _("in the keyring") if entry.keyring else _("printed by: {command}", command=entry.command)
 
 
-def _told(health: Line | None) -> str | None:
-    if health is None:
+def _usage_text(line: Line | None) -> str | None:
+    if line is None:
         return None
-    requests = counted("{n} request", "{n} requests", health.requests)
-    return _("{requests}, {failed} failed", requests=requests, failed=health.failures)
+    requests = counted("{n} request", "{n} requests", line.requests)
+    return _("{requests}, {failed} failed", requests=requests, failed=line.failures)
 
 
-def _health(db: str | None) -> dict[str, Line]:
-    """What the database says of each key, by its fingerprint; no key is kept from sight by a bad database."""
+def _usage(db: str | None) -> dict[str, Line]:
+    """Return the usage of each key by fingerprint; a database that cannot be read gives a warning only."""
     if not database_exists(db):
         return {}
     try:
@@ -170,14 +171,14 @@ def _health(db: str | None) -> dict[str, Line]:
 
 @click.command(
     "clear_apikey",
-    help=_("Remove all API keys that are kept."),
+    help=_("Remove all stored API keys."),
 )
 def clear_apikey() -> None:
     """Remove the keys."""
     file = KeyFile(paths.keys())
     try:
         count = len(file.entries())
-    except Exception:  # noqa: BLE001 - whatever is wrong with the file, it is to go
+    except Exception:  # noqa: BLE001 - a damaged file is removed, too
         count = 0
     if not file.clear():
         note(_("there was no API key"))
@@ -187,17 +188,17 @@ def clear_apikey() -> None:
         note(_("removed the key file"))
 
 
-def _asked() -> str:
-    """The key from a terminal, unseen, or a line from a pipe."""
+def _ask_for_key() -> str:
+    """Read the key from the terminal without showing it, or from the first line of a pipe."""
     if is_terminal(sys.stdin):
         from getpass import getpass
 
         try:
-            line = getpass(_("API key (it is not shown): "), stream=sys.stderr)
+            line = getpass(_("API key (not shown): "), stream=sys.stderr)
         except EOFError:
             line = ""
     else:
-        # Bytes that are no text are for the check of the key to refuse.
+        # check_key refuses bytes that are not text.
         line = sys.stdin.buffer.readline().decode("utf-8", "surrogateescape")
     line = line.rstrip("\r\n")
     if not line.strip():

@@ -1,4 +1,4 @@
-"""`fork`, `rename`, `archive`, `unarchive`: conversations as a whole."""
+"""`fork`, `rename`, `archive`, `unarchive`: manage whole conversations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from openai2.cli.terminal.text import note, out, visible
 @click.command(
     "fork",
     help=_(
-        "Make a conversation of its own that goes on from REF, or from REF@VERSION, and print its name or "
-        "id. What came before is shared, not copied; the old conversation stays as it is."
+        "Create a new conversation that continues from REF or REF@VERSION, and print its name or id. Earlier "
+        "events are shared, not copied; the old conversation stays as it is."
     ),
 )
 @click.argument("ref", required=False, shell_complete=conversations)
-@click.option("--name", metavar="NAME", help=_("The new conversation's name."))
+@click.option("--name", metavar="NAME", help=_("Give the new conversation this name."))
 @conversation_option
 @db_option
 def fork(ref: str | None, name: str | None, conversation: str | None, db: str | None) -> None:
@@ -29,12 +29,12 @@ def fork(ref: str | None, name: str | None, conversation: str | None, db: str | 
         place = refs.find(engine, ref or conversation)
         twin = place.conversation.fork(name, place.version)
         out(visible(name or twin.id))
-        note(_("`openai2 chat -c {name}` goes on in it", name=name or twin.id[:8]))
+        note(_("`openai2 chat -c {name}` continues it", name=name or twin.id[:8]))
 
 
 @click.command(
     "rename",
-    help=_("Give the conversation REF the name NAME; an empty NAME takes its name away."),
+    help=_("Rename the conversation REF to NAME; an empty NAME removes its name."),
 )
 @click.argument("ref", shell_complete=conversations)
 @click.argument("name")
@@ -47,7 +47,7 @@ def rename(ref: str, name: str, db: str | None) -> None:
 
 @click.command(
     "archive",
-    help=_("Put a conversation away: `list` leaves it out, and `chat` does not go on with it by itself."),
+    help=_("Archive a conversation: `list` leaves it out, and `chat` no longer continues it by default."),
 )
 @click.argument("ref", shell_complete=conversations)
 @db_option
@@ -59,7 +59,7 @@ def archive(ref: str, db: str | None) -> None:
 
 @click.command(
     "unarchive",
-    help=_("Take a conversation out of the archive. `list --all` shows those that are in it."),
+    help=_("Take a conversation out of the archive. `list --all` shows archived conversations."),
 )
 @click.argument("ref", shell_complete=conversations)
 @db_option

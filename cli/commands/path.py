@@ -1,4 +1,4 @@
-"""`path`: where things are."""
+"""`path`: the paths of the command's files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from openai2.cli.terminal.text import out, visible
 @click.command(
     "path",
     help=_(
-        "Say where things are. With WHAT (database, keys or history) only that path is printed, "
-        'as for: sqlite3 "$(openai2 path database)"'
+        "Print the paths of the command's files. With WHAT (database, keys or history), print that path "
+        'only, as in: sqlite3 "$(openai2 path database)"'
     ),
 )
 @click.argument("what", required=False, type=click.Choice(["database", "keys", "history"]))
 @db_option
 def path(what: str | None, db: str | None) -> None:
-    """Say where things are."""
+    """Print the paths."""
     places = {"database": database(db), "keys": str(paths.keys()), "history": str(paths.input_history())}
     if what is not None:
         out(places[what])

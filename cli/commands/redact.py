@@ -1,7 +1,9 @@
-"""`redact`, `delete` and `scrub`: what is removed for good, against the rule of the house.
+"""`redact`, `delete` and `scrub`: remove content for good.
 
-Rules: what will go and what remains is said before; on a terminal a person confirms it, elsewhere --yes
-does. What is not gone yet is not said to be gone.
+Invariants:
+- Before a removal the command prints what goes and what remains. On a terminal the user confirms; otherwise
+  --yes is required.
+- Content that may still be in the file is never reported as gone.
 """
 
 from __future__ import annotations
@@ -25,37 +27,36 @@ from openai2.history.lineage import Lineage
 from openai2.redaction import redact as redaction
 from openai2.redaction.redact import Removed
 
-# -2 is an index, and no option.
-_NEGATIVE = {"ignore_unknown_options": True}
+_NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -2 is an index, not an option
 
-_reason = click.option("--reason", metavar="TEXT", help=_("Why; this stays on record."))
-_yes = click.option("-y", "--yes", is_flag=True, help=_("Do not ask; this cannot be undone."))
+_reason_option = click.option("--reason", metavar="TEXT", help=_("Record this reason in the log."))
+_yes_option = click.option("-y", "--yes", is_flag=True, help=_("Do not ask for confirmation."))
 
 
 @click.command(
     "redact",
-    context_settings=_NEGATIVE,
+    context_settings=_NEGATIVE_NUMBERS,
     help=_(
-        "Remove the text of a message from the file for good: a secret that should never have been typed.\n\n"
-        "MESSAGE is its index, as `show` shows it, or @VERSION, as `log` does (also for one that is no "
-        "longer in view, or for another event with a text in it: a title, what came of a failed answer, the "
-        "options of a request). What remains is a record that it was removed, and a digest of it, so that "
-        "`verify` still holds. It goes out of all forks, the search index and the free pages of the file."
+        "Remove the text of a message from the file for good, for example a secret typed by mistake.\n\n"
+        "MESSAGE is its index (see `show`) or @VERSION (see `log`). @VERSION also names a message that is no "
+        "longer in view, or another event with text: a name, the part of a failed answer, the options of a "
+        "request. A record of the removal and a digest of the text remain, so that `verify` still succeeds. "
+        "The text is removed from all forks, the search index and the free pages of the file."
     ),
 )
 @click.argument("ref", shell_complete=conversations)
 @click.argument("message")
-@_reason
-@_yes
+@_reason_option
+@_yes_option
 @db_option
 def redact(ref: str, message: str, reason: str | None, yes: bool, db: str | None) -> None:
-    """Remove a message's text."""
+    """Remove the text of a message."""
     with existing_engine(db) as engine:
         conversation = refs.find_conversation(engine, ref)
-        number = _number(conversation, message)
-        quoted = clip(one_line(_quoted(engine, conversation.id, number)), max(screen() - 4, 20))
-        note(_("This text goes for good, wherever {name} or a fork shows it:", name=_name(conversation)))
-        note(f"  {quoted}")
+        number = _message_id(conversation, message)
+        text = clip(one_line(_text_of(engine, conversation.id, number)), max(screen() - 4, 20))
+        note(_("This text is removed for good from {name} and its forks:", name=_name(conversation)))
+        note(f"  {text}")
         _confirm(yes)
         _report(engine, redaction.redact(engine.store, conversation.id, number, reason))
 
@@ -63,14 +64,14 @@ def redact(ref: str, message: str, reason: str | None, yes: bool, db: str | None
 @click.command(
     "delete",
     help=_(
-        "Remove a conversation: all that was said in it, and its name, from the file for good. What "
-        "remains is an empty shell on record, so that `verify` still holds. It is refused while other "
-        "conversations descend from it. `archive` only puts it away."
+        "Remove a conversation from the file for good: all its texts and its name. Empty events remain, so "
+        "that `verify` still succeeds. A conversation with forks cannot be deleted. To only hide a "
+        "conversation, use `archive`."
     ),
 )
 @click.argument("ref", shell_complete=conversations)
-@_reason
-@_yes
+@_reason_option
+@_yes_option
 @db_option
 def delete(ref: str, reason: str | None, yes: bool, db: str | None) -> None:
     """Remove a conversation."""
@@ -85,7 +86,7 @@ def delete(ref: str, reason: str | None, yes: bool, db: str | None) -> None:
         events = counted("{n} event", "{n} events", conversation.version)
         note(
             _(
-                "All that was said in {name} goes for good, and so does its name: {events}",
+                "All texts of {name} and its name are removed for good: {events}",
                 name=_name(conversation),
                 events=events,
             )
@@ -97,30 +98,29 @@ def delete(ref: str, reason: str | None, yes: bool, db: str | None) -> None:
 @click.command(
     "scrub",
     help=_(
-        "Write the file of the database anew, so that nothing that was redacted or deleted is left in it. "
-        "`redact` and `delete` do so themselves, unless somebody else is reading."
+        "Rewrite the database file, so that no redacted or deleted text remains in it. `redact` and `delete` "
+        "do this themselves, unless another process is reading the database."
     ),
 )
 @db_option
 def scrub(db: str | None) -> None:
-    """Write the file anew."""
+    """Rewrite the file."""
     with existing_engine(db) as engine:
         if not engine.scrub():
-            raise Refused("somebody else is reading the database: try again when they are done")
-    note(_("the file was written anew"))
+            raise Refused("another process is reading the database: try again later")
+    note(_("the file was rewritten"))
 
 
-def _number(conversation: Conversation, message: str) -> int:
-    """The id of the message at an index, or of @VERSION."""
-    version = message.removeprefix("@")
+def _message_id(conversation: Conversation, message: str) -> int:
+    """Return the id of the message at an index, or of the event @VERSION. Raises BadInput, NoIndex."""
+    number = message.removeprefix("@")
     try:
-        place = int(version)
+        place = int(number)
     except ValueError:
         raise BadInput(
-            "{text} is no message: give its index, as `show` shows it, or @VERSION, as `log` does",
-            text=message,
+            "invalid message {text}: give its index (see `show`) or @VERSION (see `log`)", text=message
         ) from None
-    if version != message:
+    if number != message:
         conversation.check_version(place)
         with conversation.store.reading() as reader:
             return Lineage.read(reader, conversation.id).base + place
@@ -130,16 +130,16 @@ def _number(conversation: Conversation, message: str) -> int:
     return ids[place]
 
 
-def _quoted(engine: Engine, conversation: str, number: int) -> str:
-    """What an event says, and who says it; of one that is no message, the texts that would go."""
+def _text_of(engine: Engine, conversation: str, number: int) -> str:
+    """Return the role and text of a message; of another event, its type and the texts to be removed."""
     with engine.store.reading() as reader:
         owner, version = Lineage.read(reader, conversation).place(number)
         record = next(reader.events(owner, after=version - 1, upto=version), None)
     if record is None:
-        return ""  # the redaction says so
+        return ""  # the redaction raises the error
     if isinstance(record.event, ev.MessageAdded):
-        said = msg.decode(bytes(record.event.message))
-        return f"{said.get('role')}: {msg.text_of(said)}"
+        message = msg.decode(bytes(record.event.message))
+        return f"{message.get('role')}: {msg.text_of(message)}"
     return f"{record.type}: {' '.join(redaction.texts_of(record))}"
 
 
@@ -154,13 +154,14 @@ def _confirm(yes: bool) -> None:
     if yes:
         return
     if not is_terminal(sys.stdin):
-        raise Refused("this cannot be undone: --yes says that it is meant")
-    if not click.confirm(_("This cannot be undone. Go on?"), err=True):
+        raise Refused("this cannot be undone: confirm with --yes")
+    if not click.confirm(_("This cannot be undone. Continue?"), err=True):
         note(_("nothing was removed"))
         raise click.exceptions.Exit(1)
 
 
 def _report(engine: Engine, removed: Removed) -> None:
+    """Print what was removed and where copies remain. Raises Refused if the file still contains the text."""
     note(
         counted(
             "the content of {n} event was removed",
@@ -168,14 +169,15 @@ def _report(engine: Engine, removed: Removed) -> None:
             len(removed.versions),
         )
     )
+    places = [*removed.also_in, *removed.under_way]
     with engine.store.reading() as reader:
         names = {
-            id_: (found.name if (found := reader.conversation(id_)) else None) or id_ for id_ in _ids(removed)
+            id_: (found.name if (found := reader.conversation(id_)) else None) or id_
+            for id_ in (*removed.shared_by, *(conversation for conversation, _number in places))
         }
     if removed.shared_by:
-        note(
-            _("these forks showed it, too: {names}", names=", ".join(names[id_] for id_ in removed.shared_by))
-        )
+        forks = ", ".join(names[id_] for id_ in removed.shared_by)
+        note(_("it was also visible in these forks: {names}", names=forks))
     for conversation, version in removed.also_in:
         out(one_line(f"{names[conversation]}@{version}"))
     if removed.also_in:
@@ -183,23 +185,18 @@ def _report(engine: Engine, removed: Removed) -> None:
             _("this text, or a key, number or address in it, is also in these events: redact them if needed")
         )
     if removed.under_way:
-        under_way = dict.fromkeys(names[conversation] for conversation, _request in removed.under_way)
+        answering = dict.fromkeys(names[conversation] for conversation, _request in removed.under_way)
         note(
             _(
-                "an answer is under way in {names} that may quote it: look again when it has ended",
-                names=", ".join(under_way),
+                "an answer in progress in {names} may quote it: check again when it is complete",
+                names=", ".join(answering),
             )
         )
     if not removed.clean:
         raise Refused(
-            "it is off the record, but may still lie in free pages of the file, since somebody else is "
-            "reading it: `openai2 scrub` tries again"
+            "it was removed from the log, but may remain in free pages of the file, because another process "
+            "is reading it: run `openai2 scrub` later"
         )
-
-
-def _ids(removed: Removed) -> list[str]:
-    places = [*removed.also_in, *removed.under_way]
-    return [*removed.shared_by, *(conversation for conversation, _version in places)]
 
 
 COMMANDS = {"redact": redact, "delete": delete, "scrub": scrub}

@@ -1,6 +1,7 @@
-"""`replay`: the questions of conversations asked again, of other models, under another system message.
+"""`replay`: ask the questions of conversations again, of other models or with another system message.
 
-Rule: what was answered stays, whatever happens; the same command goes on with what is missing.
+Invariants:
+- Answers received before a failure or Ctrl-C are kept; the same command asks only what is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from openai2.cli.settings.database import existing_engine
 from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.progress import Line, progress
 from openai2.cli.terminal.text import note, one_line, out
-from openai2.cli.views import error_text
+from openai2.cli.views.error_text import INTERRUPTED, error_line
 from openai2.conversation import Conversation
 from openai2.engine import Engine
 from openai2.errors import BadInput
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
     from openai2.replay.run import Progress, Replayed
 
 
-class _Wish(NamedTuple):
-    """What is to be other than it was."""
+class ReplayOptions(NamedTuple):
+    """What the replays change; *version* and *name* apply to a single one."""
 
     models: list[str | None]
     system: str | None
@@ -40,27 +41,39 @@ class _Wish(NamedTuple):
     name: str | None
     jobs: int
 
+    @property
+    def is_single(self) -> bool:
+        """Whether the options require one conversation and one model."""
+        return self.version is not None or self.name is not None
+
 
 @click.command(
     "replay",
     help=_(
-        "Ask every question of a conversation again, on a fork: each with the new answers before it, pins "
-        "and rollbacks carried over as they happened. Prints the id of each fork; `diff` compares.\n\n"
-        "Without --model each question is asked of the model that it was asked of. Several models, or --all "
-        "conversations, are replayed side by side, -j at a time. What is stopped or fails has lost nothing: "
-        "the same command asks only what is missing."
+        "Ask every question of a conversation again, in a fork: each after the new answers to the earlier "
+        "ones, with the same pins and rollbacks. Prints the id of each fork; compare with `diff`.\n\n"
+        "Without --model, each question goes to the model that it was asked of. Several models, or --all "
+        "conversations, are replayed in parallel, -j at a time. After a failure or Ctrl-C, the same command "
+        "asks only what is missing."
     ),
 )
 @click.argument("ref", nargs=-1, shell_complete=conversations)
-@click.option("-m", "--model", multiple=True, metavar="MODEL", help=_("The model to ask; may be said again."))
-@click.option("-s", "--system", metavar="TEXT", help=_("Another system message."))
+@click.option("-m", "--model", multiple=True, metavar="MODEL", help=_("Ask this model. Repeatable."))
+@click.option("-s", "--system", metavar="TEXT", help=_("Use this system message instead."))
 @click.option(
-    "--from", "version", type=click.IntRange(min=1), metavar="VERSION", help=_("Begin at this version.")
+    "--from", "version", type=click.IntRange(min=1), metavar="VERSION", help=_("Start at this version.")
 )
-@click.option("--name", metavar="NAME", help=_("The fork's name."))
-@click.option("--all", "every", is_flag=True, help=_("All conversations, but those archived, and replays."))
+@click.option("--name", metavar="NAME", help=_("Give the fork this name."))
 @click.option(
-    "-j", "--jobs", type=click.IntRange(min=1), default=8, show_default=True, help=_("So many at a time.")
+    "--all", "every", is_flag=True, help=_("Replay all conversations except archived ones and replays.")
+)
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help=_("Run this many at a time."),
 )
 @api_option
 @server_options
@@ -75,51 +88,50 @@ def replay(
     db: str | None,
     **options: Any,
 ) -> None:
-    """Ask again."""
+    """Ask the questions again."""
     from openai2.cli.session import open_chat
 
     if every and ref:
-        raise click.UsageError(_("say either which conversations, or --all"))
+        raise click.UsageError(_("give either conversations or --all"))
     models: list[str | None] = list(dict.fromkeys(model)) or [None]
-    wish = _Wish(models, *(options.pop(name) for name in _Wish._fields[1:]))
-    wishes = open_chat.Wishes(db=db, options=option, **options)
+    changes = ReplayOptions(models, *(options.pop(name) for name in ReplayOptions._fields[1:]))
+    chat_options = open_chat.Wishes(db=db, options=option, **options)
     references = list(ref) or [conversation or ""]
     with existing_engine(db) as engine:
-        chosen = None if every else [refs.find_conversation(engine, one or None) for one in references]
-        if (wish.version is not None or wish.name is not None) and (
-            chosen is None or len(chosen) > 1 or len(models) > 1
-        ):
-            raise BadInput("--from and --name are of one conversation and one model")
-        with open_chat.server(wishes) as server, progress(_("asking again")) as line:
-            open_chat.say_who_answers(wishes)
-            done = _until_done(_asked(engine, chosen, wish, server, line))
-        _tell(engine, done)
+        sources = None if every else [refs.find_conversation(engine, item or None) for item in references]
+        if changes.is_single and (sources is None or len(sources) > 1 or len(models) > 1):
+            raise BadInput("--from and --name apply to one conversation and one model")
+        with open_chat.server(chat_options) as server, progress(_("replaying")) as line:
+            open_chat.say_who_answers(chat_options)
+            replays = _run_interruptible(_replay_all(engine, sources, changes, server, line))
+        _print_results(engine, replays)
 
 
-async def _asked(
-    engine: Engine, chosen: list[Conversation] | None, wish: _Wish, server: Server, line: Line
+async def _replay_all(
+    engine: Engine, sources: list[Conversation] | None, changes: ReplayOptions, server: Server, line: Line
 ) -> list[Replayed]:
     from openai2.api.options import split_options
     from openai2.chat import Chat
     from openai2.replay.run import Replayed
 
-    travel, create = split_options(server.options)
-    travel["send_reasoning"] = create.pop("send_reasoning", False)
-    usual = server.model or server.usual or DEFAULT_MODEL
-    source = chosen[0] if chosen and (wish.version is not None or wish.name is not None) else None
-    async with Chat(server.key, usual, db=engine, conversation=source, **travel) as chat:
+    client_options, create_options = split_options(server.options)
+    client_options["send_reasoning"] = create_options.pop("send_reasoning", False)
+    default_model = server.model or server.usual or DEFAULT_MODEL
+    source = sources[0] if sources and changes.is_single else None
+    async with Chat(server.key, default_model, db=engine, conversation=source, **client_options) as chat:
+        show = _progress_callback(line)
         if source is None:
             return await chat.async_replay_all(
-                chosen, wish.models, wish.system, jobs=wish.jobs, progress=_shown(line), **create
+                sources, changes.models, changes.system, jobs=changes.jobs, progress=show, **create_options
             )
-        model = wish.models[0]
-        twin = await chat.async_replay(
-            model, wish.system, wish.version, wish.name, progress=_shown(line), **create
+        model = changes.models[0]
+        fork = await chat.async_replay(
+            model, changes.system, changes.version, changes.name, progress=show, **create_options
         )
-        return [Replayed(source.id, model, twin.conversation.id, 0, 0)]
+        return [Replayed(source.id, model, fork.conversation.id, 0, 0)]
 
 
-def _shown(line: Line) -> Callable[[Progress], None]:
+def _progress_callback(line: Line) -> Callable[[Progress], None]:
     answers: dict[tuple[str, str | None], int] = {}
 
     def show(so_far: Progress) -> None:
@@ -128,14 +140,13 @@ def _shown(line: Line) -> Callable[[Progress], None]:
             line(latest.asked, latest.asked + latest.missing)
             return
         answers[latest.source, latest.model] = latest.asked
-        came = counted("{n} answer", "{n} answers", sum(answers.values()))
-        line.show(so_far.done, so_far.total, came)
+        line.show(so_far.done, so_far.total, counted("{n} answer", "{n} answers", sum(answers.values())))
 
     return show
 
 
-def _until_done(work: Coroutine[Any, Any, list[Replayed]]) -> list[Replayed]:
-    """Run it; Ctrl-C stops it where it waits, so that what is under way is put on record."""
+def _run_interruptible(work: Coroutine[Any, Any, list[Replayed]]) -> list[Replayed]:
+    """Run *work*; Ctrl-C cancels it at an await, so that open requests are recorded."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(work)
     try:
@@ -143,30 +154,30 @@ def _until_done(work: Coroutine[Any, Any, list[Replayed]]) -> list[Replayed]:
             loop.add_signal_handler(signal.SIGINT, task.cancel)
         return loop.run_until_complete(task)
     except asyncio.CancelledError:
-        note(_("stopped; the same command goes on with what is missing"))
-        raise click.exceptions.Exit(error_text.INTERRUPTED) from None
+        note(_("stopped; the same command continues with what is missing"))
+        raise click.exceptions.Exit(INTERRUPTED) from None
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
 
-def _tell(engine: Engine, done: list[Replayed]) -> None:
-    """A line for each fork on standard output; what failed on standard error, and in the exit status."""
+def _print_results(engine: Engine, replays: list[Replayed]) -> None:
+    """Print a line for each fork, and the errors on standard error; raise ClickException for errors."""
     failed = 0
-    for one in done:
-        source = engine.open(one.source).name or one.source
-        if one.conversation is not None:
-            out(one_line("  ".join(filter(None, [one.conversation, source, one.model]))))
-        if one.error is not None:
+    for done in replays:
+        source = engine.open(done.source).name or done.source
+        if done.conversation is not None:
+            out(one_line("  ".join(filter(None, [done.conversation, source, done.model]))))
+        if done.error is not None:
             failed += 1
-            note(f"{source}: {error_text.error_line(one.error)}")
-    if not done:
-        note(_("there is nothing to ask again"))
+            note(f"{source}: {error_line(done.error)}")
+    if not replays:
+        note(_("there is nothing to replay"))
     if failed:
         raise click.ClickException(
             counted(
-                "{n} replay is not complete: the same command goes on with it",
-                "{n} replays are not complete: the same command goes on with them",
+                "{n} replay is incomplete: the same command continues it",
+                "{n} replays are incomplete: the same command continues them",
                 failed,
             )
         )

@@ -1,8 +1,8 @@
-"""`verify` and `rebuild`: whether the whole store still holds, and how its derived tables are made anew."""
+"""`verify` and `rebuild`: check the whole store, and rebuild its derived tables."""
 
 from __future__ import annotations
 
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -13,74 +13,80 @@ from openai2.cli.terminal.progress import progress
 from openai2.cli.terminal.text import note, one_line, out, out_json
 from openai2.errors import BadInput
 
+if TYPE_CHECKING:
+    from openai2.audit.report import Problem, Report
+
 
 @click.command(
     "verify",
     help=_(
-        "Recompute every hash, number and derived table from the events, and name what is wrong; the exit "
-        "status is then 1. A tail that was cut off is found by --heads: lines that `head` printed earlier "
-        "and that were kept elsewhere; or by --head, a single hash of these."
+        "Recompute every hash, number and derived table from the events, and list the problems; the exit "
+        "status is 1 if there are any. To detect that the last events were cut off, give --heads, a "
+        "file with lines that `head` printed earlier, or --head, a single hash from such a line."
     ),
 )
 @click.option(
-    "--heads", type=click.File(encoding="utf-8"), metavar="FILE", help=_("Compare with these heads.")
+    "--heads", type=click.File(encoding="utf-8"), metavar="FILE", help=_("Compare with the heads in FILE.")
 )
 @click.option(
-    "--head", "hashes", multiple=True, metavar="HASH", help=_("Find this head, too; may be said again.")
+    "--head", "hashes", multiple=True, metavar="HASH", help=_("Check that this head exists. Repeatable.")
 )
 @json_option
 @db_option
 def verify(heads: TextIO | None, hashes: tuple[str, ...], as_json: bool, db: str | None) -> None:
     """Verify the store."""
-    kept = {} if heads is None else _heads(heads)
+    kept = {} if heads is None else _read_heads(heads)
     with existing_engine(db) as engine, progress(_("verifying")) as line:
-        # A hash commits to its conversation; naming that only makes what is told clearer.
+        # A hash identifies its conversation; naming that only makes the report clearer.
         report = engine.verify([*kept.values(), *hashes] if hashes else kept, line)
     if as_json:
-        out_json(
-            {
-                "ok": report.ok,
-                "conversations": report.conversations,
-                "events": report.events,
-                "problems": [
-                    {
-                        "conversation": problem.conversation,
-                        "version": problem.version,
-                        "position": problem.position,
-                        "what": problem.what,
-                    }
-                    for problem in report.problems
-                ],
-            }
-        )
+        out_json(_to_object(report))
     else:
         for problem in report.problems:
-            place = [problem.conversation or "", "" if problem.version is None else f"@{problem.version}"]
-            out(one_line(f"{''.join(place)} {message(problem.template, problem.facts)}".lstrip()))
-        events = counted("{n} event", "{n} events", report.events)
-        streams = counted("{n} conversation", "{n} conversations", report.conversations)
+            version = "" if problem.version is None else f"@{problem.version}"
+            text = message(problem.template, problem.facts)
+            out(one_line(f"{problem.conversation or ''}{version} {text}"))
         if report.ok:
-            note(_("all is as it was written: {events} in {streams}", events=events, streams=streams))
+            events = counted("{n} event", "{n} events", report.events)
+            streams = counted("{n} conversation", "{n} conversations", report.conversations)
+            note(_("nothing was altered: {events} in {streams}", events=events, streams=streams))
     if not report.ok:
         raise click.ClickException(
             counted("{n} problem was found", "{n} problems were found", len(report.problems))
         )
 
 
+def _to_object(report: Report) -> dict[str, object]:
+    def problem_object(problem: Problem) -> dict[str, object]:
+        return {
+            "conversation": problem.conversation,
+            "version": problem.version,
+            "position": problem.position,
+            "what": problem.what,
+        }
+
+    return {
+        "ok": report.ok,
+        "conversations": report.conversations,
+        "events": report.events,
+        "problems": [problem_object(problem) for problem in report.problems],
+    }
+
+
 @click.command(
     "rebuild",
-    help=_("Drop every table that is derived, and make it anew from the events, which are not touched."),
+    help=_("Drop all derived tables and rebuild them from the events, which are not touched."),
 )
 @db_option
 def rebuild(db: str | None) -> None:
     """Rebuild the derived tables."""
     with existing_engine(db) as engine:
         engine.rebuild()
-    note(_("the derived tables were made anew"))
+    note(_("the derived tables were rebuilt"))
 
 
-def _heads(file: TextIO) -> dict[str, str]:
-    """The heads in lines of id, version and hash, as `head` prints them."""
+def _read_heads(file: TextIO) -> dict[str, str]:
+    """Return the hash of each conversation id from lines that `head` printed. Raises BadInput."""
     heads: dict[str, str] = {}
     for number, line in enumerate(file, 1):
         words = line.split()
@@ -88,7 +94,8 @@ def _heads(file: TextIO) -> dict[str, str]:
             continue
         if len(words) != 3:
             raise BadInput(
-                "line {number} of the heads is not what `openai2 head` prints: an id, a version and a hash",
+                "invalid heads file, line {number}: expected an id, a version and a hash, as `openai2 head` "
+                "prints them",
                 number=number,
             )
         heads[words[0]] = words[2]

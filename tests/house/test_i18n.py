@@ -35,7 +35,7 @@ def pages(language: str, columns: int = 80) -> dict[str, str]:
     code = """
 import io, json, os, sys
 from contextlib import redirect_stdout
-from openai2.cli import HOMES, cli
+from openai2.cli import MODULES, cli
 
 def page(*args):
     with redirect_stdout(io.StringIO()) as printed:
@@ -45,7 +45,7 @@ def page(*args):
             assert not end.code, args
     return printed.getvalue()
 
-json.dump({"": page(), **{name: page(name) for name in HOMES}}, sys.stdout)
+json.dump({"": page(), **{name: page(name) for name in MODULES}}, sys.stdout)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -22,9 +22,9 @@ def texts() -> Iterator[tuple[str, str]]:
     sys.path.append(str(FOLDER.parent.parent))  # for a checkout that is not installed
     from click.testing import CliRunner
 
-    from openai2.cli import HOMES, cli
+    from openai2.cli import MODULES, cli
 
-    for name in ("", *HOMES):
+    for name in ("", *MODULES):
         asked = CliRunner().invoke(cli, [*filter(None, [name]), "--help"], terminal_width=80)
         if asked.exit_code:
             raise SystemExit(f"openai2 {name} --help: {asked.output}")

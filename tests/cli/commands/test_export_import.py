@@ -31,7 +31,7 @@ def test_an_archive_gives_the_same_again(db: str, tmp_path: Path) -> None:
     file, other = str(tmp_path / "all.jsonl"), str(tmp_path / "other.db")
     result = invoke("export", "--all", "-o", file, "--db", db)
     assert result.exit_code == 0 and result.stdout == ""
-    assert "of 2 conversations written to" in result.stderr
+    assert "of 2 conversations to" in result.stderr
     assert ok("export", "--all", "--db", db) == Path(file).read_text("utf-8")
     told = ok("import", file, "--db", other).splitlines()
     assert [line.split("  ")[1].split(":")[0] for line in told] == ["数数", "支"]
@@ -40,13 +40,13 @@ def test_an_archive_gives_the_same_again(db: str, tmp_path: Path) -> None:
         ok("head", "--all", "--db", db).splitlines()
     )
     assert ok("export", "--all", "--db", other) == Path(file).read_text("utf-8")
-    assert ok("import", file, "--db", other).count("was here already") == 2
+    assert ok("import", file, "--db", other).count("existed already") == 2
 
 
 def test_a_fork_brings_what_it_descends_from(db: str) -> None:
     result = invoke("export", "支", "--db", db)
     assert json.loads(result.stdout.splitlines()[0])["conversations"] == 2
-    assert "1 conversation came along" in result.stderr
+    assert "included 1 more conversation" in result.stderr
 
 
 def test_an_archive_through_a_pipe(db: str, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_messages_and_markdown_on_standard_output(db: str) -> None:
 
 def test_a_page_to_look_at(db: str, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    assert "of 2 conversations written" in invoke("export", "支", "-o", str(page), "--db", db).stderr
+    assert "of 2 conversations to" in invoke("export", "支", "-o", str(page), "--db", db).stderr
     text = page.read_text("utf-8")
     assert text.startswith("<!doctype html>") and "自然数50" in text
     assert ok("export", "支", "--format", "html", "--db", db) == text
@@ -144,7 +144,7 @@ def test_redact_names_what_may_still_quote_it(db: str) -> None:
         engine.store.transact(lambda tx: tx.put_draft(drafts.fresh(other.id, 9)))
         result = invoke("redact", "elsewhere", "0", "--yes", "--db", db)
     assert result.exit_code == 0 and "elsewhere@3" in result.stdout.split()
-    assert "redact them if needed" in result.stderr and "under way in elsewhere" in result.stderr
+    assert "redact them if needed" in result.stderr and "in progress in elsewhere" in result.stderr
 
 
 def test_delete(db: str) -> None:
@@ -160,17 +160,17 @@ def test_delete(db: str) -> None:
 
 def test_a_person_is_asked(db: str) -> None:
     with Terminal("delete", "支", "--db", db, columns=100) as terminal:
-        terminal.shows("Go on?").types("n\r")
+        terminal.shows("Continue?").types("n\r")
         terminal.shows("nothing was removed")
         assert terminal.ends() == 1
     with Terminal("redact", "数数", "0", "--db", db, columns=100) as terminal:
-        terminal.shows("user: 自然数50").shows("Go on?").types("y\r")
+        terminal.shows("user: 自然数50").shows("Continue?").types("y\r")
         assert terminal.ends() == 0
     assert shown(db, "数数")[0] == "[redacted]"
 
 
 def test_what_somebody_else_still_reads_is_not_said_to_be_gone(db: str) -> None:
-    with Engine(db) as engine, engine.store.reading(snapshot=True) as reader:
+    with Engine(db) as engine, engine.store.reading(still=True) as reader:
         reader.last_position()
         done = run("redact", "数数", "0", "--yes", "--db", db)
         assert done.returncode == 1 and "openai2 scrub" in done.stderr.splitlines()[-1]

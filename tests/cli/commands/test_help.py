@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from openai2.cli import HOMES, SECTIONS, cli
+from openai2.cli import MODULES, SECTIONS, cli
 from tests.support.cli import TIMEOUT, environment
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,7 +26,10 @@ def test_every_help_is_as_it_was() -> None:
         check=False,
     )
     assert done.returncode == 0, (done.stdout + done.stderr).decode()
-    assert {path.stem for path in (ROOT / "tests" / "support" / "help").glob("*.txt")} == {"openai2", *HOMES}
+    assert {path.stem for path in (ROOT / "tests" / "support" / "help").glob("*.txt")} == {
+        "openai2",
+        *MODULES,
+    }
 
 
 @pytest.mark.parametrize("page", ["docs/command.md", "docs/command.zh.md"])
@@ -34,12 +37,12 @@ def test_every_command_is_in_the_page_of_commands(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `openai2 ")]
     told = {word for row in rows for word in re.findall(r"`(?:openai2 )?(\w+)", row)}
-    assert told == {*HOMES}
+    assert told == {*MODULES}
 
 
 def test_every_command_and_option_has_help() -> None:
     assert all(row.help.strip() for _title, rows in SECTIONS for row in rows)
-    for name in HOMES:
+    for name in MODULES:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None and command.name == name and command.help
         for parameter in command.params:

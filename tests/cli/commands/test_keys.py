@@ -72,7 +72,7 @@ def test_the_key_comes_by_pipe() -> None:
 @posix
 def test_the_key_is_typed_unseen() -> None:
     with Terminal("add_apikey") as terminal:
-        terminal.shows("it is not shown").types(KEY + "\r").shows("added sk-…bkFJ")
+        terminal.shows("not shown").types(KEY + "\r").shows("added sk-…bkFJ")
         assert terminal.ends() == 0
         assert KEY not in "".join(terminal.lines)
     assert ok("read_apikey", "--reveal") == KEY + "\n"
@@ -104,8 +104,8 @@ def test_the_order_of_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "bad key")
     assert "a space at character 4" in refused("chat", "hi")
     assert "a control character" in refused("chat", "--key", "worse\x01key", "hi")
-    assert "comes before" in invoke("read_apikey").stderr
-    assert "comes before" in invoke("add_apikey", KEY).stderr
+    assert "is used before" in invoke("read_apikey").stderr
+    assert "is used before" in invoke("add_apikey", KEY).stderr
 
 
 def test_processes_that_add_at_once_lose_nothing() -> None:

@@ -74,7 +74,7 @@ def test_a_server_that_is_not_there_leaves_nothing_and_says_so(db: str) -> None:
     before = ok("list", "--json", "--db", db)
     result = invoke("replay", "--all", "--base-url", "http://127.0.0.1:1/v1", "--db", db)
     assert result.exit_code == 1 and result.stdout == ""
-    assert "数数: " in result.stderr and "2 replays are not complete" in result.stderr
+    assert "数数: " in result.stderr and "2 replays are incomplete" in result.stderr
     assert ok("list", "--json", "--db", db) == before
 
 
@@ -93,7 +93,7 @@ def test_a_replay_that_is_stopped_goes_on_later(db: str, server: OfflineServer) 
         replaying.send_signal(signal.SIGINT)
         _, told = replaying.communicate()
         guard.cancel()
-        assert replaying.returncode == 130 and b"goes on with what is missing" in told
+        assert replaying.returncode == 130 and b"continues with what is missing" in told
     before = len(server.requests)
     (fork,) = [line.split()[0] for line in ok("replay", "数数", "-m", "slow", "--db", db).splitlines()]
     assert shown(db, fork) == shown(db, "数数")
@@ -107,7 +107,7 @@ def test_how_far_one_replay_is_shows_on_a_terminal(db: str, how: tuple[str, str]
         OfflineServer(delay=0.4) as slow,
         Terminal("replay", "数数", *how, "--base-url", slow.base_url, "--db", db) as terminal,
     ):
-        terminal.child.expect(r"asking again \[#+\.*\] \d/3")
+        terminal.child.expect(r"replaying \[#+\.*\] \d/3")
         terminal.child.expect("数数")
         terminal.child.wait()
     assert ok("verify", "--db", db) == ""
@@ -168,5 +168,5 @@ def test_stats(db: str) -> None:
 
 def test_stats_of_nothing(tmp_path: Path) -> None:
     assert json.loads(ok("stats", "--json")) == []
-    assert "nothing has been asked" in invoke("stats").stderr
+    assert "no requests yet" in invoke("stats").stderr
     refused("stats", "--by", "week", status=2)

@@ -139,7 +139,7 @@ def test_going_back_and_forward(db: str) -> None:
     assert ok("redo", "3", "--db", db) == ""
     assert "nothing to redo" in refused("redo", "--db", db)
     assert "1 or more" in refused("rollback", "0", "--db", db)
-    assert "say which version" in refused("restore", "数数", "--db", db)
+    assert "give a version" in refused("restore", "数数", "--db", db)
     assert "@3" in refused("rollback", "-c", "数数@3", "--db", db)
 
 
@@ -246,9 +246,9 @@ def test_search(db: str) -> None:
 
 def test_every_command_tells_what_it_is_for() -> None:
     listed: dict[str, Any] = {}
-    from openai2.cli import HOMES, cli
+    from openai2.cli import MODULES, cli
 
-    for name in HOMES:
+    for name in MODULES:
         command = cli.get_command(None, name)  # type: ignore[arg-type]  # it needs none
         assert command is not None and command.help and command.name == name
         listed[name] = command
