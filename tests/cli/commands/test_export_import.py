@@ -170,7 +170,7 @@ def test_a_person_is_asked(db: str) -> None:
 
 
 def test_what_somebody_else_still_reads_is_not_said_to_be_gone(db: str) -> None:
-    with Engine(db) as engine, engine.store.reading(still=True) as reader:
+    with Engine(db) as engine, engine.store.reading(snapshot=True) as reader:
         reader.last_position()
         done = run("redact", "数数", "0", "--yes", "--db", db)
         assert done.returncode == 1 and "openai2 scrub" in done.stderr.splitlines()[-1]
