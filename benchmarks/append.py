@@ -1,4 +1,4 @@
-"""A turn into the log: wall time, beside raw sqlite3 that writes the same rows, unguarded and unhashed."""
+"""Append a turn: wall time, beside raw sqlite3 that writes the same rows, unguarded and unhashed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INSERT = "INSERT INTO events VALUES (NULL, ?, ?, ?, 'message_added', ?, ?, ?)"
 
 
 def connect(path: Path, synchronous: str) -> sqlite3.Connection:
-    """A database as anybody would set it up for this."""
+    """Open a database with the settings that a program would choose for this."""
     sql = sqlite3.connect(path, isolation_level=None)
     sql.execute("PRAGMA journal_mode = WAL")
     sql.execute(f"PRAGMA synchronous = {synchronous}")
@@ -53,51 +53,51 @@ def raw(synchronous: str) -> Work:
     return turn
 
 
-def store(synchronous: str) -> Work:
-    """The same through the store: expected version, hash chain and guards included."""
+def append(synchronous: str) -> Work:
+    """Append the same through the store: expected version, hash chain and guards included."""
     import msgspec
 
     from openai2 import Engine
     from openai2.core.events import MessageAdded
 
-    place = Engine(fresh("append"), synchronous=synchronous).store
-    place.append("0123456789abcdef", 0, [])
+    store = Engine(fresh("append"), synchronous=synchronous).store
+    store.append("0123456789abcdef", 0, [])
     versions = count(0, 2)
     question, answer = message(0), message(1)
     encode = msgspec.json.encode
 
     def turn() -> None:
-        place.append(
+        store.append(
             "0123456789abcdef",
             next(versions),
-            [MessageAdded(message=msgspec.Raw(encode(said))) for said in (question, answer)],
+            [MessageAdded(message=msgspec.Raw(encode(content))) for content in (question, answer)],
         )
 
     return turn
 
 
-def conversation(synchronous: str) -> Work:
-    """The same through a Chat's add_dialogs: messages checked, view and snapshots kept up."""
+def add(synchronous: str) -> Work:
+    """Append the same through a Chat's add_dialogs: messages checked, view and snapshots kept up."""
     from openai2 import Engine
 
-    held = Engine(fresh("append"), synchronous=synchronous).create()
-    said = [message(0), message(1)]
-    return lambda: held.add(said)
+    conversation = Engine(fresh("append"), synchronous=synchronous).create()
+    turn = [message(0), message(1)]
+    return lambda: conversation.add(turn)
 
 
 def together(synchronous: str, tasks: int = 64, turns: int = 4) -> Work:
-    """So many tasks append at once, each to a conversation of its own."""
+    """Append from so many tasks at once, each to another conversation."""
     from openai2 import Engine
     from openai2.drivers import run_in_store
 
     engine = Engine(fresh("append"), synchronous=synchronous)
     conversations = [engine.create() for _ in range(tasks)]
-    said = [message(0), message(1)]
+    turn = [message(0), message(1)]
 
     async def main() -> None:
         async def task(number: int) -> None:
             for _ in range(turns):
-                await run_in_store(engine.store, conversations[number].add_job(said))
+                await run_in_store(engine.store, conversations[number].add_job(turn))
 
         await asyncio.gather(*(task(number) for number in range(tasks)))
 
@@ -105,7 +105,7 @@ def together(synchronous: str, tasks: int = 64, turns: int = 4) -> Work:
 
 
 def one_by_one(turns: int) -> Work:
-    """So many turns raw, a commit each."""
+    """Write so many turns raw, with a commit each."""
     turn = raw("FULL")
 
     def work() -> None:
@@ -120,7 +120,7 @@ if __name__ == "__main__":
         for level, times in (("FULL", 100), ("NORMAL", 500)):
             name = f"append-{level.lower()}"
             bench.time(f"{name} floor", partial(raw, level), times)
-            bench.time(name, partial(store, level), times)
-            bench.time(f"{name}-chat", partial(conversation, level), times)
+            bench.time(name, partial(append, level), times)
+            bench.time(f"{name}-chat", partial(add, level), times)
         bench.time("append-64 floor", lambda: one_by_one(256))
         bench.time("append-64", lambda: together("FULL"))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import statistics
+import time
 from collections.abc import Callable
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,17 +22,16 @@ if TYPE_CHECKING:
 Change = Callable[["Conversation"], object]
 
 
+def _insert_into(sql: sqlite3.Connection, version: int) -> None:
+    sql.execute(INSERT, ("0123456789abcdef", version, version, '{"version":1}', "2026-11-22", bytes(32)))
+
+
 def insert() -> Work:
-    """One short row, inserted and committed."""
+    """Insert and commit one short row."""
     sql = connect(fresh("raw"), "FULL")
     sql.execute(TABLE)
     versions = count(1)
-
-    def work() -> None:
-        version = next(versions)
-        sql.execute(INSERT, ("0123456789abcdef", version, version, '{"version":1}', "2026-11-22", bytes(32)))
-
-    return work
+    return lambda: _insert_into(sql, next(versions))
 
 
 def _opened() -> tuple[Engine, Conversation]:
@@ -55,33 +57,73 @@ def rollback() -> Work:
 
 
 def restore() -> Work:
-    """Make the view what it was at versions all over it."""
+    """Restore the view at versions all over it."""
     _, conversation = _opened()
     versions = count(1)
     return lambda: conversation.restore(1 + next(versions) * 7919 % worlds.LONG)
 
 
+def first_insert(times: int = 15) -> float:
+    """Return the seconds that the first insert into a database just opened takes."""
+    path = fresh("raw")
+    with closing(connect(path, "FULL")) as sql:
+        sql.execute(TABLE)
+
+    def insert_once() -> float:
+        with closing(connect(path, "FULL")) as sql:
+            (versions,) = sql.execute("SELECT count(*) FROM events").fetchone()
+            started = time.perf_counter()
+            _insert_into(sql, versions + 1)
+            return time.perf_counter() - started
+
+    return statistics.median(insert_once() for _ in range(times))
+
+
+def first_fork(times: int = 15) -> float:
+    """Return the seconds that the first fork in a store just opened takes, its modules imported."""
+    return statistics.median(seconds for seconds, _ in _first_forks(times)[1:])
+
+
+def first_fork_bytes() -> float:
+    """Return the bytes that such a fork adds to the write-ahead log."""
+    return statistics.median(size for _, size in _first_forks(3))
+
+
+def _first_forks(times: int) -> list[tuple[float, int]]:
+    from openai2 import Engine
+
+    path = copied(worlds.long_view())
+    found: list[tuple[float, int]] = []
+    for _ in range(times):
+        with Engine(path) as engine:
+            conversation = engine.open(worlds.NAME)
+            started = time.perf_counter()
+            conversation.fork(at=10_000)
+            seconds = time.perf_counter() - started
+            found.append((seconds, os.stat(f"{path}-wal").st_size))
+    return found
+
+
 def _bytes(change: Change, times: int = 500) -> float:
-    """By how much the file grows, each time."""
+    """Return by how much the file grows with each change."""
     engine, conversation = _opened()
     path = Path(str(getattr(engine.store, "path", "")))
-    before = _settled(path)
+    before = _checkpointed_size(path)
     for _ in range(times):
         change(conversation)
     engine.close()
-    return (_settled(path) - before) / times
+    return (_checkpointed_size(path) - before) / times
 
 
-def _settled(path: Path) -> int:
-    sql = sqlite3.connect(path)
-    sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    sql.close()
+def _checkpointed_size(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as sql:
+        sql.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return os.stat(path).st_size
 
 
-def _there_and_back(held: Conversation) -> None:
-    held.rollback(1_000)
-    held.restore(20_001)
+def _there_and_back(conversation: Conversation) -> None:
+    conversation.rollback(1_000)
+    conversation.restore(20_001)
 
 
 if __name__ == "__main__":
@@ -90,6 +132,11 @@ if __name__ == "__main__":
         bench.time("fork", fork, 50)
         bench.time("rollback", rollback, 2)  # eight times with those to warm up
         bench.time("restore", restore, 50)
-        bench.amount("fork-bytes", lambda: _bytes(lambda held: held.fork(at=10_000)), "byte")
-        bench.amount("restore-bytes", lambda: _bytes(lambda held: held.restore(10_000)), "byte")
+        bench.amount("fork-first floor", first_insert, "second")
+        bench.amount("fork-first", first_fork, "second")
+        bench.amount("fork-first-wal", first_fork_bytes, "byte")
+        bench.amount("fork-bytes", lambda: _bytes(lambda conversation: conversation.fork(at=10_000)), "byte")
+        bench.amount(
+            "restore-bytes", lambda: _bytes(lambda conversation: conversation.restore(10_000)), "byte"
+        )
         bench.amount("rollback-bytes", lambda: _bytes(_there_and_back, 20) / 2, "byte")

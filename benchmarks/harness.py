@@ -1,7 +1,7 @@
-"""What the programs share: pyperf beneath, a folder for stores, and a server in another process.
+"""What the benchmark programs share: pyperf, a folder for stores, and a server in another process.
 
-pyperf starts a process for each benchmark. `benchmarks.run` runs every program several times over, so that
-floor and ours take turns, process by process; a program run alone does so once.
+pyperf starts a process for each benchmark. `benchmarks.run` runs every program several times, so that floor
+and ours take turns, process by process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks import server
 #: Environment variables that hand folder and server down to the processes that measure.
 FOLDER, URL = "OPENAI2_BENCH_FOLDER", "OPENAI2_BENCH_URL"
 KEY = "sk-benchmark-0000000000"
-#: Values that a process measures of one benchmark, after one to warm up.
+#: Values that a process measures for one benchmark, after one to warm up.
 VALUES = 3
 
 Work = Callable[[], object]
@@ -34,7 +34,7 @@ Work = Callable[[], object]
 class Bench:
     """The benchmarks of one program: `time` and `cpu` take a function that prepares and returns the work.
 
-    What is prepared is made in the measuring process, before the clock starts.
+    It is called in the measuring process, before the clock starts.
     """
 
     def __init__(self, program: str) -> None:
@@ -60,15 +60,15 @@ class Bench:
         self._stack.close()
 
     def time(self, name: str, prepare: Callable[[], Work], times: int = 1) -> None:
-        """Seconds of the wall for one of *times* that the work is done in a row."""
+        """Measure the wall seconds of one run of the work, of *times* in a row."""
         self._measure(name, prepare, times, time.perf_counter)
 
     def cpu(self, name: str, prepare: Callable[[], Work], times: int = 1) -> None:
-        """Seconds of CPU, of all threads of the process and of the kernel for it, each time."""
+        """Measure the CPU seconds of one run, of all threads and of the kernel."""
         self._measure(name, prepare, times, time.process_time)
 
     def once(self, name: str, prepare: Callable[[], Work]) -> None:
-        """Seconds of the wall for the first time in a process, of as many processes as others take values."""
+        """Measure the wall seconds of the first run in a process, in VALUES processes."""
         self._set(values=1, warmups=0)
         self.runner.args.processes = VALUES
         self._measure(name, prepare, 1, time.perf_counter)
@@ -92,36 +92,36 @@ class Bench:
 
         self.runner.bench_time_func(name, measured, inner_loops=times)
 
-    def amount(self, name: str, tell: Callable[[], float], unit: str) -> None:
-        """What *tell* returns, once a process: `byte`, or `second` where it holds the stopwatch itself."""
+    def amount(self, name: str, measure: Callable[[], float], unit: str) -> None:
+        """Record what *measure* returns, once a process, in *unit*: `byte` or `second`."""
         self._set(values=1, warmups=0)
-        self.runner.bench_time_func(name, lambda loops: tell() * loops, metadata={"unit": unit})
+        self.runner.bench_time_func(name, lambda loops: measure() * loops, metadata={"unit": unit})
         self._set(values=VALUES, warmups=1)
 
     def command(self, name: str, command: list[str]) -> None:
-        """A process from its start to its end."""
-        self._set(values=2 * VALUES, warmups=1)  # a short one, that whatever else runs disturbs most
+        """Measure a process from its start to its end."""
+        self._set(values=2 * VALUES, warmups=1)  # it is short, so that other processes disturb it most
         self.runner.bench_command(name, command)
         self._set(values=VALUES, warmups=1)
 
 
 def folder() -> Path:
-    """Where stores are made."""
+    """Return the folder for stores."""
     return Path(os.environ[FOLDER])
 
 
 def url() -> str:
-    """The server's address."""
+    """Return the server's address."""
     return os.environ[URL]
 
 
 def fresh(name: str) -> Path:
-    """A path in the folder where nothing is."""
+    """Return an unused path in the folder."""
     return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder())) / "store.db"
 
 
 def made(name: str, make: Callable[[Path], None]) -> Path:
-    """The file that *make* makes, made by whoever comes first."""
+    """Return the file that *make* makes; the first process that needs it makes it."""
     path = folder() / name
     if not path.exists():
         started = time.perf_counter()
@@ -134,7 +134,7 @@ def made(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def copied(path: Path) -> Path:
-    """A copy of a store that may be written to."""
+    """Return the path of a copy of a store, to be written to."""
     copy = fresh(path.stem)
     shutil.copyfile(path, copy)
     return copy
@@ -147,11 +147,11 @@ WORDS = (
 
 
 def message(number: int) -> dict[str, Any]:
-    """Message *number*: questions of about 100 characters and answers of about 400, by turns."""
+    """Return message *number*: questions of about 100 characters and answers of about 400, by turns."""
     words = random.Random(number).choices(WORDS, k=70 if number % 2 else 17)
     return {"role": "assistant" if number % 2 else "user", "content": f"{number} {' '.join(words)}"}
 
 
 def messages(count: int) -> list[dict[str, Any]]:
-    """The first so many messages."""
+    """Return the first *count* messages."""
     return [message(number) for number in range(count)]

@@ -1,8 +1,9 @@
-"""The log as an auditor reads it: every row as it lies in the file, nothing trusted.
+"""Read the log for an audit: every row as it is in the file, trusting nothing.
 
-Rules: text comes as bytes, since what is no UTF-8 is a finding, not an exception; a row whose columns are
-of another type than they should be is told apart (`odd`) before anybody computes with it. Each method is
-one SELECT over a reader for which the log stands still.
+Invariants:
+- Text is read as bytes: invalid UTF-8 is a finding, not an exception.
+- Rows with columns of a wrong type are reported by `odd`, and left out elsewhere unless a method says so.
+- Each method is one SELECT. The reader must have a snapshot.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _ROW = (
     "CAST(conversation AS BLOB), version, position, batch, CAST(type AS BLOB), CAST(data AS BLOB),"
     " CAST(time AS BLOB), hash"
 )
-_PAGE = 64  # rows that are in memory at once: one can hold pictures
+_PAGE = 64  # rows in memory at once: one can hold images
 _TYPES = {
     "conversation": "text",
     "version": "integer",
@@ -36,7 +37,7 @@ _TYPES = {
 _TYPES_OF_DRAFTS = {"conversation": "text", "request": "integer", "writer": "text", "lease": "real"}
 _ODD = " OR ".join(f"typeof({column}) <> '{kind}'" for column, kind in _TYPES.items())
 
-# What is damaged may be no text, nor be there.
+# In a damaged schema these may be NULL or not text.
 _SCHEMA = "SELECT ifnull(CAST(type AS TEXT), ''), ifnull(CAST(name AS TEXT), ''), sql FROM sqlite_master"
 _NOTED = "SELECT CAST(conversation AS BLOB), version, position, type, CAST(data AS BLOB) FROM events"
 
@@ -51,7 +52,7 @@ class Odd(NamedTuple):
 
 
 class Noted(NamedTuple):
-    """An event that has to be known before others are judged."""
+    """An event that must be known before others are checked."""
 
     conversation: bytes
     version: int
@@ -61,7 +62,7 @@ class Noted(NamedTuple):
 
 
 class Drafted(NamedTuple):
-    """A draft; *odd* says which columns are of a wrong type, '' where none is."""
+    """A draft; *odd* names its columns of a wrong type, '' if there are none."""
 
     conversation: str
     request: int
@@ -71,68 +72,68 @@ class Drafted(NamedTuple):
 
 
 class Scan:
-    """What an auditor asks of the log."""
+    """The queries of an audit."""
 
     def __init__(self, reader: Reader) -> None:
         self._sql = reader.sql
         self._lacking: set[str] = set()
 
     def size(self) -> tuple[int, int]:
-        """(events, last position)."""
+        """Return (number of events, last position)."""
         row: tuple[int, int] = self._sql.execute(
             "SELECT count(*), ifnull(max(position), 0) FROM events"
         ).fetchone()
         return row
 
     def damage(self) -> Iterator[str]:
-        """What SQLite itself finds wrong with the file."""
+        """Yield what SQLite itself finds wrong with the file."""
         for (line,) in self._sql.execute("PRAGMA integrity_check(10)"):
             if line != "ok":
                 yield str(line)
 
     def strange_schema(self) -> Iterator[LazyMessage]:
-        """Where the table of events, or a guard on it, is not what we make."""
+        """Yield how the table of events, and its guards, differ from what openai2 makes."""
         query = f"{_SCHEMA} WHERE tbl_name = 'events' AND sql IS NOT NULL"
-        wanted = _as_made(schema.EVENTS + schema.GUARDS, query)
+        expected = _as_made(schema.EVENTS + schema.GUARDS, query)
         found = {(kind, name): sql for kind, name, sql in self._sql.execute(query)}
-        for kind, name in sorted(wanted.keys() - found.keys()):
+        for kind, name in sorted(expected.keys() - found.keys()):
             yield lazy_message("the {thing} {name}, which guards the log, is missing", thing=kind, name=name)
-        for kind, name in sorted(wanted.keys() & found.keys()):
-            if wanted[kind, name] != found[kind, name]:
+        for kind, name in sorted(expected.keys() & found.keys()):
+            if expected[kind, name] != found[kind, name]:
                 yield lazy_message("the {thing} {name} is not as openai2 makes it", thing=kind, name=name)
-        for kind, name in sorted(found.keys() - wanted.keys()):
+        for kind, name in sorted(found.keys() - expected.keys()):
             if kind == "trigger":
                 yield lazy_message("the trigger {name} on the log is not openai2's", name=name)
 
     def strange_derived(self) -> Iterator[LazyMessage]:
-        """Where a derived table, or a view to read by, is missing or not what we make."""
+        """Yield how the derived tables and views differ from what openai2 makes."""
         query = f"{_SCHEMA} WHERE type <> 'index' AND tbl_name <> 'events'"
         parts = (schema.CONVERSATIONS, schema.SNAPSHOTS, schema.CURSORS, schema.DRAFTS, schema.VIEWS)
-        wanted = _as_made("".join(parts), query)
+        expected = _as_made("".join(parts), query)
         found = {(kind, name): sql for kind, name, sql in self._sql.execute(query)}
-        for kind, name in sorted(wanted.keys() - found.keys()):
+        for kind, name in sorted(expected.keys() - found.keys()):
             self._lacking.add(name)
-            what = "the {thing} {name} is missing: `openai2 rebuild` makes it anew"
+            what = "the {thing} {name} is missing: run `openai2 rebuild`"
             yield lazy_message(what, thing=kind, name=name)
-        for kind, name in sorted(wanted.keys() & found.keys()):
-            if wanted[kind, name] != found[kind, name]:
-                what = "the {thing} {name} is not as openai2 makes it: `openai2 rebuild` makes it anew"
+        for kind, name in sorted(expected.keys() & found.keys()):
+            if expected[kind, name] != found[kind, name]:
+                what = "the {thing} {name} is not as openai2 makes it: run `openai2 rebuild`"
                 yield lazy_message(what, thing=kind, name=name)
-        for kind, name in sorted(found.keys() - wanted.keys()):
+        for kind, name in sorted(found.keys() - expected.keys()):
             if kind == "trigger":
                 yield lazy_message("the trigger {name} is not openai2's", name=name)
 
     def lacks(self, name: str) -> bool:
-        """Whether `strange_derived` has missed that table."""
+        """Return True if `strange_derived` found that table missing."""
         return name in self._lacking
 
     def is_numbered(self) -> bool:
-        """Whether positions number the rows; a damaged schema can make nulls of them."""
+        """Return True if position is the primary key; in a damaged schema it may be NULL."""
         rows = self._sql.execute("SELECT type, pk FROM pragma_table_info('events') WHERE name = 'position'")
         return rows.fetchall() == [("INTEGER", 1)]
 
     def odd(self, most: int) -> list[Odd]:
-        """Rows with columns of a wrong type; at most *most* of them."""
+        """Return up to *most* rows with columns of a wrong type."""
         kinds = ", ".join(f"typeof({column})" for column in _TYPES)
         rows = self._sql.execute(
             f"SELECT position, CAST(conversation AS BLOB), CAST(version AS INTEGER), {kinds}"
@@ -145,18 +146,18 @@ class Scan:
         ]
 
     def noted(self) -> Iterator[Noted]:
-        """The events that found, fork, name, hide, restore or redact, in the order of their commit."""
+        """Yield the events that start, fork, name, hide, restore or redact, in the order of their commit."""
         types = (*LISTED_TYPES, "restored", "redacted")
         rows = self._sql.execute(f"{_NOTED} WHERE type IN {types} AND NOT ({_ODD}) ORDER BY position")
         return (Noted(*row) for row in rows)
 
     def rows(self) -> Iterator[list[Row]]:
-        """Every row of sound types, in the order of positions, some at a time."""
+        """Yield every row of right types, in pages, in the order of positions."""
         rows = self._sql.execute(f"SELECT {_ROW} FROM events WHERE NOT ({_ODD}) ORDER BY position")
         return iter(lambda: rows.fetchmany(_PAGE), [])
 
     def link(self, conversation: bytes, version: int) -> tuple[bytes, int] | None:
-        """(hash, position) of one event."""
+        """Return (hash, position) of one event."""
         row: tuple[bytes, int] | None = self._sql.execute(
             "SELECT hash, position FROM events WHERE conversation = CAST(? AS TEXT) AND version = ?",
             (conversation, version),
@@ -164,24 +165,24 @@ class Scan:
         return row
 
     def ends(self) -> dict[bytes, int]:
-        """The last version of each stream."""
+        """Return the last version of each stream."""
         return dict(
             self._sql.execute(
                 "SELECT CAST(conversation AS BLOB), max(version) FROM events GROUP BY conversation"
             )
         )
 
-    # -- what is derived, as it lies there
+    # -- derived tables
 
     def snapshots(self) -> Iterator[tuple[str, object]]:
-        """(conversation, version) of every snapshot, which is no number where somebody forged it."""
+        """Yield (conversation, version) of every snapshot; a forged version may be of any type."""
         if self.lacks("snapshots"):
             return iter(())
         rows = self._sql.execute("SELECT CAST(conversation AS BLOB), version FROM snapshots")
         return ((text(conversation), version) for conversation, version in rows)
 
     def snapshot(self, conversation: str, version: int) -> bytes:
-        """One snapshot, packed."""
+        """Return one packed snapshot; empty if it does not exist."""
         row = self._sql.execute(
             "SELECT CAST(view AS BLOB) FROM snapshots WHERE conversation = ? AND version = ?",
             (conversation, version),
@@ -189,8 +190,8 @@ class Scan:
         return bytes(row[0] or b"") if row else b""
 
     def listed(self) -> dict[str, tuple[object, ...]]:
-        """The list of conversations by id: name, parent, its version, base, archived, created, updated,
-        version, messages, asked."""
+        """Return the list of conversations by id: name, parent, parent version, base, archived, created,
+        updated, version, messages, asked."""
         rows = self._sql.execute(
             "SELECT CAST(id AS BLOB), CAST(name AS BLOB), CAST(parent AS BLOB), parent_version, base,"
             " archived, CAST(created AS BLOB), CAST(updated AS BLOB), version, messages, asked"
@@ -202,13 +203,13 @@ class Scan:
         }
 
     def cursors(self) -> dict[str, int]:
-        """How far each derived table says that it has read the log."""
+        """Return the cursors by name."""
         if self.lacks("cursors"):
             return {}
         return dict(self._sql.execute("SELECT name, position FROM cursors"))
 
     def drafts(self) -> list[Drafted]:
-        """Every draft."""
+        """Return every draft."""
         if self.lacks("drafts"):
             return []
         kinds = ", ".join(f"typeof({column})" for column in _TYPES_OF_DRAFTS)
@@ -216,32 +217,32 @@ class Scan:
             "SELECT CAST(conversation AS BLOB), CAST(request AS INTEGER), CAST(lease AS REAL),"
             f" CAST(partial AS BLOB), {kinds}, typeof(ifnull(partial, '')) FROM drafts"
         )
-        wanted = {**_TYPES_OF_DRAFTS, "partial": "text"}
+        expected = {**_TYPES_OF_DRAFTS, "partial": "text"}
         return [
-            Drafted(text(conversation), request, lease, partial, _oddity(wanted, found))
+            Drafted(text(conversation), request, lease, partial, _oddity(expected, found))
             for conversation, request, lease, partial, *found in rows
         ]
 
 
 def _as_made(script: str, query: str) -> dict[tuple[str, str], str]:
-    """What *query* finds in a schema that is as we make it."""
-    made = sqlite3.connect(":memory:")
+    """Return what *query* finds in a new store."""
+    fresh = sqlite3.connect(":memory:")
     try:
-        schema.run(made, script)
-        return {(kind, name): sql for kind, name, sql in made.execute(query)}
+        schema.run(fresh, script)
+        return {(kind, name): sql for kind, name, sql in fresh.execute(query)}
     finally:
-        made.close()
+        fresh.close()
 
 
 def text(raw: bytes | None) -> str:
-    """Bytes that should be UTF-8 as something that can be shown."""
+    """Decode bytes that should be UTF-8; show invalid ones as escapes."""
     return "" if raw is None else bytes(raw).decode("utf-8", "backslashreplace")
 
 
 def _oddity(types: dict[str, str], found: list[str]) -> str:
     wrong = [
-        f"{column}: {kind} ≠ {wanted}"
-        for (column, wanted), kind in zip(types.items(), found, strict=True)
-        if kind != wanted
+        f"{column}: {kind} ≠ {expected}"
+        for (column, expected), kind in zip(types.items(), found, strict=True)
+        if kind != expected
     ]
     return ", ".join(wrong)

@@ -1,8 +1,9 @@
-"""Removing the content of events whose redaction is on record, and every copy of it that is derived.
+"""Remove the content of redacted events, and every derived copy of it.
 
-Rules: the guard on the log lets an event be emptied only once its `redacted` event stands later in the
-stream; it is never taken off. What SQLite frees on the way is overwritten (`secure_delete`); what lay in
-free pages from before, and in the write-ahead log, is gone after `Store.scrub`.
+Invariants:
+- A guard lets an event be emptied only if a later `redacted` event of its stream names it.
+- What SQLite frees here is overwritten (`secure_delete`). Older free pages and the write-ahead log keep the
+  content until `Store.scrub`.
 """
 
 from __future__ import annotations
@@ -16,31 +17,31 @@ if TYPE_CHECKING:
     from openai2.store.reader import Reader
     from openai2.store.transaction import Transaction
 
-#: The cursor that says where the last redaction stood: texts kept from before may be of what is gone.
+#: The cursor with the position of the last redaction: texts cached before it may be removed ones.
 CURSOR = "redactions"
 
 
 def empty(tx: Transaction, events: Iterable[tuple[str, int]]) -> int:
-    """Take the data of these events, (conversation, version), and their words; how many had any.
+    """Remove data and indexed words of these events, (conversation, version); return how many had data.
 
-    Raises Refused, from the guard, where the redaction of one is not on record.
+    Raises Refused, from the guard, if one has no `redacted` event.
     """
-    wanted = list(events)
-    if not wanted:
+    chosen = list(events)
+    if not chosen:
         return 0
     tx.sql.execute("PRAGMA secure_delete = ON")
-    fulltext.forget(tx, wanted)
-    taken = tx.sql.executemany(
-        "UPDATE events SET data = '' WHERE conversation = ? AND version = ? AND data <> ''", wanted
+    fulltext.forget(tx, chosen)
+    emptied = tx.sql.executemany(
+        "UPDATE events SET data = '' WHERE conversation = ? AND version = ? AND data <> ''", chosen
     ).rowcount
     tx.put_cursor(CURSOR, tx.last_position())
-    return taken
+    return emptied
 
 
 def holding(reader: Reader, texts: Sequence[bytes]) -> list[tuple[str, int]]:
-    """(conversation, version) of every event in whose data one of these stands, as it stands there.
+    """Return (conversation, version) of every event whose data contains one of *texts*, in JSON's spelling.
 
-    Reads the whole log once, as writing the file anew does.
+    Reads the whole log once.
     """
     if not texts:
         return []
@@ -53,14 +54,14 @@ def holding(reader: Reader, texts: Sequence[bytes]) -> list[tuple[str, int]]:
 
 
 def drop_cache(tx: Transaction, conversation: str) -> None:
-    """Drop what is kept of a conversation that goes: drafts, whoever writes them, and snapshots."""
+    """Delete drafts and snapshots of a conversation that is being deleted."""
     tx.sql.execute("PRAGMA secure_delete = ON")
     for table in ("drafts", "snapshots"):
         tx.sql.execute(f"DELETE FROM {table} WHERE conversation = ?", (conversation,))
 
 
 def note(tx: Transaction) -> None:
-    """Note where the last redaction stands, so that whoever keeps texts in memory knows of it."""
+    """Save the position of the last redaction, so that caches of texts are dropped."""
     (last,) = tx.sql.execute("SELECT max(position) FROM events WHERE type = 'redacted'").fetchone()
     if last is not None:
         tx.put_cursor(CURSOR, last)

@@ -1,6 +1,6 @@
-"""Reading the log: what can be asked of it, on whichever connection.
+"""What can be read from the log, on any connection.
 
-Rule: nothing that decodes or hashes events is imported before somebody asks for one, so that the list of
+Invariant: no module that decodes or hashes events is imported before an event is read, so that the list of
 conversations costs no more than sqlite3.
 """
 
@@ -17,21 +17,20 @@ if TYPE_CHECKING:
 
 Head = tuple[int, bytes]
 
-#: What a stream begins with that no event comes before (see `codec`).
+#: The previous hash of a stream's first event (see `codec`).
 NO_HASH = bytes(32)
-#: What every link of the chain begins with, before it is hashed: the same.
+#: The first bytes of what is hashed for every event (see `codec`).
 TAG = b"openai2 event 1\0"
 #: The cursor of the list of conversations.
 LIST = "conversations"
 
 
-# An event, as `_recorded` takes it. Data comes as a BLOB: that spares SQLite's bytes the detour through str
-# on their way to the decoder.
+# The columns of `_decoded`. Data is read as BLOB: the decoder takes bytes, and str would be a detour.
 _EVENT = "conversation, version, position, batch, type, time, CAST(data AS BLOB), hash"
 
 
 class Listed(NamedTuple):
-    """A conversation as the list shows it. *asked* is the position of its last question."""
+    """A row of the list of conversations. *asked* is the position of its last question."""
 
     id: str
     name: str | None
@@ -50,7 +49,7 @@ _LISTED = "id, name, parent, parent_version, base, archived, created, updated, v
 
 
 def _listed(row: tuple[Any, ...]) -> Listed:
-    # By hand: SQLite has no bool, and this takes a third less time than the class called with eleven.
+    # `_make` takes a third less time than a call with eleven arguments.
     id_, name, parent, parent_version, base, archived, created, updated, version, messages, asked = row
     return Listed._make(
         (id_, name, parent, parent_version, base, archived == 1, created, updated, version, messages, asked)
@@ -58,8 +57,8 @@ def _listed(row: tuple[Any, ...]) -> Listed:
 
 
 class Draft(NamedTuple):
-    """A request that is open: who writes it, until when (epoch seconds) it counts as alive without word
-    from them, and what has come of the answer, as a message in JSON."""
+    """An open request: its writer (see `history.drafts`), when its lease expires (epoch seconds), and the
+    partial answer, a message in JSON."""
 
     conversation: str
     request: int
@@ -69,13 +68,13 @@ class Draft(NamedTuple):
 
 
 class Reader:
-    """What can be asked of the log. Every method is one SELECT, or says so."""
+    """The read side of the log. Every method is one SELECT, unless its docstring says otherwise."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.sql = connection
 
     def head(self, conversation: str) -> Head:
-        """Version and hash of the stream's last event; (0, zero bytes) for a stream that is not there."""
+        """Return version and hash of the stream's last event; (0, NO_HASH) if there is no such stream."""
         row: Head | None = self.sql.execute(
             "SELECT version, hash FROM events WHERE conversation = ? ORDER BY version DESC LIMIT 1",
             (conversation,),
@@ -85,7 +84,7 @@ class Reader:
         return row
 
     def hash_at(self, conversation: str, version: int) -> bytes:
-        """The hash of an event that others descend from. Raises DamagedStore where it is not there."""
+        """Return the hash of an event to fork from. Raises DamagedStore if there is no such event."""
         row = self.sql.execute(
             "SELECT hash FROM events WHERE conversation = ? AND version = ?", (conversation, version)
         ).fetchone()
@@ -98,14 +97,14 @@ class Reader:
         return bytes(row[0])
 
     def links(self, conversation: str) -> Iterator[bytes]:
-        """The hashes of a stream, in order."""
+        """Yield the hashes of a stream, in order."""
         rows = self.sql.execute(
             "SELECT hash FROM events WHERE conversation = ? ORDER BY version", (conversation,)
         )
         return (bytes(row[0]) for row in rows)
 
     def heads(self) -> dict[str, str]:
-        """The hash of each stream's last event, in hex."""
+        """Return the hash of each stream's last event, in hex, by conversation id."""
         rows = self.sql.execute(
             "SELECT e.conversation, e.hash FROM"
             " (SELECT conversation, max(version) AS version FROM events GROUP BY conversation) AS last"
@@ -122,7 +121,7 @@ class Reader:
         newest_first: bool = False,
         limit: int = -1,
     ) -> Iterator[ev.Recorded]:
-        """The stream's events with after < version <= upto, in order, of these *types* only."""
+        """Yield the stream's events with after < version <= upto, of these *types* (None: all)."""
         where = "conversation = ? AND version > ?"
         values: list[object] = [conversation, after]
         if upto is not None:
@@ -135,18 +134,18 @@ class Reader:
         return self._records(f"{where} ORDER BY version {order} LIMIT ?", (*values, limit))
 
     def every_event(self, after: int = 0) -> Iterator[ev.Recorded]:
-        """All events of the store with position > *after*, in the order of their commit."""
+        """Yield all events with position > *after*, in the order of their commit."""
         return self._records("position > ? ORDER BY position", (after,))
 
     def events_of_types(self, types: Sequence[str]) -> Iterator[ev.Recorded]:
-        """All events of these types, in the order of their commit."""
+        """Yield all events of these types, in the order of their commit."""
         return self._records(f"type IN ({', '.join('?' * len(types))}) ORDER BY position", tuple(types))
 
     def _records(self, where: str, values: Sequence[object]) -> Iterator[ev.Recorded]:
-        return self._recorded(self.sql.execute(f"SELECT {_EVENT} FROM events WHERE {where}", values))
+        return self._decoded(self.sql.execute(f"SELECT {_EVENT} FROM events WHERE {where}", values))
 
-    def _recorded(self, rows: sqlite3.Cursor) -> Iterator[ev.Recorded]:
-        """The events of these rows; those whose data was redacted with what is left of it."""
+    def _decoded(self, rows: sqlite3.Cursor) -> Iterator[ev.Recorded]:
+        """Yield the events of these rows; a redacted one gets what its redaction left of its data."""
         from openai2.core import events as ev
 
         left: dict[str, dict[int, ev.Redacted]] = {}
@@ -162,19 +161,19 @@ class Reader:
             yield record
 
     def data(self, conversation: str, versions: Sequence[int]) -> Iterator[tuple[int, str, bytes]]:
-        """(version, type, data) of those events of the stream."""
+        """Yield (version, type, data) of these events of the stream."""
         return self._some("e.version, e.type, CAST(e.data AS BLOB)", conversation, versions)
 
     def added(self, conversation: str, versions: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """(version, data) of those of them that add a message."""
+        """Yield (version, data) of those of these events that add a message."""
         return self._some(
             "e.version, CAST(e.data AS BLOB)", conversation, versions, " AND e.type = 'message_added'"
         )
 
     def added_joined(self, conversation: str, first: int, last: int) -> tuple[str, bytes] | None:
-        """Versions and data of the messages added from version *first* to *last*, each joined by commas.
+        """Return versions and data of the messages added in versions *first* to *last*, joined by commas.
 
-        None where there are none, or more bytes than SQLite joins.
+        None if there are no messages, or more bytes than SQLite can join.
         """
         try:
             versions, data = self.sql.execute(
@@ -192,26 +191,26 @@ class Reader:
         if not versions:
             return iter(())
         first, last = min(versions), max(versions)
-        if last - first < 4 * len(versions):  # dense enough that one sweep is cheaper than look-ups
-            wanted = set(versions)
+        if last - first < 4 * len(versions):  # dense: one range scan is cheaper than look-ups
+            chosen = set(versions)
             cursor = self.sql.execute(
                 f"SELECT {columns} FROM events AS e WHERE e.conversation = ?"
                 f" AND e.version BETWEEN ? AND ?{only}",
                 (conversation, first, last),
             )
-            if len(wanted) > last - first:
-                return cursor  # all of them: the filter would take a sixth of the time
-            return (row for row in cursor if row[0] in wanted)
+            if len(chosen) > last - first:
+                return cursor  # every version: spare the filter, a sixth of the time
+            return (row for row in cursor if row[0] in chosen)
         return self.sql.execute(
-            f"SELECT {columns} FROM json_each(?) AS wanted CROSS JOIN events AS e"
-            f" ON e.conversation = ? AND e.version = wanted.value{only}",
+            f"SELECT {columns} FROM json_each(?) AS chosen CROSS JOIN events AS e"
+            f" ON e.conversation = ? AND e.version = chosen.value{only}",
             (f"[{','.join(map(str, versions))}]", conversation),
         )
 
     def backwards(
         self, conversation: str, upto: int, types: Sequence[str]
     ) -> Iterator[tuple[int, str, bytes]]:
-        """(version, type, data) of the stream's events of these *types*, from version *upto* down."""
+        """Yield (version, type, data) of the stream's events of these *types*, from version *upto* down."""
         return self.sql.execute(
             "SELECT version, type, CAST(data AS BLOB) FROM events WHERE conversation = ? AND version <= ?"
             f" AND type IN ({', '.join('?' * len(types))}) ORDER BY version DESC",
@@ -219,13 +218,13 @@ class Reader:
         )
 
     def redactions(self, conversation: str) -> dict[int, ev.Redacted]:
-        """The stream's redactions, by the version whose data they took."""
+        """Return the stream's redactions by the version that they emptied."""
         from openai2.core import events as ev
 
         found: dict[int, ev.Redacted] = {}
         rows = self.sql.execute(
             "SELECT CAST(data AS BLOB) FROM events WHERE conversation = ? AND type = 'redacted'"
-            " ORDER BY +version",  # so that it is found in the index of redactions
+            " ORDER BY +version",  # the + makes SQLite use the index of redactions
             (conversation,),
         )
         for (data,) in rows:
@@ -235,19 +234,19 @@ class Reader:
         return found
 
     def is_deleted(self, conversation: str) -> bool:
-        """Whether the stream has ended for good."""
+        """Return True if the conversation was deleted."""
         row = self.sql.execute(
             "SELECT type FROM events WHERE conversation = ? ORDER BY version DESC LIMIT 1", (conversation,)
         ).fetchone()
         return row is not None and row[0] == "deleted"
 
     def last_position(self) -> int:
-        """The position of the store's last event, 0 where there is none."""
+        """Return the position of the store's last event; 0 if it is empty."""
         (position,) = self.sql.execute("SELECT ifnull(max(position), 0) FROM events").fetchone()
         return int(position)
 
     def version_at(self, conversation: str, time: str) -> int:
-        """The stream's last version at that time; 0 where it had none yet."""
+        """Return the stream's last version at that time; 0 if it had none."""
         (version,) = self.sql.execute(
             "SELECT ifnull(max(version), 0) FROM events WHERE conversation = ? AND time <= ?",
             (conversation, time),
@@ -255,7 +254,7 @@ class Reader:
         return int(version)
 
     def snapshot(self, conversation: str, upto: int) -> tuple[int, bytes] | None:
-        """The newest snapshot of the stream at or before version *upto*, packed."""
+        """Return (version, packed view) of the newest snapshot at or before version *upto*."""
         row: tuple[int, bytes] | None = self.sql.execute(
             "SELECT version, CAST(view AS BLOB) FROM snapshots WHERE conversation = ? AND version <= ?"
             " ORDER BY version DESC LIMIT 1",
@@ -266,19 +265,19 @@ class Reader:
     # -- conversations
 
     def conversation(self, conversation: str) -> Listed | None:
-        """The conversation with that id."""
+        """Return the conversation with that id."""
         row = self.sql.execute(
             f"SELECT {_LISTED} FROM conversations WHERE id = ?", (conversation,)
         ).fetchone()
         return row and _listed(row)
 
     def named(self, name: str) -> Listed | None:
-        """The conversation with exactly that name."""
+        """Return the conversation with exactly that name."""
         row = self.sql.execute(f"SELECT {_LISTED} FROM conversations WHERE name = ?", (name,)).fetchone()
         return row and _listed(row)
 
     def starting_with(self, prefix: str, limit: int = 20) -> list[Listed]:
-        """Conversations whose id or name starts with *prefix*."""
+        """Return conversations whose id or name starts with *prefix*."""
         end = prefix + "\U0010ffff"
         rows = self.sql.execute(
             f"SELECT {_LISTED} FROM conversations WHERE id >= ?1 AND id < ?2"
@@ -288,7 +287,7 @@ class Reader:
         return [_listed(row) for row in rows]
 
     def listed(self, archived: bool | None = False, limit: int = -1) -> list[Listed]:
-        """Conversations, those that changed last first. *archived* None means all."""
+        """Return the conversations, last changed first. *archived* None means all."""
         where = "" if archived is None else "WHERE archived = ?"
         values = () if archived is None else (int(archived),)
         rows = self.sql.execute(
@@ -298,7 +297,7 @@ class Reader:
         return [_listed(row) for row in rows]
 
     def last_asked(self) -> Listed | None:
-        """The conversation with the latest question, archived ones aside."""
+        """Return the unarchived conversation with the latest question."""
         row = self.sql.execute(
             f"SELECT {_LISTED} FROM conversations WHERE asked > 0 AND archived = 0"
             " ORDER BY asked DESC LIMIT 1"
@@ -306,7 +305,7 @@ class Reader:
         return row and _listed(row)
 
     def children(self, conversation: str) -> list[Listed]:
-        """The forks of a conversation."""
+        """Return the forks of a conversation, oldest first."""
         rows = self.sql.execute(
             f"SELECT {_LISTED} FROM conversations WHERE parent = ? ORDER BY created, id",
             (conversation,),
@@ -314,22 +313,21 @@ class Reader:
         return [_listed(row) for row in rows]
 
     def cursor(self, name: str) -> int:
-        """How far the derived table *name* has read the log, as a position. Raises DamagedStore."""
+        """Return the position up to which the derived table *name* has read the log. Raises DamagedStore."""
         row: tuple[object] | None = self.sql.execute(
             "SELECT position FROM cursors WHERE name = ?", (name,)
         ).fetchone()
         position = row[0] if row else 0
         if not isinstance(position, int):
             raise DamagedStore(
-                "the table {name} says that it has read up to {position}, which is no position: "
-                "run `openai2 rebuild`",
+                "the cursor of {name} must be a position, not {position}: run `openai2 rebuild`",
                 name=name,
                 position=str(position),
             )
         return position
 
     def changed_since(self, position: int) -> list[tuple[str, int, str, int]]:
-        """(conversation, version, time, position of the last question) where events came later."""
+        """Return (conversation, version, time, last question's position) of streams that changed since."""
         return self.sql.execute(
             "SELECT conversation, max(version), max(time),"
             " ifnull(max(CASE WHEN type = 'request_started' THEN position END), 0)"
@@ -340,10 +338,10 @@ class Reader:
     # -- drafts
 
     def drafts(self, conversation: str | None = None) -> list[Draft]:
-        """Answers that are under way or were cut off."""
+        """Return the open requests, of one conversation or of all."""
         where, values = ("", ()) if conversation is None else ("WHERE conversation = ?", (conversation,))
         rows = self.sql.execute(
-            # Who forged a draft is to keep nobody from redacting: its types are made what they should be.
+            # A draft with wrong types must not prevent a redaction, so cast them.
             "SELECT conversation, request, CAST(writer AS TEXT), CAST(lease AS REAL), CAST(partial AS BLOB)"
             f" FROM drafts {where} ORDER BY conversation, request",
             values,
@@ -352,7 +350,7 @@ class Reader:
 
 
 def left_of(redactions: dict[int, ev.Redacted], conversation: str, version: int) -> bytes:
-    """What these redactions left of an event whose data is empty. Raises DamagedStore where none took it."""
+    """Return what *redactions* left of an event with empty data. Raises DamagedStore if none emptied it."""
     redacted = redactions.get(version)
     if redacted is None:
         raise DamagedStore(

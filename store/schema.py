@@ -1,12 +1,10 @@
-"""Tables, guards and views, and how a file becomes and stays a store of ours.
+"""Tables, guards and views, and the migrations of a file.
 
-`events` is the truth. Everything else is derived: it can be dropped, and `rebuild` gives it back
-(drafts excepted, which are what no event holds yet).
-
-Rules: a file that is not ours is refused before a byte of it changes; so is one from a newer openai2.
-Migrations are sqlite-utils'; they run under the write lock, so that processes which start together do
-not trip over each other. sqlite-utils takes a tenth of a second to import, so it is imported only where
-there is something to migrate.
+Invariants:
+- `events` holds the truth. All other tables are derived: `rebuild` makes them again, except the drafts.
+- A file of another program, or of a newer openai2, is refused before a byte of it changes.
+- Migrations run under the write lock, so that processes can start together.
+- sqlite-utils takes 0.1 s to import, and is imported only for a migration.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from openai2.errors import NewerStore, NotAStore
 
 #: "oai2" in ASCII, as PRAGMA application_id: `file` and SQLite's tools show it.
 APPLICATION_ID = 0x6F616932
-#: PRAGMA user_version: how many migrations the file has seen.
+#: PRAGMA user_version: the number of migrations applied to the file.
 SCHEMA_VERSION = 1
 
 DERIVED = ("conversations", "snapshots", "cursors", "drafts")
@@ -39,10 +37,9 @@ CREATE TABLE events (
 );
 """
 
-# REPLACE deletes rows without firing DELETE triggers on a plain connection, so the guard stands before
-# the insert. It names every column, so that ALTER TABLE cannot drop one either. The index holds redactions
-# alone, by what they took, as the beginning of their data: a whole conversation that goes is looked up event
-# by event.
+# REPLACE deletes rows without firing DELETE triggers on a plain connection, so one guard checks inserts.
+# Another names every column, so that ALTER TABLE cannot drop one. The index holds redactions only, by the
+# start of their data, which names the emptied version: deleting a conversation looks up each event.
 GUARDS = """
 CREATE INDEX events_redacted ON events (conversation, substr(data, 1, instr(data, ',')))
 WHERE type = 'redacted';
@@ -124,7 +121,7 @@ CREATE TABLE drafts (
 ) WITHOUT ROWID;
 """
 
-# Made by the first search, not by a migration: see `openai2.store.fulltext`. No text is stored in it.
+# Made by the first search, not by a migration (see `fulltext`). It stores no text.
 SEARCH = """
 CREATE VIRTUAL TABLE search USING fts5 (text, content = '', tokenize = 'unicode61 remove_diacritics 2')
 """
@@ -160,23 +157,22 @@ CREATE VIEW failures AS
 
 
 def check(connection: sqlite3.Connection, name: str) -> bool:
-    """Whether the open file is a store that needs no migration; False where it wants one.
+    """Return True if the open file is a store that needs no migration. Reads only.
 
-    Raises NotAStore, NewerStore. Reads only.
+    Raises NotAStore, NewerStore.
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application == APPLICATION_ID:
         if version > SCHEMA_VERSION:
             raise NewerStore(
-                "{name} was written by a newer openai2 (its format is {found}, this one knows {known}): "
-                "update openai2",
+                "{name} was written by a newer openai2 (format {found}, this one knows {known}): update openai2",
                 name=name,
                 found=version,
                 known=SCHEMA_VERSION,
             )
         return bool(version == SCHEMA_VERSION)
-    # A store may be made between two questions: whose a file is, one statement has to tell.
+    # Another process may be making the store: one statement sees one moment.
     row = connection.execute(
         "SELECT application_id, user_version, EXISTS (SELECT 1 FROM sqlite_master)"
         " FROM pragma_application_id, pragma_user_version"
@@ -187,7 +183,7 @@ def check(connection: sqlite3.Connection, name: str) -> bool:
 
 
 def migrate(connection: sqlite3.Connection, name: str) -> None:
-    """Bring the open file to today's schema, all or nothing; safe with several processes at once."""
+    """Bring the open file to the current schema, all or nothing; several processes may do so at once."""
     from sqlite_utils import Database
     from sqlite_utils.migrations import Migrations
 
@@ -227,13 +223,13 @@ _template_lock = threading.RLock()
 
 
 def recreate_derived(connection: sqlite3.Connection) -> None:
-    """Drop what is derived and make it anew, empty; guards that are missing come back.
+    """Drop the derived tables and make them again, empty; restore missing guards.
 
-    Drafts stay where their table is sound. Whatever else goes by one of our names goes too.
+    Drafts are kept if their table is as we make it. Anything else with one of our names is dropped.
     """
     for script in (CONVERSATIONS, SNAPSHOTS, CURSORS, VIEWS, GUARDS, DRAFTS):
         names: list[str] = re.findall(r"^CREATE \w+ (\w+)", script, re.MULTILINE)
-        if script is DRAFTS and _made(connection, names[0]) == script.split():
+        if script is DRAFTS and _definition(connection, names[0]) == script.split():
             _drop_triggers(connection, names[0])
             continue
         for name in names:
@@ -243,7 +239,7 @@ def recreate_derived(connection: sqlite3.Connection) -> None:
 
 
 def has_fts5(connection: sqlite3.Connection) -> bool:
-    """Whether this SQLite can search. It is asked once: all connections of a process have the same."""
+    """Return True if this SQLite has FTS5; asked once per process."""
     if not _fts5:
         row = connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone()
         _fts5.append(row is not None)
@@ -254,31 +250,30 @@ _fts5: list[bool] = []
 
 
 def drop_search(connection: sqlite3.Connection) -> None:
-    """Drop the full-text index, if there is one; it is made again where somebody searches.
+    """Drop the full-text index, if there is one; the next search makes it again.
 
-    An SQLite without FTS5 cannot drop it. It stays then, and nobody takes it for sound: its cursor is gone.
+    An SQLite without FTS5 cannot drop it. It then stays without a cursor, and so is not used.
     """
     if not has_fts5(connection):
         return
     try:
         connection.execute("DROP TABLE IF EXISTS search")
     except sqlite3.DatabaseError:
-        # FTS5 drops only what it can open, and the tables below it were tampered with: it gets those of
-        # an empty index to open.
+        # FTS5 drops only an index that it can open: give it the tables of an empty one.
         run(connection, SEARCH.replace("search", "search_spare", 1).rstrip() + ";")
         for part in ("config", "data", "docsize", "idx"):
             connection.execute(f"DROP TABLE IF EXISTS search_{part}")
-            (made,) = connection.execute(
+            (definition,) = connection.execute(
                 "SELECT sql FROM sqlite_master WHERE name = ?", (f"search_spare_{part}",)
             ).fetchone()
-            connection.execute(made.replace("search_spare_", "search_"))
+            connection.execute(definition.replace("search_spare_", "search_"))
             connection.execute(f"INSERT INTO search_{part} SELECT * FROM search_spare_{part}")
         connection.execute("DROP TABLE search_spare")
         connection.execute("DROP TABLE search")
 
 
-def _made(connection: sqlite3.Connection, name: str) -> list[str]:
-    """The words of the statement that made what goes by this name."""
+def _definition(connection: sqlite3.Connection, name: str) -> list[str]:
+    """Return the words of the statement that made the table *name*; [] if there is none."""
     row: tuple[str] | None = connection.execute(
         "SELECT sql || ';' FROM sqlite_master WHERE name = ?", (name,)
     ).fetchone()
@@ -300,8 +295,8 @@ def _drop(connection: sqlite3.Connection, name: str) -> None:
 
 
 def run(connection: sqlite3.Connection, script: str) -> None:
-    """Run the statements of *script* in the transaction that is open."""
-    # executescript() would commit first; complete_statement() knows that a trigger's body is one piece.
+    """Run the statements of *script* in the open transaction."""
+    # executescript() would commit first; complete_statement() keeps a trigger's body in one piece.
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

@@ -70,7 +70,7 @@ class SqliteStore:
                 first.execute("PRAGMA query_only = 1")
                 self._idle.append(first)
         self._file = None if self.path is None else _file_id(self.path)
-        open_writer = (lambda: first) if self.path is None else partial(self._open_writer, self.path)
+        open_writer = (lambda: first) if self.path is None else self._open_writer
         self._steps = _SqliteSteps(open_writer, self._translated_errors)
         self._writer = Writer(self._steps, runs_at_once=self.path is None)
 
@@ -207,8 +207,9 @@ class SqliteStore:
         self._connections.add(connection)
         return connection
 
-    def _open_writer(self, path: str) -> sqlite3.Connection:
-        connection = self._connect(path)
+    def _open_writer(self) -> sqlite3.Connection:
+        connection = self._borrow()  # an idle reader has parsed the schema, a fifth of the first write's CPU
+        connection.execute("PRAGMA query_only = 0")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         return connection

@@ -80,14 +80,14 @@ def update_index(store: Store) -> bool:
         return done == goal
     try:
         while done is None or done < goal:
-            done = store.transact(index.bring_on)
+            done = store.transact(index.index_batch)
             if done < goal:
                 time.sleep(_PAUSE)
         with store.reading() as reader:
-            merging = index.wants_merging(reader)
+            merging = index.needs_merge(reader)
         while merging:
             time.sleep(_PAUSE)
-            merging = store.transact(index.merge_on)
+            merging = store.transact(index.merge_step)
     except StoreUnavailable:
         return False
     return True
@@ -178,7 +178,7 @@ class _Scope:
             self._upto = {
                 part.conversation: None if part.upto is None else part.upto - part.after for part in parts
             }
-            self.stretch = index.stretch(reader, parts[0].conversation, listed.id)
+            self.stretch = index.position_range(reader, parts[0].conversation, listed.id)
 
     def found(self, hits: Iterator[index.Hit]) -> Iterator[Found]:
         """Yield the results among the hits, without snippets."""

@@ -34,6 +34,8 @@ def statements(engine: Engine) -> Generator[list[str], None, None]:
 
     store: Any = engine.store
     assert store._steps.connection  # opens the writer's connection, which is opened lazily
+    with store.reading():
+        pass  # opens a reader's connection, if the writer took the idle one
     connections = list(store._connections)
     for connection in connections:
         connection.set_trace_callback(trace)

@@ -105,7 +105,7 @@ def test_interrupted_merge_is_continued(engine: Engine, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(index, "_MERGE_LEAST", 1000)
         engine.search("fox")
-    assert pieces(engine) != 1 and engine.store.transact(index.merge_on)
+    assert pieces(engine) != 1 and engine.store.transact(index.merge_step)
     chat.add([user_msg("fox")])
     assert len(engine.search("fox", limit=None)) == 401
     assert pieces(engine) == 1 and merged(engine) == [(402,)]

@@ -121,7 +121,7 @@ def test_raw_query_uses_fts5_syntax() -> None:
 
 @pytest.mark.parametrize("text", ["", "  \n", "　", 5, None])
 def test_empty_query_is_bad_input(text: str) -> None:
-    with Engine() as engine, pytest.raises(BadInput, match="search for"):
+    with Engine() as engine, pytest.raises(BadInput, match="search text"):
         engine.search(text)
 
 
