@@ -19,7 +19,7 @@ from openai2.audit.prescan import Prescan
 from openai2.audit.references import DraftCheck, References, StreamReferences
 from openai2.audit.report import Problems
 from openai2.core import events as ev
-from openai2.core.projection import pack
+from openai2.core.snapshot import pack
 from openai2.errors import LazyMessage, lazy_message
 from openai2.readmodels.list_update import DisplayNames
 from openai2.store.audit_reader import Noted, Row, Scan, text

@@ -15,7 +15,8 @@ import msgspec
 
 from openai2.core import events as ev
 from openai2.core import messages as msg
-from openai2.core.projection import View, pack, unpack
+from openai2.core.projection import View
+from openai2.core.snapshot import pack, unpack
 from openai2.errors import LazyMessage, NotAMessage, lazy_message
 from openai2.store.audit_reader import Drafted
 

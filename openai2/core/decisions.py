@@ -1,7 +1,7 @@
-"""Decisions: a view and a wish in, the events that fulfil it out, or a refusal.
+"""Decisions: from a view and a command to the events that carry it out.
 
-Rules: no I/O, no clock; a refusal raises before anything is appended, and a wish that changes nothing
-gives no events.
+Invariants: no I/O, no clock. A refusal raises before anything is appended; a command that changes nothing
+returns no events.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from openai2.errors import BadInput, NoIndex, NoRoom
 
 
 def index_in(view: View, index: int) -> int:
-    """The place from 0 on that *index* means; negative ones count from the end.
+    """Return *index* counted from 0; a negative one counts from the end.
 
-    Raises NoIndex (an IndexError) where no message stands there.
+    Raises BadInput if it is not an int, NoIndex (an IndexError) if no message is at that index.
     """
     if not is_int(index):
-        raise BadInput("an index is an int, not {kind}", kind=type(index).__name__)
+        raise BadInput("expected an int as index, got {kind}", kind=type(index).__name__)
     size = len(view)
     if not -size <= index < size:
         if not size:
@@ -37,32 +37,32 @@ def index_in(view: View, index: int) -> int:
 
 
 def add(encoded: Iterable[bytes]) -> list[ev.Event]:
-    """Put these messages into the view."""
+    """Add these encoded messages to the view."""
     return [ev.MessageAdded(message=msgspec.Raw(raw)) for raw in encoded]
 
 
 def pin(view: View, indexes: Sequence[int]) -> list[ev.Event]:
-    """Pin the messages at these indexes; pinned ones may be among them."""
+    """Pin the messages at these indexes, except those that are pinned already. Raises NoIndex."""
     ids = {view.ids[index_in(view, index)] for index in indexes}
-    fresh = sorted(ids - view.pins)
-    return [ev.Pinned(messages=fresh)] if fresh else []
+    unpinned = sorted(ids - view.pins)
+    return [ev.Pinned(messages=unpinned)] if unpinned else []
 
 
 def unpin(view: View, indexes: Sequence[int]) -> list[ev.Event]:
-    """Unpin the messages at these indexes; unpinned ones may be among them."""
+    """Unpin the messages at these indexes, except those that are not pinned. Raises NoIndex."""
     ids = {view.ids[index_in(view, index)] for index in indexes}
-    held = sorted(ids & view.pins)
-    return [ev.Unpinned(messages=held)] if held else []
+    pinned = sorted(ids & view.pins)
+    return [ev.Unpinned(messages=pinned)] if pinned else []
 
 
 def rollback(view: View, rounds: int) -> list[ev.Event]:
-    """Take the last *rounds* rounds out; more than there are means all of them.
+    """Remove the last *rounds* rounds, or all if there are fewer.
 
-    What stands before the first user message belongs to no round and stays.
-    Raises BadInput (a ValueError) where *rounds* is below 1.
+    Messages before the first user message belong to no round and stay.
+    Raises BadInput (a ValueError) if *rounds* is below 1.
     """
     if not is_int(rounds, 1):
-        raise BadInput("the number of rounds to roll back is 1 or more, not {rounds}", rounds=rounds)
+        raise BadInput("expected 1 or more rounds to roll back, got {rounds}", rounds=rounds)
     starts = view.round_starts(rounds)
     if not starts:
         return []
@@ -73,81 +73,71 @@ def rollback(view: View, rounds: int) -> list[ev.Event]:
 
 
 def check_limit(limit: object) -> int | None:
-    """A MsgMaxCount, checked. Raises BadInput (a ValueError) below 1."""
+    """Return *limit*, a MsgMaxCount or None. Raises BadInput (a ValueError) if it is below 1."""
     if limit is None:
         return None
     if not is_int(limit, 1):
-        raise BadInput("MsgMaxCount is a whole number of 1 or more, not {limit}", limit=limit)
+        raise BadInput("expected a whole number of 1 or more as MsgMaxCount, got {limit}", limit=limit)
     return limit
 
 
 def check_text(text: object, what: str) -> str | None:
-    """A text that an event is to hold, or None, checked: what cannot be read again is not written.
-
-    Raises BadInput, which says *what* it is.
-    """
+    """Return *text*, a str or None, if an event can hold it. Raises BadInput, which names it *what*."""
     if text is not None and not isinstance(text, str):
-        raise BadInput("{what} is a str, not {kind}", what=what, kind=type(text).__name__)
+        raise BadInput("expected a str as {what}, got {kind}", what=what, kind=type(text).__name__)
     try:
         if text is not None:
             text.encode()
     except UnicodeEncodeError:
-        raise BadInput("{what} holds a lone surrogate, which no UTF-8 text can hold", what=what) from None
+        raise BadInput("{what} holds a lone surrogate, which UTF-8 cannot encode", what=what) from None
     return text
 
 
 def over(view: View, limit: int, protected: int = 0) -> list[int]:
-    """The indexes that *limit* takes out: the earliest unpinned ones, a call together with its results.
+    """Return the indexes that *limit* removes: the earliest unpinned ones, a call together with its results.
 
-    The last *protected* messages are left alone. There may remain more than *limit* where pins and
-    protected messages alone are more.
+    The last *protected* messages stay. More than *limit* may remain if pinned and protected messages alone
+    are more.
     """
     excess = len(view) - limit
-    gone: list[int] = []
+    removed: list[int] = []
     if excess <= 0:
-        return gone
+        return removed
     end = len(view) - protected
     for unit in view.units():
-        if len(gone) >= excess or unit.stop > end:
+        if len(removed) >= excess or unit.stop > end:
             break
-        if not any(view.pinned_at(index) for index in unit):
-            gone.extend(unit)
-    return gone
+        if not any(view.is_pinned(index) for index in unit):
+            removed.extend(unit)
+    return removed
 
 
 def truncated(view: View, limit: int, request: int | None = None) -> list[ev.Event]:
-    """What the limit takes out of the view as it stands."""
-    gone = over(view, limit)
-    if not gone:
+    """Remove from *view* what *limit* removes; *request* is the id of the request that caused it."""
+    removed = over(view, limit)
+    if not removed:
         return []
-    return [ev.Truncated(spans=view.spans(gone), messages=len(gone), limit=limit, request=request)]
+    return [ev.Truncated(spans=view.spans(removed), messages=len(removed), limit=limit, request=request)]
 
 
 def sent(view: View, limit: int | None, question: Sequence[int], kinds: str) -> View:
-    """The view as it is sent: with the *question* at its end, cut to *limit*.
+    """Return the view that is sent: *view* with the *question* at its end, cut to *limit*.
 
-    Raises NoRoom where pinned messages leave no room for the question.
+    *kinds* holds one letter for each id of *question*. Raises NoRoom if pinned messages leave no room for it.
     """
     whole = view.copy()
     whole.ids.extend(question)
     whole.kinds.extend(kinds)
     if limit is None:
         return whole
-    protected = len(question) or (len(_last_unit(whole)) if len(whole) else 0)
-    gone = over(whole, limit, protected)
-    if len(whole) - len(gone) > limit:
+    protected = len(question) or (len([*whole.units()][-1]) if len(whole) else 0)
+    removed = over(whole, limit, protected)
+    if len(whole) - len(removed) > limit:
         raise NoRoom(
             "{pinned} pinned messages and the question are more than MsgMaxCount={limit} allows: "
             "unpin some, or raise the limit",
             pinned=len(whole.pins),
             limit=limit,
         )
-    whole.remove(whole.spans(gone))
+    whole.remove(whole.spans(removed))
     return whole
-
-
-def _last_unit(view: View) -> range:
-    last = range(0)
-    for unit in view.units():
-        last = unit
-    return last

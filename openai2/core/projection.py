@@ -1,21 +1,20 @@
-"""The fold: events in, the view out.
+"""The fold: from events to the view.
 
-Rules: no I/O; the view at version v is a function of the first v events and of nothing else. The view
-holds ids, not texts, so that a state costs a few bytes a message and a redacted text is in no state.
-
-Two kinds of event refer to a view that stood earlier (`forked`, `restored`). Whoever folds hands that
-view in; `replay` does so for a whole stream, the engine does it from snapshots.
+Invariants:
+- No I/O. The view at version v is a function of the first v events.
+- A view holds ids, not texts, so that a redacted text is in no view or snapshot.
+- `forked` and `restored` events refer to an earlier view, which the caller passes in: `replay` for a whole
+  stream, `history.views` from snapshots.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import msgspec
-
 from openai2.core import events as ev
 from openai2.core import messages as msg
 
+#: From a version to the view at that version.
 Earlier = Callable[[int], "View"]
 
 #: The events that change the view.
@@ -25,15 +24,17 @@ CHANGES: frozenset[type[ev.Event]] = frozenset(
         *(ev.RoleSet, ev.RemarkAdded),
     )
 )
-_FEW = 8  # spans that are looked for one by one
+_FEW = 8  # up to so many spans are searched for one by one
 
 
 class View:
-    """The messages that a model would be sent, as ids, and what else a rollback could bring back.
+    """The messages that a model would be sent, as ids.
 
-    *ids* in the order in which they are sent; *kinds* one letter each (see `messages`); *pins* the ids
-    that are pinned; *roles* and *remarks* a group chat's: the id of the event that describes each role,
-    and the ids of the remarks that no request has used yet.
+    - *ids*: in the order in which they are sent;
+    - *kinds*: one letter for each id (see `messages`);
+    - *pins*: the ids that are pinned;
+    - *roles*: of a group chat, the id of the event that describes each role;
+    - *remarks*: of a group chat, the ids of the remarks that no request has used yet.
     """
 
     __slots__ = ("ids", "kinds", "pins", "remarks", "roles")
@@ -53,19 +54,19 @@ class View:
             getattr(self, name) == getattr(other, name) for name in View.__slots__
         )
 
-    __hash__ = None  # type: ignore[assignment]  # a view changes as it folds
+    __hash__ = None  # type: ignore[assignment]  # views are mutable
 
     def __repr__(self) -> str:
         return f"<View of {len(self.ids)} messages, {len(self.pins)} pinned>"
 
     def copy(self) -> View:
-        """A view of one's own with the same content."""
+        """Return an independent view with the same content."""
         twin = View()
         twin.become(self)
         return twin
 
     def become(self, other: View) -> None:
-        """Take over the content of *other*."""
+        """Replace the content of this view by a copy of that of *other*."""
         self.ids = other.ids.copy()
         self.kinds = other.kinds.copy()
         self.pins = other.pins.copy()
@@ -75,9 +76,10 @@ class View:
     # -- the fold
 
     def apply(self, event: ev.Event, number: int, earlier: Earlier | None = None) -> None:
-        """Fold one more event in. *number* is its id: the id that a message it adds will have.
+        """Fold *event*, whose id is *number*, into this view.
 
-        *earlier* gives the view at a version that `forked` (of the parent) or `restored` names.
+        *earlier* returns the view at the version that `restored`, or `forked` (of the parent), names.
+        Raises ValueError if it is needed and missing, or if a removed message is not in the view.
         """
         if type(event) not in CHANGES:
             return
@@ -101,9 +103,9 @@ class View:
             self.remarks.append(number)
 
     def add(self, event: ev.MessageAdded, number: int, kind: str | None = None) -> None:
-        """`apply` of a message, for whoever may know its *kind*."""
+        """Fold a message; *kind* spares decoding it."""
         if event.request is not None and event.answer is None:
-            return  # a question on record; it joins with its answer
+            return  # a question; it joins the view together with its answer
         if event.question:
             self.ids.extend(event.question)
             self.kinds.extend(event.kinds or msg.USER * len(event.question))
@@ -114,31 +116,31 @@ class View:
         self.kinds.append(msg.kind_of(event.message) if kind is None else kind)
 
     def remove(self, spans: Iterable[ev.Span]) -> list[int]:
-        """Take the messages of *spans* out; their ids. Raises ValueError where one is not in the view."""
-        wanted = list(spans)
-        gone = self._swept(wanted) if len(wanted) > _FEW else None
-        if gone is None:
-            gone = []
-            for first, last in reversed(wanted):
+        """Remove the messages of *spans*; return their ids. Raises ValueError if one is not in the view."""
+        spans = list(spans)
+        removed = self._remove_in_one_pass(spans) if len(spans) > _FEW else None
+        if removed is None:
+            removed = []
+            for first, last in reversed(spans):
                 ids = self.ids
-                if ids and ids[0] == first:  # what a truncation takes stands in front
+                if ids and ids[0] == first:  # a truncation removes from the front
                     start, stop = 0, _first_index(ids, last) + 1
                 else:
                     stop = _last_index(ids, last) + 1
                     start = _last_index(ids, first)
-                gone = ids[start:stop] + gone
+                removed = ids[start:stop] + removed
                 del ids[start:stop]
                 del self.kinds[start:stop]
         if self.pins:
-            self.pins.difference_update(gone)
-        return gone
+            self.pins.difference_update(removed)
+        return removed
 
-    def _swept(self, spans: Sequence[ev.Span]) -> list[int] | None:
-        """Take out many spans at once, as pins part what leaves into; None where they are out of order."""
+    def _remove_in_one_pass(self, spans: Sequence[ev.Span]) -> list[int] | None:
+        """Remove many spans; None, and nothing removed, if they are not in ascending order."""
         places = {number: index for index, number in enumerate(self.ids)}
         ids: list[int] = []
         kinds: list[str] = []
-        gone: list[int] = []
+        removed: list[int] = []
         done = 0
         for first, last in spans:
             start, stop = places.get(first, -1), places.get(last, -1) + 1
@@ -146,20 +148,20 @@ class View:
                 return None
             ids += self.ids[done:start]
             kinds += self.kinds[done:start]
-            gone += self.ids[start:stop]
+            removed += self.ids[start:stop]
             done = stop
         self.ids = ids + self.ids[done:]
         self.kinds = kinds + self.kinds[done:]
-        return gone
+        return removed
 
-    # -- what decisions ask
+    # -- what decisions need
 
-    def pinned_at(self, index: int) -> bool:
-        """Whether the message at *index* is pinned."""
+    def is_pinned(self, index: int) -> bool:
+        """Return True if the message at *index* is pinned."""
         return self.ids[index] in self.pins
 
     def spans(self, indexes: Sequence[int]) -> list[ev.Span]:
-        """The messages at these ascending *indexes* as spans."""
+        """Return the messages at these ascending *indexes* as spans of ids."""
         spans: list[ev.Span] = []
         start = previous = -2
         for index in indexes:
@@ -173,7 +175,7 @@ class View:
         return spans
 
     def round_starts(self, last: int | None = None) -> list[int]:
-        """The indexes at which rounds begin, those of the user messages; of the *last* rounds only."""
+        """Return the indexes of the user messages, with which rounds begin; only of the *last* rounds."""
         starts: list[int] = []
         for index in range(len(self.kinds) - 1, -1, -1):
             if len(starts) == last:
@@ -182,9 +184,9 @@ class View:
                 starts.append(index)
         return starts[::-1]
 
-    def units(self, start: int = 0) -> Iterator[range]:
-        """The stretches that truncation keeps or drops whole: a message, or a call with its results."""
-        index = start
+    def units(self) -> Iterator[range]:
+        """Yield what truncation keeps or removes whole: a message, or a call and its results, as indexes."""
+        index = 0
         while index < len(self.kinds):
             end = index + 1
             if self.kinds[index] == msg.CALLS:
@@ -194,105 +196,38 @@ class View:
             index = end
 
 
-def _last_index(ids: list[int], wanted: int) -> int:
-    """Where *wanted* stands, looked for from the end, since that is where rollbacks happen."""
+def _last_index(ids: list[int], number: int) -> int:
+    """Return the index of *number*, searched from the end, since rollbacks remove there."""
     for index in range(len(ids) - 1, -1, -1):
-        if ids[index] == wanted:
+        if ids[index] == number:
             return index
-    raise ValueError(f"message {wanted} does not stand in the view")
+    raise ValueError(f"message {number} is not in the view")
 
 
-def _first_index(ids: list[int], wanted: int) -> int:
-    """The same, looked for from the beginning."""
+def _first_index(ids: list[int], number: int) -> int:
+    """Return the index of *number*, searched from the beginning."""
     try:
-        return ids.index(wanted)
+        return ids.index(number)
     except ValueError:
-        raise ValueError(f"message {wanted} does not stand in the view") from None
-
-
-def earlier_version(event: ev.Event) -> int | None:
-    """The version of this very stream whose view the event brings back, if it is such an event."""
-    return event.version if isinstance(event, ev.Restored) else None
+        raise ValueError(f"message {number} is not in the view") from None
 
 
 def replay(
     stream: Sequence[tuple[int, ev.Event]], base: int = 0, inherited: View | None = None
 ) -> Iterator[tuple[int, View]]:
-    """Fold a whole stream from nothing; after each event, its version and the view (not a copy).
+    """Fold a whole stream; after each event, yield its version and the view (the same object, not a copy).
 
-    *stream* holds (version, event) from version 1 on, *base* the id of the last inherited event, and
+    *stream* holds (version, event) from version 1 on, *base* is the id of the last inherited event, and
     *inherited* the parent's view for a stream that begins with `forked`.
     """
-    wanted = {event.version for _, event in stream if isinstance(event, ev.Restored)}
+    restored = {event.version for _, event in stream if isinstance(event, ev.Restored)}
     kept: dict[int, View] = {0: View()}
     view = View()
-
     for version, event in stream:
         source = kept
         if isinstance(event, ev.Forked) and inherited is not None:
             source = {event.version: inherited}
         view.apply(event, base + version, source.__getitem__)
-        if version in wanted:
+        if version in restored:
             kept[version] = view.copy()
         yield version, view
-
-
-# -- snapshots: a view in few bytes
-
-#: Snapshots take at most this share of the bytes that events take.
-SNAPSHOT_SHARE = 1 / 16
-#: Bytes of a row besides its data: what a short event weighs.
-ROW_OVERHEAD = 120
-#: Bytes of events that are read faster than any snapshot is worth.
-LEAST_TAIL = 24_000
-
-
-def worth_saving(view: View, tail: int) -> bool:
-    """Whether a snapshot of *view* pays after *tail* bytes of events since the last one."""
-    return tail >= least_tail(view)
-
-
-def least_tail(view: View) -> int:
-    """How many bytes of events have to lie after the last snapshot until one of *view* pays.
-
-    What it takes is guessed from above, so that packing the view in vain is spared.
-    """
-    names = 12 * len(view.roles) + 6 * len("".join(view.roles))
-    guess = 4 * len(view.ids) + 8 * (len(view.pins) + len(view.remarks)) + names + ROW_OVERHEAD
-    return max(LEAST_TAIL, int(guess / SNAPSHOT_SHARE))
-
-
-class _Packed(msgspec.Struct, array_like=True, frozen=True):
-    steps: list[int]
-    kinds: str
-    pins: list[int]
-    roles: dict[str, int]
-    remarks: list[int]
-
-
-_pack = msgspec.json.Encoder().encode
-_unpack = msgspec.json.Decoder(_Packed).decode
-
-
-def pack(view: View) -> bytes:
-    """The view as JSON: ids as steps from one to the next, since those are small."""
-    ids = view.ids
-    steps = [after - before for before, after in zip([0, *ids], ids, strict=False)]
-    return _pack(_Packed(steps, "".join(view.kinds), sorted(view.pins), view.roles, view.remarks))
-
-
-def unpack(packed: bytes) -> View:
-    """The view that was packed. Raises msgspec.DecodeError or ValueError where it is damaged."""
-    data = _unpack(packed)
-    if len(data.steps) != len(data.kinds):
-        raise ValueError("a packed view has as many kinds as ids")
-    view = View()
-    total = 0
-    for step in data.steps:
-        total += step
-        view.ids.append(total)
-    view.kinds = list(data.kinds)
-    view.pins = set(data.pins)
-    view.roles = data.roles
-    view.remarks = data.remarks
-    return view

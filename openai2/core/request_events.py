@@ -1,8 +1,7 @@
-"""One request to the model, as decisions: what is put on record before it, and what after.
+"""The events of one request to the model: those that open it, and those that close it.
 
-Rules: no I/O, no clock. `begin` says which events open the request and what is sent; `answered`,
-`stopped` and `failed` say which events close it. Sync, async and streaming callers share them, and so
-does whoever recovers a request that a crash cut off.
+Invariants: no I/O, no clock. Sync, async and streaming callers share these functions, and so does the
+recovery of a request that a crash cut off.
 """
 
 from __future__ import annotations
@@ -18,17 +17,19 @@ from openai2.core import messages as msg
 from openai2.core.projection import View
 from openai2.errors import BadInput, Refused
 
-#: Where servers put what a model thinks before it answers.
+#: The fields in which servers send the model's reasoning.
 REASONING = ("reasoning_content", "reasoning")
 
 
 class RequestSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller wants asked.
+    """What a caller asks for.
 
-    *question* are the new messages, encoded; *again* the ids and kinds of messages on record that are
-    asked again; *retry*: the last answer is left out, and makes way when the new one is there.
-    *remarks* are the ids of a group chat's remarks that are in the question. *options* are the API's.
-    *replays*: the number of the event that is replayed, in a replay.
+    - *question*: the new messages, encoded;
+    - *again*: the ids and kinds of recorded messages that are asked again;
+    - *retry*: leave the last answer out, and replace it by the new one;
+    - *remarks*: the ids of a group chat's remarks that are part of the question;
+    - *options*: those of the API;
+    - *replays*: in a replay, the number of the event that is replayed.
     """
 
     question: list[bytes]
@@ -44,7 +45,7 @@ class RequestSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamState(msgspec.Struct, frozen=True):
-    """Where a conversation stands: its view, its stream's version, and the id of its next event."""
+    """The state of a stream: its view, its version, and the id of its next event."""
 
     view: View
     version: int
@@ -52,9 +53,13 @@ class StreamState(msgspec.Struct, frozen=True):
 
 
 class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that is on record: its id, its question, the messages sent, and what is to leave.
+    """A recorded request.
 
-    *version* and *basis* are those of the view that it was asked on: its version, and the ids in it.
+    - *request*: its id;
+    - *version*, *basis*: the version of the view that it was asked on, and the ids in that view;
+    - *question*, *kinds*: the ids of its question, and their kinds;
+    - *sent*: the ids of the messages that are sent;
+    - *leaving*: the ids of the answer that a retry replaces.
     """
 
     request: int
@@ -64,42 +69,39 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     sent: list[int]
     leaving: list[int]
     basis: list[int]
-    asked: RequestSpec
+    spec: RequestSpec
 
 
-def begin(ask: RequestSpec, state: StreamState) -> tuple[list[ev.Event], OpenRequest]:
-    """The events that put the request on record, and what it then is.
+def begin(spec: RequestSpec, state: StreamState) -> tuple[list[ev.Event], OpenRequest]:
+    """Return the events that record the request, and the request as recorded.
 
-    Raises NoRoom where pins leave no room, Refused or BadInput where there is nothing to ask.
+    Raises NoRoom if pinned messages leave no room, Refused or BadInput if there is no question.
     """
     view = state.view
     request = state.next_id
     leaving: list[int] = []
     without: list[ev.Span] = []
-    if ask.retry:
+    if spec.retry:
         view, leaving, without = _without_last_answer(view)
-    old = [number for number, _ in ask.again]
-    new = [request + 1 + place for place in range(len(ask.question))]
-    question = old + new
-    kinds = "".join([kind for _, kind in ask.again] + [msg.kind_of(raw) for raw in ask.question])
+    recorded = [number for number, _ in spec.again]
+    question = [*recorded, *range(request + 1, request + 1 + len(spec.question))]
+    kinds = "".join([kind for _, kind in spec.again] + [msg.kind_of(raw) for raw in spec.question])
     if not question and not len(view):
-        raise BadInput("there is nothing to ask: the conversation is empty, and so is the prompt")
-    sent = decisions.sent(view, ask.limit, question, kinds)
-    events: list[ev.Event] = [
-        ev.RequestStarted(
-            model=ask.model,
-            view=state.version,
-            stream=ask.stream,
-            limit=ask.limit,
-            options=ask.options,
-            question=old,
-            without=without,
-            retry=ask.retry,
-            replays=ask.replays,
-        )
-    ]
-    events += [ev.MessageAdded(message=msgspec.Raw(raw), request=request) for raw in ask.question]
-    begun = OpenRequest(
+        raise BadInput("there is nothing to ask: the conversation and the prompt are empty")
+    sent = decisions.sent(view, spec.limit, question, kinds)
+    started = ev.RequestStarted(
+        model=spec.model,
+        view=state.version,
+        stream=spec.stream,
+        limit=spec.limit,
+        options=spec.options,
+        question=recorded,
+        without=without,
+        retry=spec.retry,
+        replays=spec.replays,
+    )
+    added = [ev.MessageAdded(message=msgspec.Raw(raw), request=request) for raw in spec.question]
+    opened = OpenRequest(
         request=request,
         version=state.version,
         question=question,
@@ -107,9 +109,9 @@ def begin(ask: RequestSpec, state: StreamState) -> tuple[list[ev.Event], OpenReq
         sent=sent.ids,
         leaving=leaving,
         basis=state.view.ids.copy(),
-        asked=ask,
+        spec=spec,
     )
-    return events, begun
+    return [started, *added], opened
 
 
 def _without_last_answer(view: View) -> tuple[View, list[int], list[ev.Span]]:
@@ -124,68 +126,67 @@ def _without_last_answer(view: View) -> tuple[View, list[int], list[ev.Span]]:
     return shorter, leaving, spans
 
 
-def answered(begun: OpenRequest, state: StreamState, message: bytes, answer: ev.Answer) -> list[ev.Event]:
-    """The question and its answer join the view, in one transaction; the limit takes what it takes."""
+def answered(opened: OpenRequest, state: StreamState, message: bytes, answer: ev.Answer) -> list[ev.Event]:
+    """Add the question and its answer to the view, then truncate it to the limit."""
     view = state.view
     number = state.next_id
     events: list[ev.Event] = []
-    if view.ids != begun.basis:  # others went on meanwhile; the record says what was answered
-        answer = msgspec.structs.replace(answer, seen=begun.version)
-    if begun.asked.retry:
-        old = set(begun.leaving)
-        gone = [index for index, held in enumerate(view.ids) if held in old]
-        if gone:
-            swap = ev.RolledBack(
-                spans=view.spans(gone), messages=len(gone), reason="retry", request=begun.request
+    if view.ids != opened.basis:  # the view changed during the request: record which one was answered
+        answer = msgspec.structs.replace(answer, seen=opened.version)
+    if opened.spec.retry:
+        leaving = set(opened.leaving)
+        indexes = [index for index, message_id in enumerate(view.ids) if message_id in leaving]
+        if indexes:
+            replaced = ev.RolledBack(
+                spans=view.spans(indexes), messages=len(indexes), reason="retry", request=opened.request
             )
             view = view.copy()
-            view.remove(swap.spans)
-            events.append(swap)
+            view.remove(replaced.spans)
+            events.append(replaced)
             number += 1
-    standing = set(view.ids)
-    joins = [(held, kind) for held, kind in zip(begun.question, begun.kinds, strict=True)
-             if held not in standing]  # fmt: skip
-    kinds = "".join(kind for _, kind in joins)
+    present = set(view.ids)
+    question = zip(opened.question, opened.kinds, strict=True)
+    joining = [(message_id, kind) for message_id, kind in question if message_id not in present]
+    kinds = "".join(kind for _, kind in joining)
     waiting = set(view.remarks)
     added = ev.MessageAdded(
         message=msgspec.Raw(message),
-        request=begun.request,
-        question=[held for held, _ in joins],
+        request=opened.request,
+        question=[message_id for message_id, _ in joining],
         kinds=None if not kinds.strip(msg.USER) else kinds,
-        remarks=[remark for remark in begun.asked.remarks if remark in waiting],
+        remarks=[remark for remark in opened.spec.remarks if remark in waiting],
         answer=answer,
     )
     events.append(added)
-    if begun.asked.limit is not None:
+    if opened.spec.limit is not None:
         view = view.copy()
         view.apply(added, number)
-        events += decisions.truncated(view, begun.asked.limit, begun.request)
+        events += decisions.truncated(view, opened.spec.limit, opened.request)
     return events
 
 
 def stopped(
-    begun: OpenRequest,
+    opened: OpenRequest,
     state: StreamState,
     partial: bytes | None,
     answer: ev.Answer,
     reason: str = "caller",
 ) -> list[ev.Event]:
-    """The caller left early: what came joins the view, marked; if nothing came, the view stays.
+    """Close a request that its caller stopped: a *partial* answer joins the view, marked as stopped.
 
-    What a model thought before it said anything is nothing yet; it is kept on record.
+    Without one the view stays; reasoning alone is recorded, and is not an answer.
     """
     events: list[ev.Event] = []
-    told, reasoning = (None, None) if partial is None else split_reasoning(partial)
-    if told is None or not begun.asked.send_reasoning:
-        partial = told
+    bare, reasoning = (None, None) if partial is None else split_reasoning(partial)
+    if bare is None or not opened.spec.send_reasoning:
+        partial = bare
         if partial is not None and reasoning is not None:
             answer = msgspec.structs.replace(answer, reasoning=reasoning)
     if partial is not None:
-        marked = msgspec.structs.replace(answer, stopped=True)
-        events = answered(begun, state, partial, marked)
+        events = answered(opened, state, partial, msgspec.structs.replace(answer, stopped=True))
     events.append(
         ev.RequestStopped(
-            request=begun.request,
+            request=opened.request,
             reason=reason,
             kept=partial is not None,
             reasoning=reasoning if partial is None else None,
@@ -198,9 +199,9 @@ def stopped(
 
 
 def split_reasoning(encoded: bytes) -> tuple[bytes | None, str | None]:
-    """A message without its reasoning (None where nothing else is in it), and that reasoning.
+    """Return a message without its reasoning (None if nothing else is in it), and the reasoning.
 
-    The same reasoning under two names, as some servers send it, is one.
+    Some servers send the same reasoning in two fields; it is returned once.
     """
     if b'"reasoning' not in encoded:
         return encoded, None
@@ -208,22 +209,21 @@ def split_reasoning(encoded: bytes) -> tuple[bytes | None, str | None]:
     found = [message.pop(name) for name in REASONING if isinstance(message.get(name), str)]
     if not found:
         return encoded, None
-    content = message.get("content")
-    bare = content is None and not message.keys() - {"role", "content"}
-    return None if bare else msgspec.json.encode(message), found[0] or None
+    is_empty = message.get("content") is None and not message.keys() - {"role", "content"}
+    return None if is_empty else msgspec.json.encode(message), found[0] or None
 
 
 def failed(
-    begun: OpenRequest, partial: bytes | None, answer: ev.Answer, fault: RequestError
+    opened: OpenRequest, partial: bytes | None, answer: ev.Answer, error: RequestError
 ) -> list[ev.Event]:
-    """The request failed: the view stays, and what came is kept on record."""
+    """Close a request that failed: the view stays, and a *partial* answer is recorded."""
     return [
         ev.RequestFailed(
-            request=begun.request,
-            error=fault.kind,
-            message=fault.message,
-            status=fault.status,
-            code=fault.code,
+            request=opened.request,
+            error=error.kind,
+            message=error.message,
+            status=error.status,
+            code=error.code,
             partial=None if partial is None else msgspec.Raw(partial),
             key=answer.key,
             attempts=answer.attempts,
@@ -233,10 +233,11 @@ def failed(
 
 
 class RequestError(Exception):
-    """Why a try failed, without a word of whose exception it was.
+    """Why an attempt failed, without a dependency on the library that raised.
 
-    *kind* names the class of the exception that the caller will see, *error* is that exception. The
-    rest is what the API said, with every key masked.
+    - *kind*: the class name of the exception that the caller sees; *error*: that exception;
+    - *message*, *status*, *code*, *type*, *headers*, *body*: what the API sent, with every key masked;
+    - *final*: True if asking again would not help.
     """
 
     def __init__(
@@ -259,17 +260,17 @@ class RequestError(Exception):
         self.headers = headers or {}
         self.body: Any = None
         self.error = error
-        self.final = False  # asking again would not help
+        self.final = False
 
 
 class CallerLeft(BaseException):
-    """The caller left: the iterator was dropped, the task cancelled, Ctrl-C pressed."""
+    """The caller left: it dropped the iterator, its task was cancelled, or Ctrl-C was pressed."""
 
 
 def recovered(
     request: int, started: ev.RequestStarted, question: Sequence[tuple[int, str]], view: View
 ) -> OpenRequest:
-    """A request that another process began, from what it put on record; *view* is what it was asked on."""
+    """Return a request that another process began, from its events; *view* is the view it was asked on."""
     leaving: list[int] = []
     for first, last in started.without:
         if first in view.ids and last in view.ids:
@@ -277,12 +278,12 @@ def recovered(
     return OpenRequest(
         request=request,
         version=started.view,
-        question=[held for held, _ in question],
+        question=[number for number, _ in question],
         kinds="".join(kind for _, kind in question),
         sent=[],
         leaving=leaving,
         basis=view.ids,
-        asked=RequestSpec(
+        spec=RequestSpec(
             question=[],
             model=started.model,
             options=started.options,

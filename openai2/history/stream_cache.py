@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from openai2.core import events as ev
 from openai2.core import messages as msg
-from openai2.core import projection
+from openai2.core import snapshot
 from openai2.core.messages import Message
-from openai2.core.projection import ROW_OVERHEAD, View, least_tail, pack
+from openai2.core.projection import View
 from openai2.core.request_events import StreamState
+from openai2.core.snapshot import ROW_OVERHEAD, least_tail, pack
 from openai2.errors import UnknownConversation
 from openai2.history import views
 from openai2.history.lineage import Lineage
@@ -210,7 +211,7 @@ class StreamCache:
         # Load an unknown view only when the tail is twice what the last known view was worth.
         if self._view is None and self._tail_bytes > 2 * self._snapshot_worth:
             self.view(tx)
-        if self._view is None or self._tail_bytes < projection.LEAST_TAIL:
+        if self._view is None or self._tail_bytes < snapshot.LEAST_TAIL:
             return
         self._snapshot_worth = least_tail(self._view)
         if self._tail_bytes < self._snapshot_worth:

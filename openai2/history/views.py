@@ -13,7 +13,8 @@ from bisect import bisect_right
 import msgspec
 
 from openai2.core import events as ev
-from openai2.core.projection import CHANGES, View, unpack
+from openai2.core.projection import CHANGES, View
+from openai2.core.snapshot import unpack
 from openai2.errors import DamagedStore
 from openai2.history.lineage import Lineage
 from openai2.store import Reader

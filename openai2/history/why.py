@@ -7,7 +7,8 @@ import msgspec
 from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core import messages as msg
-from openai2.core.projection import View, pack, unpack
+from openai2.core.projection import View
+from openai2.core.snapshot import pack, unpack
 from openai2.history.lineage import Lineage
 from openai2.history.messages import encoded_messages
 from openai2.store import Reader

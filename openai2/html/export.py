@@ -33,7 +33,8 @@ from openai2.archive.atomic_file import File, atomic_write
 from openai2.archive.format import Exported, Progress
 from openai2.core import events as ev
 from openai2.core import messages as msg
-from openai2.core.projection import View, pack, unpack
+from openai2.core.projection import View
+from openai2.core.snapshot import pack, unpack
 from openai2.errors import UnknownConversation
 from openai2.history.views import VIEW_TYPES
 from openai2.store import Reader, Store

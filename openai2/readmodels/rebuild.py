@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from openai2.core import events as ev
-from openai2.core.projection import ROW_OVERHEAD, View, pack, unpack, worth_saving
+from openai2.core.projection import View
+from openai2.core.snapshot import ROW_OVERHEAD, pack, unpack, worth_saving
 from openai2.history import views
 from openai2.history.lineage import Lineage
 from openai2.readmodels import list_update

@@ -179,7 +179,7 @@ def _wait_for_key(
 
 
 def _attempt(progress: RequestProgress, opened: Opened, key: str) -> _Steps:
-    spec = opened.request.asked
+    spec = opened.request.spec
     yield Send(key or None, opened.messages, progress.deadline())
     if spec.stream:
         return (yield from _receive_stream(progress, spec))
@@ -266,7 +266,7 @@ def _close_answered(request: OpenRequest, progress: RequestProgress) -> tuple[by
     encoded = progress.mask(_encode(message))
     without_reasoning, reasoning = request_events.split_reasoning(encoded)
     assert without_reasoning is not None
-    if reasoning is not None and not request.asked.send_reasoning:
+    if reasoning is not None and not request.spec.send_reasoning:
         encoded, answer = without_reasoning, msgspec.structs.replace(answer, reasoning=reasoning)
 
     def decide(state: StreamState) -> list[ev.Event]:

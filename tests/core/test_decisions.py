@@ -38,7 +38,7 @@ def test_truncation(view: View, limit: int) -> None:
     if len(view) <= limit:
         assert events == []
         return
-    free = [unit for unit in view.units() if not any(view.pinned_at(index) for index in unit)]
+    free = [unit for unit in view.units() if not any(view.is_pinned(index) for index in unit)]
     fixed = len(view) - sum(len(unit) for unit in free)
     if all(len(unit) == 1 for unit in free):
         assert len(after) == max(limit, fixed)
@@ -60,7 +60,7 @@ def test_what_is_sent(view: View, limit: int | None, kinds: str) -> None:
     except NoRoom:
         assert limit is not None
         last = [*view.units()][-1] if view.ids and not kinds else range(0)
-        pinned = [u for u in view.units() if any(view.pinned_at(i) for i in u) or u == last]
+        pinned = [u for u in view.units() if any(view.is_pinned(i) for i in u) or u == last]
         assert sum(len(unit) for unit in pinned) + len(question) > limit
         return
     assert limit is None or len(sent) <= limit

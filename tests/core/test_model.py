@@ -18,7 +18,7 @@ from openai2 import Engine, NoIndex, NoRoom, Refused, assistant_msg, user_msg
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.core import messages as msg
-from openai2.core import projection, request_events
+from openai2.core import projection, request_events, snapshot
 from openai2.core.request_events import OpenRequest, RequestError, RequestSpec
 from openai2.errors import BadInput
 from openai2.request.effects import Open
@@ -121,8 +121,8 @@ class Histories(RuleBasedStateMachine):
     @initialize(eager=st.booleans())
     def begin(self, eager: bool) -> None:
         if eager:  # a snapshot at almost every chance
-            self.patch.setattr(projection, "LEAST_TAIL", 200)
-            self.patch.setattr(projection, "SNAPSHOT_SHARE", 1.0)
+            self.patch.setattr(snapshot, "LEAST_TAIL", 200)
+            self.patch.setattr(snapshot, "SNAPSHOT_SHARE", 1.0)
         self.know(self.engine.create(), Model([], 1))
 
     def teardown(self) -> None:

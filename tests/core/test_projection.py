@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 
 from openai2.core import events as ev
-from openai2.core.projection import View, pack, replay, unpack, worth_saving
+from openai2.core.projection import View, replay
+from openai2.core.snapshot import pack, unpack, worth_saving
 
 
 @st.composite
@@ -55,7 +56,7 @@ def test_spans_that_do_not_stand_in_the_view_are_refused(spans: list[ev.Span]) -
         view = View()
         view.ids = list(range(1, 50))
         view.kinds = ["u"] * len(view.ids)
-        with pytest.raises(ValueError, match="does not stand in the view"):
+        with pytest.raises(ValueError, match="is not in the view"):
             view.remove([*spans, *((number, number) for number in range(10, 10 + more))])
 
 

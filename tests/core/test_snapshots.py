@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from openai2 import Engine, assistant_msg, user_msg
 from openai2.core import events as ev
-from openai2.core.projection import ROW_OVERHEAD, SNAPSHOT_SHARE, View, pack, unpack
+from openai2.core.projection import View
+from openai2.core.snapshot import ROW_OVERHEAD, SNAPSHOT_SHARE, pack, unpack
 from openai2.store import Reader
 from tests.support.stores import busy, long, plain
 

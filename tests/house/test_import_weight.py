@@ -1,9 +1,7 @@
-# ruff: noqa: E501
-"""What a light command imports, counted: no clock is looked at, and none is needed.
+"""Import weight: which modules a light command may import.
 
-
-A command that answers from a table must not wait for what reads events, one that reads them not for what
-writes or hashes them, and none of them for what talks to a server or draws on a terminal.
+A command that answers from a table does not import the modules that read events. One that reads events does
+not import those that write or hash them. None imports an HTTP client or a terminal library.
 """
 
 from __future__ import annotations
@@ -20,22 +18,27 @@ from openai2.core.messages import assistant_msg, user_msg
 from openai2.engine import Engine
 from tests.support.cli import environment
 
-#: All of it takes long enough to be felt, or brings along what does.
+#: Modules that take long to import, or that import such modules.
 HEAVY = frozenset(
     "openai httpx2 prompt_toolkit rich markdown_it sqlite_utils asyncio platformdirs"
     " msgspec sqlite3 hashlib pathlib shutil urllib base64 queue socket secrets".split()
 )
 
 START = "openai2 cli cli.arguments.completions cli.arguments.options cli.terminal.i18n errors"
-STORE = f"{START} cli.settings.paths cli.settings.database readmodels.conversations store store.group_commit store.reader store.registry store.schema store.sqlite store.sqlite_errors"
+STORE = (
+    f"{START} cli.settings.database cli.settings.paths readmodels.conversations"
+    " store store.group_commit store.reader store.registry store.schema store.sqlite store.sqlite_errors"
+)
 EVENTS = (
-    f"{STORE} store.protocol cli.arguments.refs cli.terminal.text engine conversation history.lineage history.messages history.requests history.stream_cache history.views core.request_events core.decisions history.drafts core.projection core.messages"
-    " core.events core.ids core.typeguards"
+    f"{STORE} cli.arguments.refs cli.terminal.text conversation engine store.protocol"
+    " core.decisions core.events core.ids core.messages core.projection core.request_events core.snapshot"
+    " core.typeguards"
+    " history.drafts history.lineage history.messages history.requests history.stream_cache history.views"
 )
 
 
 class Light(NamedTuple):
-    """A command, the modules of ours that it may import, and what of HEAVY it needs."""
+    """A command line, our modules that it may import, and the modules of HEAVY that it needs."""
 
     words: str
     ours: str
@@ -45,7 +48,7 @@ class Light(NamedTuple):
 
 LIGHT = (
     Light("--version", START),
-    Light("--help", START, "shutil"),  # with which click asks for the terminal's width
+    Light("--help", START, "shutil"),  # click measures the terminal with it
     Light("s", START, complete=True),
     Light("--d", START, complete=True),
     Light("list", f"{STORE} cli.commands.list cli.terminal.text cli.views.conversation_list", "sqlite3"),
@@ -62,7 +65,7 @@ LIGHT = (
     ),
 )
 
-# What is there after `import click` is nobody's fault but Python's, click's and the installation's.
+# Modules that `import click` loads are not counted.
 _CODE = """
 import json, sys, click
 before = {*sys.modules}
@@ -77,7 +80,7 @@ print(json.dumps(sorted({*sys.modules} - before)), file=sys.stderr)
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A home with a conversation that has been listed and searched."""
+    """Return a home folder whose one conversation has been listed and searched."""
     with Engine(tmp_path / "openai2" / "openai2.db") as engine:
         engine.create("one").add([user_msg("what is a fork?"), assistant_msg("A pointer.")])
         assert engine.search("fork")
@@ -86,7 +89,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def _imported(light: Light, home: Path) -> set[str]:
-    # A home that is named: where none is, platformdirs is asked, and brings along what it needs.
+    # OPENAI2_HOME is set: without it, platformdirs would be imported.
     more = {"OPENAI2_HOME": str(home / "openai2")}
     words = light.words.split()
     if light.complete:
@@ -106,10 +109,10 @@ def _imported(light: Light, home: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("light", LIGHT, ids=lambda light: ("complete " * light.complete) + light.words)
-def test_what_a_light_command_imports(light: Light, home: Path) -> None:
+def test_light_command_imports_only_what_it_needs(light: Light, home: Path) -> None:
     imported = _imported(light, home)
     ours = {name.removeprefix("openai2.") for name in imported if name.partition(".")[0] == "openai2"}
-    # A package comes with each of its modules, and is empty but for the few that are in the tables.
+    # Importing a module imports its package too.
     ours = {name for name in ours if not any(other.startswith(f"{name}.") for other in ours)}
     assert ours <= set(light.ours.split()), "more of ours than it needs"
     assert imported & HEAVY <= set(light.heavy.split()), "more that is heavy than it needs"
