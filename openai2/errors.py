@@ -1,29 +1,28 @@
-"""Everything that openai2 raises of its own.
+"""The exceptions of openai2, and translatable messages.
 
     Openai2Error
-    ├── BadInput (ValueError)            what was handed in is wrong; nothing was changed
-    │   ├── NotAMessage                  a message that is no message, named by its place
+    ├── BadInput (ValueError)            an argument is wrong; nothing was changed
+    │   ├── NotAMessage                  an invalid message, named by its place
     │   ├── NoRoom                       pinned messages leave no room for the question
-    │   ├── NoIndex (IndexError)         no message stands at that index
+    │   ├── NoIndex (IndexError)         no message has that index
     │   └── NotARemark                   a group chat's answer holds no remarks
     ├── NoKey                            no API key was given, and none was found
     ├── UnknownConversation (LookupError)
     ├── UnknownVersion (LookupError)     a version, or a time, that the conversation does not have
     ├── AmbiguousReference (LookupError) a prefix that several conversations share
     ├── NameTaken (ValueError)
-    ├── Refused (ValueError)             well formed, but not possible as things stand
-    ├── ArchiveError (ValueError)        an archive that is cut off, changed, or none at all
-    ├── RecordingError (ValueError)      a recording for tests that is empty, newer, or none at all
+    ├── Refused (ValueError)             valid, but not possible in the current state
+    ├── ArchiveError (ValueError)        an archive that is incomplete, changed, or not an archive
+    ├── RecordingError (ValueError)      a recording for tests that is empty, newer, or invalid
     └── StoreError
-        ├── VersionConflict              the stream went on since it was read
-        ├── NotAStore                    the file is not ours
+        ├── VersionConflict              the stream has new events since it was read
+        ├── NotAStore                    the file is not an openai2 store
         ├── NewerStore                   the file was written by a newer openai2
-        ├── DamagedStore                 the file's content contradicts itself
+        ├── DamagedStore                 the content of the file is inconsistent
         └── StoreUnavailable             the disk or the system refused: full, read-only, locked
 
-Rules: an error carries its facts as attributes first (`error.facts`) and one sentence second; the
-sentence is a template, so that the command can say it in another language. Errors from the API are
-not here: they reach the caller as the `openai` exceptions that they are.
+Invariants: an error has a template and the facts that fill it (`error.facts`), so that the command can
+translate it. Errors from the API reach the caller as the `openai` exceptions that they are.
 """
 
 from __future__ import annotations
@@ -51,10 +50,9 @@ def lazy_message(template: str, /, **facts: Any) -> LazyMessage:
 
 
 class Openai2Error(Exception):
-    """The base of all errors that are openai2's own.
+    """The base of all exceptions of openai2.
 
-    *template* is one sentence with `{named}` places, *facts* fill them and stay readable as
-    `error.facts`; `str(error)` is the filled sentence.
+    *template* is one sentence with `{named}` places, *facts* fill them; `str(error)` is the filled sentence.
     """
 
     def __init__(self, template: str, /, **facts: Any) -> None:
@@ -64,12 +62,12 @@ class Openai2Error(Exception):
 
     @property
     def conversation(self) -> str | None:
-        """The conversation concerned, where there is one."""
+        """The conversation that the error is about, or None."""
         return self.facts.get("conversation")
 
     @property
     def version(self) -> int | None:
-        """The version concerned, where there is one."""
+        """The version that the error is about, or None."""
         return self.facts.get("version")
 
     def __reduce__(self) -> Any:
@@ -81,11 +79,11 @@ def _rebuild(kind: type[Openai2Error], template: str, facts: dict[str, Any]) -> 
 
 
 class BadInput(Openai2Error, ValueError):
-    """What was handed in is wrong; nothing was changed."""
+    """An argument is wrong; nothing was changed."""
 
 
 class NotAMessage(BadInput):
-    """A message that is no message; the sentence names its place in the batch."""
+    """An invalid message; the text names its place in the batch."""
 
 
 class NoRoom(BadInput):
@@ -93,11 +91,11 @@ class NoRoom(BadInput):
 
 
 class NoIndex(BadInput, IndexError):
-    """No message stands at that index of the view."""
+    """No message of the view has that index."""
 
 
 class NotARemark(BadInput):
-    """A group chat's answer holds no remarks; `facts["text"]` is what the model said."""
+    """A group chat's answer holds no remarks; `facts["text"]` is the answer."""
 
 
 class NoKey(Openai2Error):
@@ -113,7 +111,7 @@ class UnknownVersion(Openai2Error, LookupError):
 
 
 class AmbiguousReference(Openai2Error, LookupError):
-    """Several conversations fit; `facts["candidates"]` names them."""
+    """Several conversations match; `facts["candidates"]` lists them."""
 
 
 class NameTaken(Openai2Error, ValueError):
@@ -121,23 +119,23 @@ class NameTaken(Openai2Error, ValueError):
 
 
 class Refused(Openai2Error, ValueError):
-    """Well formed, but not possible as things stand; nothing was changed."""
+    """Valid, but not possible in the current state; nothing was changed."""
 
 
 class ArchiveError(Openai2Error, ValueError):
-    """An archive that is cut off, changed, or none at all; nothing was imported."""
+    """An archive that is incomplete, changed, or not an archive; nothing was imported."""
 
 
 class RecordingError(Openai2Error, ValueError):
-    """A recording for tests that is empty, from a newer openai2, or none at all."""
+    """A recording for tests that is empty, from a newer openai2, or invalid."""
 
 
 class StoreError(Openai2Error):
-    """The store could not do what was asked."""
+    """The store could not complete the operation."""
 
 
 class VersionConflict(StoreError):
-    """The stream went on since it was read; nothing was appended."""
+    """The stream has new events since it was read; nothing was appended."""
 
 
 class NotAStore(StoreError):
@@ -149,7 +147,7 @@ class NewerStore(StoreError):
 
 
 class DamagedStore(StoreError):
-    """The store's content contradicts itself."""
+    """The content of the store is inconsistent."""
 
 
 class StoreUnavailable(StoreError):

@@ -1,9 +1,8 @@
-"""Providers by name: what a program or the command needs to talk to each, as plain descriptions.
+"""Providers by name: the address, the default model and the options of each.
 
     Chat(key, profile("deepseek").model, **profile("deepseek").options())
 
-Rules: no I/O, and nothing here is a secret. A profile says where a server is and what it wants besides a
-key; docs/providers.md says which of them were tried, and against what.
+Invariants: no I/O, no secrets. docs/providers.md says which of them were tried, and against what.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from openai2.errors import BadInput
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One provider.
 
-    - *name*: a word to choose it by; *title*: its name for people;
-    - *base_url*: where it is; None where that differs from customer to customer, and `base_url` is wanted;
-    - *model*: what is asked where nobody says; None where that is what its owner has installed;
-    - *key*: whether it wants one; *environment*: where people keep it;
+    - *name*: the word that chooses it; *title*: its name for people;
+    - *base_url*: its address; None if each customer has another, which `options` then needs;
+    - *model*: the default model; None if it depends on what is installed;
+    - *key*: True if it needs a key; *environment*: the variable that usually holds the key;
     - *client*: options of the client besides the base URL; *create*: options of each request;
-    - *send_reasoning*: whether it wants what a model thought sent back.
+    - *send_reasoning*: True if it expects the model's reasoning to be sent back.
     """
 
     name: str
@@ -37,10 +36,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     send_reasoning: bool = False
 
     def options(self, base_url: str | None = None) -> dict[str, Any]:
-        """The options for a Chat. Raises BadInput where the address is one's own and is not given."""
+        """Return the options for a Chat. Raises BadInput if the profile has no address and none is passed."""
         address = base_url or self.base_url
         if address is None and self.name != "openai":
-            raise BadInput("{title} has no address of its own: give base_url", title=self.title)
+            raise BadInput("{title} has no default address: pass base_url", title=self.title)
         options: dict[str, Any] = {**self.client, **self.create}
         if address is not None:
             options["base_url"] = address
@@ -49,7 +48,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return options
 
     def key_or_placeholder(self, key: str | None) -> str | None:
-        """*key*, or for a server that wants none the word that stands in its place: the SDK wants some."""
+        """Return *key*, or a placeholder for servers that need none, since the SDK requires a key."""
         return key or (None if self.key else "none")
 
 
@@ -89,10 +88,10 @@ PROFILES: dict[str, Profile] = {
 
 
 def profile(name: str) -> Profile:
-    """The profile of that name. Raises BadInput (a ValueError), which names those that there are."""
+    """Return the profile of that name. Raises BadInput (a ValueError), which lists the names."""
     known = PROFILES.get(name)
     if known is None:
-        raise BadInput("there is no profile {name}; there are: {names}", name=name, names=", ".join(PROFILES))
+        raise BadInput("there is no profile {name}: use one of {names}", name=name, names=", ".join(PROFILES))
     return known
 
 
@@ -100,8 +99,8 @@ _decode = msgspec.json.Decoder(Profile, strict=True).decode
 
 
 def profile_from(settings: dict[str, Any]) -> Profile:
-    """A profile from a config file's settings. Raises BadInput, which names the field that is wrong."""
+    """Return a profile from a config file's settings. Raises BadInput, which names the wrong field."""
     try:
         return _decode(msgspec.json.encode(settings))
     except (msgspec.DecodeError, TypeError) as fault:
-        raise BadInput("this profile cannot be used: {fault}", fault=str(fault)) from fault
+        raise BadInput("invalid profile: {fault}", fault=str(fault)) from fault

@@ -1,15 +1,15 @@
-"""The vocabulary: one frozen struct for each fact that can happen to a conversation.
+"""Events: one frozen struct for each kind of fact about a conversation, and the recorded event.
 
-Rules:
-- An event is named in the past tense and records what happened, never how to work it out again.
-- Its tag (`type`) is a word of its own, so that renaming a class breaks no log.
-- Events evolve by gaining optional fields; a field's meaning never changes.
-- Nothing here does I/O, knows the time, or makes up an id: those come in from outside.
+Invariants:
+- An event records what happened, never how to compute it again; its name is in the past tense.
+- Its tag (`type`) does not depend on the name of the class.
+- Events evolve by optional fields; the meaning of a field never changes.
+- No I/O, no clock, no new ids.
 
-Numbers in events. A *version* is an event's place in its own stream: 1, 2, 3 … A *message id* is the
-version of the event that added the message; in a fork, counting goes on from the parent's, so a
-message that the fork inherited keeps its id, and ids never clash. A *span* `(first, last)` names a
-stretch of the view as it stood: from the message with the id *first* to the one with the id *last*.
+Numbers in events: a *version* is an event's place in its own stream: 1, 2, 3 … A *message id* is the version
+of the event that added the message. A fork counts ids on from its parent's last one, so that an inherited
+message keeps its id and ids never clash. A *span* `(first, last)` is a stretch of the view at that version:
+from the message with the id *first* to the message with the id *last*.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Span = tuple[int, int]
 if TYPE_CHECKING:
     RawOrNone = msgspec.Raw | None
 else:
-    RawOrNone = msgspec.Raw  # which is None by default: msgspec takes "Raw | None" for null alone
+    RawOrNone = msgspec.Raw  # msgspec would decode "Raw | None" as null only
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What all events share: `type`, the tag under which an event of this class is stored.
+    """The base of all events; *type* is the tag under which events of a class are stored.
 
-    *replays*, in a replay: the number (see above) of the source's event that this one does again.
+    *replays*: in a replay, the id of the source's event that this one repeats.
     """
 
     type: ClassVar[str] = ""
@@ -38,17 +38,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
 
 
 class Created(Event, frozen=True, kw_only=True):
-    """A conversation began. *name* is None where it has none."""
+    """A conversation began; *name* is its name or None."""
 
     type: ClassVar[str] = "created"
     name: str | None = None
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a replay replays, and what is other than it was: the same words mean the same replay.
+    """What a replay repeats, and what it changes; equal values mean the same replay.
 
-    *source* is the conversation whose events after the number *start* happen again. None, or no options,
-    means as it was. *options* are those of the API, as they go on record.
+    *source* is the conversation whose events after the id *start* are repeated. None, or no options, means
+    unchanged. *options* are those of the API, as recorded.
     """
 
     source: str
@@ -61,10 +61,10 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 class Forked(Event, frozen=True, kw_only=True):
     """A conversation began as a fork.
 
-    It shares the first *version* events of *parent*; *base* is the message id of the last of them, so
-    this stream's own event number v has the id base + v. *reason* says why: None for a plain fork,
-    else a word such as "retry", "edit", "replay" or "diverged". *replay*: what it is a replay of; the
-    parent is then the source or one of its ancestors.
+    It shares the first *version* events of *parent*. *base* is the id of the last of them, so the event at
+    version v of this stream has the id base + v. *reason* is None for a plain fork, else a word such as
+    "retry", "edit", "replay" or "diverged". *replay*: what it replays; its parent is the source or one of
+    its ancestors.
     """
 
     type: ClassVar[str] = "forked"
@@ -77,13 +77,15 @@ class Forked(Event, frozen=True, kw_only=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What an auditor wants to know about a model's answer.
+    """The metadata of a model's answer, for audits.
 
-    *key* is the fingerprint of the key that paid, never the key. *seconds* is the time from sending to
-    the last byte. *usage* is the API's own count of tokens. *attempts* are the tries that failed before
-    this one. *choices* are the further choices of a request with `n > 1`, verbatim. *stopped*: the
-    caller left early and this is what had come. *seen*: the version of the view that was answered, where
-    the view had gone on by the time that the answer came.
+    - *seconds*: from sending to the last byte;
+    - *usage*: the API's count of tokens;
+    - *key*: the fingerprint of the key that was used, never the key;
+    - *attempts*: the failed attempts before this one;
+    - *choices*: the further choices of a request with `n > 1`, verbatim;
+    - *stopped*: True if the caller left early and the answer is incomplete;
+    - *seen*: the version of the view that was answered, if the view changed before the answer came.
     """
 
     model: str | None = None
@@ -101,13 +103,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
 
 class MessageAdded(Event, frozen=True, kw_only=True):
-    """A message was put on record.
+    """A message was recorded.
 
-    Without *request* it joined the view at once. With *request* but no *answer* it is the question of
-    that request (its id) and does not stand in the view yet. With *answer* it is what the model
-    answered: the messages named in *question*, with the kinds in *kinds* (all user messages where
-    None), joined the view, then this one did. *remarks* are the pending remarks of a group chat that
-    went into the question.
+    - Without *request* it joined the view at once.
+    - With *request* (an id) but no *answer* it is the question of that request, and not in the view yet.
+    - With *answer* it is the model's answer: first the messages of *question* joined the view, with the
+      kinds in *kinds* (None: all user messages), then this one. *remarks* are the waiting remarks of a group
+      chat that the question used.
     """
 
     type: ClassVar[str] = "message_added"
@@ -120,7 +122,7 @@ class MessageAdded(Event, frozen=True, kw_only=True):
 
 
 class Pinned(Event, frozen=True, kw_only=True):
-    """These messages were pinned: truncation leaves them alone."""
+    """These messages were pinned: truncation does not remove them."""
 
     type: ClassVar[str] = "pinned"
     messages: list[int]
@@ -134,9 +136,9 @@ class Unpinned(Event, frozen=True, kw_only=True):
 
 
 class RolledBack(Event, frozen=True, kw_only=True):
-    """A person took these *spans* (*messages* in number, *rounds* whole rounds) out of the view.
+    """These *spans* (*messages* messages, *rounds* whole rounds) were removed from the view.
 
-    *reason* "retry": an old answer made way for a new one, that of *request*.
+    *reason* "retry": the answer of *request* replaced an old one.
     """
 
     type: ClassVar[str] = "rolled_back"
@@ -148,7 +150,7 @@ class RolledBack(Event, frozen=True, kw_only=True):
 
 
 class Truncated(Event, frozen=True, kw_only=True):
-    """The *limit* took these *spans* (*messages* in number) out of the view, for *request*."""
+    """The *limit* removed these *spans* (*messages* messages) from the view, because of *request*."""
 
     type: ClassVar[str] = "truncated"
     spans: list[Span]
@@ -160,8 +162,7 @@ class Truncated(Event, frozen=True, kw_only=True):
 class Restored(Event, frozen=True, kw_only=True):
     """The view became again what it was at *version* of this stream.
 
-    *cause* is "undo" or "redo" where a step was undone or redone. *redo*: the version that a redo from
-    here leads to.
+    *cause* is "undo" or "redo" if a step was undone or redone. *redo*: the version that a redo leads to.
     """
 
     type: ClassVar[str] = "restored"
@@ -171,11 +172,12 @@ class Restored(Event, frozen=True, kw_only=True):
 
 
 class RequestStarted(Event, frozen=True, kw_only=True):
-    """The model is about to be asked.
+    """A request to the model is about to be sent.
 
-    *view* is the version of the view that was sent, *options* those of the API (never headers, never
-    keys), *limit* the MsgMaxCount in force. *question* are the ids of messages already on record that
-    are asked again; *without* the spans of the view that were left out for it, as a *retry* does.
+    - *view*: the version of the view that is sent; *limit*: the MsgMaxCount;
+    - *options*: those of the API, never headers or keys;
+    - *question*: the ids of recorded messages that are asked again;
+    - *without*: the spans of the view that are left out, as a *retry* does.
     """
 
     type: ClassVar[str] = "request_started"
@@ -190,10 +192,10 @@ class RequestStarted(Event, frozen=True, kw_only=True):
 
 
 class RequestStopped(Event, frozen=True, kw_only=True):
-    """A request was stopped by its caller, or cut off and its answer kept.
+    """A request was stopped by its caller, or interrupted by a crash and its answer kept.
 
-    *kept*: what had come joined the view. *reason*: "caller", or "recovered" after a crash.
-    *reasoning* is what the model had thought, where it had not begun to answer.
+    *kept*: the incomplete answer joined the view. *reason*: "caller", or "recovered" after a crash.
+    *reasoning*: the model's reasoning, if the answer had not begun.
     """
 
     type: ClassVar[str] = "request_stopped"
@@ -209,8 +211,8 @@ class RequestStopped(Event, frozen=True, kw_only=True):
 class RequestFailed(Event, frozen=True, kw_only=True):
     """A request failed; the view stayed as it was.
 
-    *error* is the class of the exception, *status* and *code* what the API said, *message* its sentence
-    with every key masked. *partial* is what had come of the answer.
+    *error* is the class of the exception, *status* and *code* are the API's, *message* is its text with every
+    key masked. *partial* is the incomplete answer.
     """
 
     type: ClassVar[str] = "request_failed"
@@ -226,7 +228,7 @@ class RequestFailed(Event, frozen=True, kw_only=True):
 
 
 class Configured(Event, frozen=True, kw_only=True):
-    """The command's settings for this conversation; a field that is None was not changed."""
+    """The command's settings for this conversation changed; a field that is None did not."""
 
     type: ClassVar[str] = "configured"
     model: str | None = None
@@ -234,26 +236,26 @@ class Configured(Event, frozen=True, kw_only=True):
 
 
 class Renamed(Event, frozen=True, kw_only=True):
-    """The conversation's name changed; None takes it away."""
+    """The conversation's name changed; None removes it."""
 
     type: ClassVar[str] = "renamed"
     name: str | None = None
 
 
 class Archived(Event, frozen=True, kw_only=True):
-    """The conversation was put away: lists leave it out."""
+    """The conversation was archived: lists leave it out."""
 
     type: ClassVar[str] = "archived"
 
 
 class Unarchived(Event, frozen=True, kw_only=True):
-    """The conversation was taken out again."""
+    """The conversation is listed again."""
 
     type: ClassVar[str] = "unarchived"
 
 
 class Deleted(Event, frozen=True, kw_only=True):
-    """All content of the conversation was removed, on request: nothing comes after this."""
+    """All content of the conversation was removed on request; no event follows."""
 
     type: ClassVar[str] = "deleted"
 
@@ -261,8 +263,8 @@ class Deleted(Event, frozen=True, kw_only=True):
 class Redacted(Event, frozen=True, kw_only=True):
     """The content of the event at *version* of this stream was removed from the file for good.
 
-    *digest* is the SHA-256 (hex) of its data, so that the chain can still be verified, and *left* its
-    data without the content. *reason* is the person's own word for it.
+    *digest* is the SHA-256 (hex) of its data, so that the chain can still be verified. *left* is its data
+    without the content. *reason* is the text that the user gave.
     """
 
     type: ClassVar[str] = "redacted"
@@ -273,7 +275,7 @@ class Redacted(Event, frozen=True, kw_only=True):
 
 
 class RoleSet(Event, frozen=True, kw_only=True):
-    """A group chat's role was described; a *description* of None takes the role away."""
+    """A group chat's role was described; a *description* of None removes the role."""
 
     type: ClassVar[str] = "role_set"
     name: str
@@ -281,7 +283,7 @@ class RoleSet(Event, frozen=True, kw_only=True):
 
 
 class RemarkAdded(Event, frozen=True, kw_only=True):
-    """Somebody in a group chat said something; it waits for the next request."""
+    """A remark was made in a group chat; it waits for the next request."""
 
     type: ClassVar[str] = "remark_added"
     speaker: str
@@ -302,36 +304,37 @@ _decoders: dict[str, msgspec.json.Decoder[Event]] = {}
 
 
 def encode(event: Event) -> bytes:
-    """The event's data: its fields as UTF-8 JSON, without the tag."""
+    """Return the event's data: its fields as UTF-8 JSON, without the tag."""
     return _encoder.encode(event)
 
 
 def decode(tag: str, data: bytes | str) -> Event:
-    """The event that was stored as *data* under *tag*.
+    """Return the event that was stored as *data* under *tag*.
 
-    Raises msgspec.ValidationError (or its base DecodeError) where the data is no such event.
+    Raises msgspec.ValidationError, or its base DecodeError, if the data does not fit the tag.
     """
     known = _decoders.get(tag)
     return (known or decoder(tag)).decode(data)
 
 
 def decoder(tag: str) -> msgspec.json.Decoder[Event]:
-    """What decodes events of that type. Raises msgspec.ValidationError where there is none."""
+    """Return the decoder of that tag. Raises msgspec.ValidationError if the tag is unknown."""
     known = _decoders.get(tag)
-    if known is None:  # each is made when it is first wanted: all of them take 2 ms
+    if known is None:  # made on first use: all of them take 2 ms
         if tag not in TYPES:
-            raise msgspec.ValidationError(f"{tag!r} is no type of event")
+            raise msgspec.ValidationError(f"unknown type of event: {tag!r}")
         known = _decoders[tag] = msgspec.json.Decoder(TYPES[tag])
     return known
 
 
 class Recorded(msgspec.Struct, frozen=True, weakref=True):
-    """An event as it stands in the log.
+    """An event as recorded in the log.
 
-    *position* is its place in the whole store, *batch* the version of the first event that was appended
-    in the same transaction, *time* UTC in ISO 8601 with microseconds, *json* its data as stored,
-    *hash* its link of the chain in hex: it commits to all that came before. Where a redaction took the
-    data, *json* is empty and *left* is what the redaction left of it.
+    - *position*: its place in the whole store;
+    - *batch*: the version of the first event that was appended in the same transaction;
+    - *time*: UTC in ISO 8601 with microseconds;
+    - *json*: its data as stored; empty if it was redacted, and *left* is then the rest of the data;
+    - *hash*: its link of the chain in hex, which commits to all earlier events.
     """
 
     conversation: str
@@ -346,7 +349,7 @@ class Recorded(msgspec.Struct, frozen=True, weakref=True):
 
     @property
     def data(self) -> dict[str, Any]:
-        """The event's fields as a dict of one's own."""
+        """The event's fields as a new dict."""
         fields: dict[str, Any] = msgspec.json.decode(self.json or self.left)
         return fields
 

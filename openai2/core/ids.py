@@ -32,15 +32,15 @@ def check_name(name: object) -> str | None:
     if name is None:
         return None
     if not isinstance(name, str):
-        raise BadInput("a name is a str, not {kind}", kind=type(name).__name__)
+        raise BadInput("expected a str as name, got {kind}", kind=type(name).__name__)
     if not name.strip() or name != name.strip():
-        raise BadInput("a conversation's name is not empty and has no spaces around it")
+        raise BadInput("a conversation's name must not be empty or have spaces around it")
     if "@" in name:
-        raise BadInput("a conversation's name has no @ in it: that is where the version begins")
+        raise BadInput("a conversation's name must not contain @, which begins a version")
     if any(char < " " or char in "\x7f\x85\u2028\u2029" or "\ud800" <= char <= "\udfff" for char in name):
-        raise BadInput("a conversation's name has no control characters in it")
+        raise BadInput("a conversation's name must not contain control characters")
     if len(name) > 200:
-        raise BadInput("a conversation's name has at most 200 characters, not {size}", size=len(name))
+        raise BadInput("a conversation's name must have at most 200 characters, got {size}", size=len(name))
     return name
 
 

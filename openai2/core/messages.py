@@ -1,7 +1,7 @@
-"""Messages: one OpenAI Chat Completions message is a dict, kept verbatim as its JSON.
+"""Messages: OpenAI Chat Completions messages as dicts, stored verbatim as JSON.
 
-Rules: what comes in is checked once, here, and refused by name of its place rather than bent into
-shape; what JSON cannot hold exactly (lone surrogates, NaN, bytes, keys that are no strings) is refused.
+Invariants: a message is checked once, here. An invalid one is refused, never converted; so are values that
+JSON cannot represent exactly (lone surrogates, NaN, bytes, keys that are not strings).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from openai2.errors import BadInput, LazyMessage, NotAMessage, lazy_message
 
 Message = dict[str, Any]
 
-#: What names a message in an error: its number in the batch, or what it is for.
+#: A message in an error text: its number in the batch, or a name such as "the prompt".
 Place = int | str
 
-#: Kinds, one letter a message: what rounds and truncation need to know of it.
+#: The kind of a message in one letter: what rounds and truncation depend on.
 USER, SYSTEM, ASSISTANT, CALLS, TOOL, OTHER = "u", "s", "a", "c", "t", "o"
 _KINDS = {
     "user": USER,
@@ -44,17 +44,17 @@ _head = msgspec.json.Decoder(_Head).decode
 
 
 def user_msg(text: str) -> Message:
-    """A user message: `{'role': 'user', 'content': text}`."""
+    """Return a user message: `{'role': 'user', 'content': text}`."""
     return {"role": "user", "content": text}
 
 
 def assistant_msg(text: str) -> Message:
-    """An assistant message: `{'role': 'assistant', 'content': text}`."""
+    """Return an assistant message: `{'role': 'assistant', 'content': text}`."""
     return {"role": "assistant", "content": text}
 
 
 def system_msg(text: str) -> Message:
-    """A system message: `{'role': 'system', 'content': text}`."""
+    """Return a system message: `{'role': 'system', 'content': text}`."""
     return {"role": "system", "content": text}
 
 
@@ -63,14 +63,14 @@ class Multimodal_Part:
 
     @staticmethod
     def text(text: str) -> Message:
-        """A text part."""
+        """Return a text part."""
         return {"type": "text", "text": text}
 
     @staticmethod
     def image(data: bytes, mime: str) -> Message:
-        """An image part that carries *data* of the type *mime*, such as `image/webp`, in itself."""
+        """Return an image part that embeds *data* of the type *mime*, such as `image/webp`."""
         if not _is_binary(data):
-            raise TypeError(f"an image part is made from bytes, not from {type(data).__name__}")
+            raise TypeError(f"expected bytes as image, got {type(data).__name__}")
         import base64
 
         encoded = base64.b64encode(data).decode("ascii")
@@ -78,12 +78,12 @@ class Multimodal_Part:
 
     @staticmethod
     def jpeg(data: bytes) -> Message:
-        """A part that carries a JPEG image, given as its bytes."""
+        """Return a part that embeds a JPEG image."""
         return Multimodal_Part.image(data, "image/jpeg")
 
     @staticmethod
     def png(data: bytes) -> Message:
-        """A part that carries a PNG image, given as its bytes."""
+        """Return a part that embeds a PNG image."""
         return Multimodal_Part.image(data, "image/png")
 
 
@@ -92,15 +92,15 @@ def _is_binary(data: object) -> bool:
 
 
 def question(text: str | None, parts: Sequence[Mapping[str, Any]], more: Iterable[Any]) -> list[bytes]:
-    """The messages that one request adds, encoded: a user message of *text* and *parts*, then *more*.
+    """Return the encoded messages of a request: a user message of *text* and *parts*, then *more*.
 
-    Raises BadInput where the text is empty, NotAMessage where something is no part or no message.
+    Raises BadInput if the text is empty, NotAMessage if a part or a message is invalid.
     """
     encoded: list[bytes] = []
     if text is not None and not is_text(text):
-        raise BadInput("a prompt is a str, not {kind}", kind=type(text).__name__)
+        raise BadInput("expected a str as prompt, got {kind}", kind=type(text).__name__)
     if text is not None and not text.strip() and not parts:
-        raise BadInput("the prompt is empty: say something")
+        raise BadInput("the prompt is empty: enter some text")
     if parts:
         content = [*([Multimodal_Part.text(text)] if text else []), *parts]
         encoded.append(encode({"role": "user", "content": content}, "the prompt"))
@@ -110,89 +110,85 @@ def question(text: str | None, parts: Sequence[Mapping[str, Any]], more: Iterabl
 
 
 def encode_all(messages: Iterable[Any]) -> list[bytes]:
-    """Each of *messages* as JSON; all of them are looked at before any is used."""
+    """Return each of *messages* as JSON. Raises NotAMessage for the first invalid one."""
     if isinstance(messages, (str, bytes)) or is_mapping(messages):
-        raise NotAMessage("a list of messages is wanted, not {kind}", kind=type(messages).__name__)
+        raise NotAMessage("expected a list of messages, got {kind}", kind=type(messages).__name__)
     return [encode(message, place) for place, message in enumerate(messages)]
 
 
 def encode(message: Any, place: Place) -> bytes:
-    """One message as UTF-8 JSON, checked. *place* names it in the error.
+    """Return a checked message as UTF-8 JSON. *place* names it in the error.
 
-    Raises NotAMessage where it is none, or holds what JSON cannot hold exactly.
+    Raises NotAMessage if it is invalid, or if JSON cannot represent it exactly.
     """
     _check_message(message, place)
     try:
         return _encode(message)
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as fault:
-        raise _unwritable(place, fault) from None
+        raise _encoding_error(place, fault) from None
 
 
-def _named(place: Place) -> str | LazyMessage:
+def _place_name(place: Place) -> str | LazyMessage:
     if not isinstance(place, int):
         return place
     return lazy_message("message {number}", number=place)
 
 
-def _unwritable(place: Place, fault: Exception) -> NotAMessage:
-    named = _named(place)
+def _encoding_error(place: Place, fault: Exception) -> NotAMessage:
+    name = _place_name(place)
     if isinstance(fault, UnicodeEncodeError):
-        return NotAMessage("{place} holds a lone surrogate, which no UTF-8 text can hold", place=named)
+        return NotAMessage("{place} holds a lone surrogate, which UTF-8 cannot encode", place=name)
     if isinstance(fault, RecursionError):
-        return NotAMessage("{place} is nested too deeply", place=named)
-    return NotAMessage("{place} cannot be written as JSON: {fault}", place=named, fault=str(fault))
+        return NotAMessage("{place} is nested too deeply", place=name)
+    return NotAMessage("{place} cannot be encoded as JSON: {fault}", place=name, fault=str(fault))
 
 
 def _check_message(message: Any, place: Place) -> None:
     if not is_mapping(message):
         raise NotAMessage(
-            "{place} is no message: a dict with a role is wanted, not {kind}",
-            place=_named(place),
+            "{place}: expected a dict with a role, got {kind}",
+            place=_place_name(place),
             kind=type(message).__name__,
         )
     role = message.get("role")
     if not isinstance(role, str) or not role:
-        raise NotAMessage("{place} is no message: it has no role", place=_named(place))
+        raise NotAMessage("{place} has no role", place=_place_name(place))
     content = message.get("content")
     if type(content) is str and len(message) == 2:
-        return  # the everyday message: nothing nested to look into
+        return  # the usual message: nothing nested to check
     if not (is_text(content) or is_sequence(content)) and (content is not None or len(message) < 2):
-        raise NotAMessage(
-            "{place} is no message: its content is neither text nor a list of parts", place=_named(place)
-        )
+        raise NotAMessage("{place}: expected text or a list of parts as content", place=_place_name(place))
     if content is None and role in ("user", "system", "developer", "tool"):
-        raise NotAMessage(
-            "{place} is no message: a {role} message needs content", place=_named(place), role=role
-        )
+        raise NotAMessage("{place}: a {role} message needs content", place=_place_name(place), role=role)
     if is_sequence(content):
         for number, part in enumerate(content):
             if not isinstance(part, (Mapping, str)):
                 raise NotAMessage(
-                    "{place} is no message: part {number} of its content is {kind}",
-                    place=_named(place),
+                    "{place}: expected a dict or a str as part {number} of its content, got {kind}",
+                    place=_place_name(place),
                     number=number,
                     kind=type(part).__name__,
                 )
     try:
         _check_json(message, place)
     except RecursionError as fault:
-        raise _unwritable(place, fault) from None
+        raise _encoding_error(place, fault) from None
 
 
 def _check_json(value: Any, place: Place) -> None:
-    """Refuse what an encoder would bend: NaN to null, bytes to base64, numbers as keys to strings."""
+    """Refuse values that msgspec would convert: NaN to null, bytes to base64, int keys to str."""
     if value is None or isinstance(value, (str, bool, int)):
         return
     if isinstance(value, float):
         if not math.isfinite(value):
             raise NotAMessage(
-                "{place} holds {value}, which JSON has no word for", place=_named(place), value=value
+                "{place} holds {value}, which JSON cannot represent", place=_place_name(place), value=value
             )
     elif is_mapping(value):
         for key, inner in value.items():
             if not is_text(key):
                 raise NotAMessage(
-                    "{place} has the key {key}, which is no string", place=_named(place), key=repr(key)
+                    "{place}: expected strings as keys, got {key}", place=_place_name(place), key=repr(key)
                 )
             _check_json(inner, place)
     elif is_sequence(value):
@@ -200,19 +196,18 @@ def _check_json(value: Any, place: Place) -> None:
             _check_json(inner, place)
     else:
         raise NotAMessage(
-            "{place} holds a {kind}, which JSON has no word for",
-            place=_named(place),
+            "{place} holds a {kind}, which JSON cannot represent",
+            place=_place_name(place),
             kind=type(value).__name__,
         )
 
 
-#: The encoded message as a dict of one's own. The decoder itself: a function around it would take a fifth of
-#: the time that a long view takes.
+#: Decode a message into a new dict. Not wrapped in a function, which would slow down long views by a fifth.
 decode: Callable[[bytes], Message] = msgspec.json.Decoder(Message).decode
 
 
 def kind_of(raw: bytes | msgspec.Raw) -> str:
-    """The one-letter kind of an encoded message."""
+    """Return the one-letter kind of an encoded message."""
     head = _head(raw)
     if head.role == "assistant" and (head.tool_calls or head.function_call):
         return CALLS
@@ -220,7 +215,7 @@ def kind_of(raw: bytes | msgspec.Raw) -> str:
 
 
 def kind(message: Mapping[str, Any]) -> str:
-    """The one-letter kind of a message."""
+    """Return the one-letter kind of a message."""
     role = message.get("role", "")
     if role == "assistant" and (message.get("tool_calls") or message.get("function_call")):
         return CALLS
@@ -228,7 +223,7 @@ def kind(message: Mapping[str, Any]) -> str:
 
 
 def text_of(message: Mapping[str, Any]) -> str:
-    """What a person would read of a message: its text, with a word in brackets for what is none."""
+    """Return the text of a message for people, with `[image_url]` and the like for parts without text."""
     content = message.get("content")
     if isinstance(content, str):
         text = content
@@ -260,9 +255,9 @@ def _call_text(call: Any) -> str:
 
 
 class Round(Sequence[Message]):
-    """A user message and everything after it up to the next one.
+    """A user message and everything after it up to the next user message.
 
-    `str()` and `repr()` read `[user]:再往后呢? [assistant]:7`; an empty round reads as nothing.
+    `str()` and `repr()` return `[user]:再往后呢? [assistant]:7`, and an empty string for an empty round.
     """
 
     def __init__(self, messages: Iterable[Message] = ()) -> None:

@@ -1,7 +1,7 @@
-"""Moments: a time as a person writes it, as the log writes times.
+"""Times: from the form that people write to the form of the log.
 
-A day, a minute or a second means its end, so that a time which a log shows leads to the state after that
-line. It is local time unless it says otherwise.
+Invariants: a day, a minute or a second means its end, so that a time shown by `log` leads to the state after
+that event. A time without a zone is local time.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _TIME = re.compile(
 
 
 def stamp(moment: datetime) -> str:
-    """A moment as the log writes it: `2026-11-22T10:05:00.000000Z`."""
+    """Return *moment* in the form of the log: `2026-11-22T10:05:00.000000Z`."""
     return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def moment(text: str) -> str:
-    """The last moment of the time that *text* names, as the log writes it. Raises BadInput."""
+    """Return the last microsecond of the time in *text*, in the form of the log. Raises BadInput."""
     match = _TIME.fullmatch(text.strip())
     try:
         if match is None:
@@ -33,7 +33,9 @@ def moment(text: str) -> str:
         )
     except ValueError:
         raise BadInput(
-            "{text} is no time: write it as {example}", text=text or "{}", example="2026-11-22T10:05"
+            "cannot parse {text} as a time: write it as {example}",
+            text=text or "{}",
+            example="2026-11-22T10:05",
         ) from None
     if fraction:
         length = timedelta(microseconds=1)

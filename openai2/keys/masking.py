@@ -1,8 +1,7 @@
-"""Scrubbing: what a key is replaced with wherever it could be seen.
+"""Masking: replace API keys by their masks in text, bytes and JSON.
 
-Rules: a key is looked for as it stands, in text, bytes, JSON and whatever holds these, and its mask takes
-its place. No I/O. What could as well be a word (`offline`, `EMPTY`, `lm-studio`, as local servers want for
-a key) is no secret, and is left: masking it would change what people said.
+Invariants: no I/O. A placeholder that could be a word (`offline`, `EMPTY`, `lm-studio`) is not a secret and
+is not replaced, since that would change the text of messages.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Hidden(str):
-    """A key that is used like any str and whose `repr` shows its mask: tracebacks with locals show reprs."""
+    """A key as a str whose `repr` shows its mask, since tracebacks with locals show reprs."""
 
     __slots__ = ()
 
@@ -29,41 +28,41 @@ class Hidden(str):
         return f"'{mask(self)}'"
 
     def __reduce_ex__(self, protocol: object) -> Any:
-        raise TypeError("a key is not pickled or copied")
+        raise TypeError("a key cannot be pickled or copied")
 
 
 def is_secret(key: str) -> bool:
-    """Whether a key is one: long enough, and with a digit or OpenAI's prefix, so that it is no word."""
+    """Return True if *key* is no placeholder: it is long enough, and has a digit or OpenAI's prefix."""
     return len(key) >= _SHORTEST and (key.startswith("sk-") or any(char.isdigit() for char in key))
 
 
-def text(said: str, keys: Collection[str]) -> str:
-    """*said* with each of *keys* masked."""
+def text(text: str, keys: Collection[str]) -> str:
+    """Return *text* with each of *keys* masked."""
     for key in keys:
-        if is_secret(key) and key in said:
-            said = said.replace(key, mask(key))
-    return said
+        if is_secret(key) and key in text:
+            text = text.replace(key, mask(key))
+    return text
 
 
 def encoded(json: bytes, keys: Collection[str]) -> bytes:
-    """*json*, as our own encoder writes it, with each of *keys* masked."""
+    """Return *json*, as msgspec encodes it, with each of *keys* masked."""
     for key in keys:
-        if is_secret(key) and (written := _encode(str(key))[1:-1]) in json:
-            json = json.replace(written, _encode(mask(key))[1:-1])
+        if is_secret(key) and (encoded_key := _encode(str(key))[1:-1]) in json:
+            json = json.replace(encoded_key, _encode(mask(key))[1:-1])
     return json
 
 
-def value(held: Any, keys: Collection[str]) -> Any:
-    """*held*, text, bytes or anything made of them as JSON is, with each of *keys* masked."""
-    if isinstance(held, str):
-        return text(held, keys)
-    if isinstance(held, bytes):
+def value(data: Any, keys: Collection[str]) -> Any:
+    """Return *data*, a str, bytes, or dicts and lists of them, with each of *keys* masked."""
+    if isinstance(data, str):
+        return text(data, keys)
+    if isinstance(data, bytes):
         for key in keys:
             if is_secret(key):
-                held = held.replace(key.encode(), mask(key).encode())
-        return held
-    if is_mapping(held):
-        return {value(name, keys): value(inner, keys) for name, inner in held.items()}
-    if is_list(held):
-        return [value(inner, keys) for inner in held]
-    return held
+                data = data.replace(key.encode(), mask(key).encode())
+        return data
+    if is_mapping(data):
+        return {value(name, keys): value(inner, keys) for name, inner in data.items()}
+    if is_list(data):
+        return [value(inner, keys) for inner in data]
+    return data

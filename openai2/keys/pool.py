@@ -1,30 +1,28 @@
-"""API keys, and a pool of them: rotation, rest, and what people may see of a key.
+"""API keys and a pool of them: rotation, rest, fingerprints and masks.
 
-Rules:
-
-- A key leaves this module only by `fetch_key` and `checkout`. Everything else, every repr, status and
-  error, names it by its fingerprint or mask.
-- No I/O; the clock and the randomness are handed in. Policy (what a failure means) is in
-  `openai2.keys.classify`; the pool only keeps the book.
-- A key is *ready*, *resting* (it comes back by itself) or *out* (it comes back when it succeeds, or is
-  added again). Nothing here waits: the caller is told how long to.
-- One lock, held for microseconds (a thousand keys: one millisecond); nothing foreign but the clock and
-  the randomness runs under it.
+Invariants:
+- A key leaves this module only by `fetch_key` and `checkout`. Every repr, status and error shows its
+  fingerprint or mask.
+- No I/O; the clock and the randomness can be passed in. `openai2.keys.classify` decides what a failure means.
+- A key is *ready*, *resting* (until a time) or *out* (until it succeeds or is added again). Nothing here
+  waits; `wakes_in` returns how long the caller has to.
+- One lock, held for microseconds (a thousand keys: one millisecond); under it run the clock and the
+  randomness, and no other foreign code.
 
 How a request uses a pool:
 
     key = pool.checkout(tried)
-    if it is None: wait pool.wakes_in(tried) seconds and go on, or raise the last error where that
-        is None or too long
-    ask with the key
+    if it is None: wait pool.wakes_in(tried) seconds and repeat, or raise the last error if that is None or
+        too long
+    send the request with the key
     answered: pool.report(key, Outcome(prompt_tokens=…, completion_tokens=…)), done
-    failed: pool.report(key, verdict := judge(…)), then
-        verdict.another: tried.add(key), go on
-        verdict.retry: pause max(verdict.backoff, backoff_seconds(…)), go on, a bounded number of times
+    failed: pool.report(key, verdict := classify_failure(…)), then
+        verdict.another: tried.add(key), repeat
+        verdict.retry: pause max(verdict.backoff, backoff_seconds(…)), repeat, a bounded number of times
         else raise
 
-*tried* only ever grows. A key in it comes back by itself once the rest that it was sent to is over, so
-that after a wait there is something to check out; one that was refused is not asked again.
+*tried* only grows. A key in it can be checked out again once the rest that its failure caused is over; a
+refused one cannot.
 """
 
 from __future__ import annotations
@@ -54,61 +52,61 @@ __all__ = [
 ]
 
 FIRST_REST = 1.0
-"""Seconds that a key rests after its first 429 without a reset; it doubles with each further one."""
+"""Seconds that a key rests after its first 429 without a reset time; doubles with each further one."""
 
 MOST_REST_UNASKED = 60.0
-"""Seconds; where the provider gives no reset, limits are most often counted by the minute."""
+"""Seconds; the longest rest if the provider gives no reset time, since most limits count minutes."""
 
 MOST_REST_ASKED = 8.0
-"""Seconds that a key rests where the provider names a shorter time, again and again, that does not help."""
+"""Seconds; the longest rest if the reset times that the provider gives are too short to help."""
 
 QUOTA_REST = 3600.0
-"""Seconds that a key with no money left rests at first; doubles up to `MAX_REST`."""
+"""Seconds that a key without quota rests at first; doubles up to `MAX_REST`."""
 
-_SETTLED = 1e-9  # what floats add up to after millions of turns is far less
+_TOLERANCE = 1e-9  # rounding errors of millions of turns are far smaller
 
 
 def fingerprint(key: str) -> str:
-    """A short id for *key* that does not lead back to it: 12 hexadecimal digits, always the same."""
+    """Return 12 hexadecimal digits that identify *key* and do not reveal it."""
     return hashlib.sha256(b"openai2-key\0" + key.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def mask(key: str) -> str:
-    """*key* as people may see it: its first three and last four characters, or only stars if it is short."""
+    """Return the first three and last four characters of *key*, or only stars if it is short."""
     if len(key) < 16:
         return "*" * len(key)
-    # A key that was not checked may hold anything, and a mask is printed to terminals.
-    seen = "".join(char if "!" <= char <= "~" else "?" for char in key[:3] + key[-4:])
-    return f"{seen[:3]}…{seen[3:]}"
+    # An unchecked key may hold control characters, and masks are printed on terminals.
+    ends = "".join(char if "!" <= char <= "~" else "?" for char in key[:3] + key[-4:])
+    return f"{ends[:3]}…{ends[3:]}"
 
 
 def check_key(key: object) -> str:
-    """*key* itself if it can be sent in a header as it stands.
+    """Return *key* unchanged if it can be sent in a header.
 
-    Raises BadInput (a ValueError) with one sentence that does not hold the key; nothing is mended
-    silently, for a key that was pasted wrong may lack more than the line end that shows.
+    Raises BadInput (a ValueError) without the key in its text. Nothing is stripped, since a key that was
+    pasted with a line end may lack more than shows.
     """
     return _check_key(key, "the API key")
 
 
 def _check_key(key: object, which: str) -> str:
     if not isinstance(key, str):
-        raise BadInput("{which} is a str, not {kind}", which=which, kind=type(key).__name__)
+        raise BadInput("expected a str as {which}, got {kind}", which=which, kind=type(key).__name__)
     if not key:
         raise BadInput("{which} is empty", which=which)
     for place, char in enumerate(key, 1):
         if not "!" <= char <= "~":
             raise BadInput(
-                "{which} has {what} at character {place} of {length}: give it without",
+                "{which} has {what} at character {place} of {length}: remove it",
                 which=which,
-                what=_name_of(char),
+                what=_describe(char),
                 place=place,
                 length=len(key),
             )
     return key
 
 
-def _name_of(char: str) -> str:
+def _describe(char: str) -> str:
     if char in "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029":
         return "a line end"
     if char.isspace():
@@ -117,15 +115,15 @@ def _name_of(char: str) -> str:
 
 
 class KeyStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One key of a pool as it stands now.
+    """The state of one key of a pool.
 
     - *fingerprint*, *masked*: which key;
     - *state*: `ready`, `resting`, or `out` of service;
     - *until*: seconds from now until a resting key is ready, else None;
-    - *reason*: the word of the verdict that took it out or to rest, else `''`;
-    - *requests*: how often it was handed out; *failures*: how many of these failed, by whosever fault;
-    - *prompt_tokens*, *completion_tokens*: as the servers counted them;
-    - *weight*: its share of the load, relative to the others'.
+    - *reason*: that of the verdict that put it out or to rest, else `''`;
+    - *requests*: how often it was handed out; *failures*: how many of these failed, for any reason;
+    - *prompt_tokens*, *completion_tokens*: the servers' counts;
+    - *weight*: its share of the load, relative to the other keys'.
     """
 
     fingerprint: str
@@ -141,7 +139,7 @@ class KeyStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Slot:
-    """What the pool knows of one key."""
+    """The pool's record of one key."""
 
     __slots__ = (
         *("key", "weight", "lag", "turn", "out", "wakes", "woken", "reason", "limits", "quotas"),
@@ -151,16 +149,16 @@ class _Slot:
     def __init__(self, key: str, weight: float) -> None:
         self.key = key
         self.weight = weight
-        self.lag = 0.0  # turns that it is behind its exact share
-        self.turn = 0  # when it last had a turn; 0 never
+        self.lag = 0.0  # by how many turns it is behind its exact share
+        self.turn = 0  # number of its last turn; 0 if it had none
         self.requests = self.failures = self.prompt_tokens = self.completion_tokens = 0
         self.restore()
 
     def restore(self) -> None:
-        """Back in service, with nothing held against it."""
+        """Put the key back in service and forget its failures."""
         self.out = False
         self.wakes = -math.inf  # on the pool's clock
-        self.woken = False  # its last try sent it to rest: once that is over it may be tried again
+        self.woken = False  # its last failure made it rest: afterwards it may be tried again
         self.reason: Reason | Literal[""] = ""
         self.limits = self.quotas = 0  # such failures in a row
 
@@ -171,14 +169,14 @@ class _Slot:
 class AKPool:
     """A pool of API keys that share the load, shared by any number of chats, threads and tasks.
 
-    *keys*: one or more; the same key twice counts once, with its first weight. *weights*: each key's share
-    of the load relative to the others', positive and finite: one a key, in their order, or a mapping from
-    keys (those that it leaves out weigh 1). A literal `...` among the keys is passed over, as the tutorial
-    writes it.
+    - *keys*: one or more; a repeated key counts once, with its first weight. A literal `...` is ignored, as
+      the tutorial writes it.
+    - *weights*: each key's share of the load relative to the other keys', positive and finite: a sequence in
+      the order of the keys, or a mapping from keys (a missing one weighs 1).
 
-    Pools that hold the same key do not know of each other. A pool is not pickled or copied.
+    Pools that hold the same key are independent. A pool cannot be pickled or copied.
 
-    Raises BadInput (a ValueError) where there is no key, a key cannot be sent, or weights do not fit.
+    Raises BadInput (a ValueError) if there is no key, a key cannot be sent, or the weights do not fit.
     """
 
     # No __dict__, so that vars() shows nothing.
@@ -193,7 +191,7 @@ class AKPool:
         random: Callable[[], float] = _random.random,
     ) -> None:
         if isinstance(keys, (str, bytes)):
-            raise BadInput("AKPool takes a list of keys; for a single one write AKPool([key])")
+            raise BadInput("AKPool expects a list of keys: for a single key write AKPool([key])")
         checked = [
             _check_key(key, f"key {number} of the pool")
             for number, key in enumerate((key for key in keys if key is not ...), 1)
@@ -202,11 +200,11 @@ class AKPool:
             raise BadInput("a pool needs at least one API key")
         self._clock = clock
         self._number = random
-        # Reentrant: the garbage collector may close somebody's dropped stream, which reports here, in
-        # the middle of any of our lines.
+        # Reentrant: within any line below, the garbage collector may close a dropped stream, which reports
+        # here.
         self._lock = threading.RLock()
         self._turn = 0
-        # By fingerprint, so that no key stands in a repr of it.
+        # By fingerprint, so that its repr shows no key.
         self._slots: dict[str, _Slot] = {}
         for key, weight in zip(checked, _weights(checked, weights), strict=True):
             self._slots.setdefault(fingerprint(key), _Slot(key, weight))
@@ -214,38 +212,38 @@ class AKPool:
     # --- handing out ---
 
     def fetch_key(self) -> str:
-        """The next key in fair rotation, whatever state the pool is in.
+        """Return the next key in fair rotation, even if none is ready.
 
-        A ready one if there is any, else the resting one that wakes first, else one that is out of
-        service, each in its turn: the provider's own answer says best what is wrong with it, and a key
-        that was mended comes back this way. Raises NoKey where every key was removed.
+        Without a ready key it is the resting one that wakes first, else one that is out of service, in turn:
+        the provider's answer then says what is wrong, and a repaired key comes back into service.
+        Raises NoKey if every key was removed.
         """
         with self._lock:
             now = self._clock()
             slot = self._next(now, ())
             if slot is None:
                 if not self._slots:
-                    raise NoKey("the pool holds no API key any more; add one")
+                    raise NoKey("the pool has no API key left: add one")
                 slots = list(self._slots.values())
                 slot = min(slots, key=lambda slot: (slot.out, slot.out or slot.wakes, slot.turn))
             return self._hand_out(slot)
 
     def checkout(self, tried: Collection[str] = ()) -> str | None:
-        """The next ready key that is not among *tried*, in fair rotation; None where there is none.
+        """Return the next ready key that is not among *tried*, in fair rotation; None if there is none.
 
-        A key of *tried* counts as untried once a rest that its last try brought is over, after those
-        that are. Report what came of it.
+        If all were tried, a key whose last failure made it rest, and whose rest is over, is returned again.
+        The caller reports the outcome.
         """
         with self._lock:
             slot = self._next(self._clock(), tried)
             return None if slot is None else self._hand_out(slot)
 
     def wakes_in(self, tried: Collection[str] | None = None) -> float | None:
-        """Seconds until waiting has helped: until the first resting key wakes; None where none ever will.
+        """Return the seconds until the first resting key is ready; None if no key will be.
 
-        0.0 where a rest is over already or, with *tried* given, where another thread's success has made
-        a key ready that is not among *tried*. So after `checkout(tried)` gave None and this many seconds
-        have passed, `checkout(tried)` gives a key, unless somebody else's failure sent it to rest again.
+        0.0 if a rest is over already or, with *tried*, if another thread's success made a key ready that is
+        not among *tried*. After this wait `checkout(tried)` returns a key, unless another request's failure
+        makes it rest again.
         """
         with self._lock:
             now = self._clock()
@@ -263,38 +261,37 @@ class AKPool:
         return slot.key
 
     def _next(self, now: float, tried: Collection[str]) -> _Slot | None:
-        """Whose turn it is among the ready keys; its turn is booked.
+        """Return the ready key whose turn it is, and book the turn; None if there is none.
 
-        Each key lags behind its exact share of the turns or is ahead of it. Of those that lag, the one
-        that is due first is chosen (a turn is due before the share has grown by a whole one). With keys
-        that stay, no count is ever a whole turn off its exact share; plain smooth weighted round-robin,
-        which always takes the one furthest behind, can be 1.3 off with a few heavy keys among light ones.
-        Equal weights give a plain rotation.
+        Each key is behind or ahead of its exact share of the turns. Of those behind, the one that is due
+        first is chosen: a turn is due before the share has grown by a whole turn. So no count is ever a
+        whole turn off its exact share (smooth weighted round-robin can be 1.3 off). Equal weights give a
+        plain rotation.
         """
         ready: list[_Slot] = []
         for slot in list(self._slots.values()):
             if slot.out or slot.wakes > now:
-                slot.lag = 0.0  # who comes back is owed nothing, and owes nothing
+                slot.lag = 0.0  # a key that comes back starts even
             else:
                 ready.append(slot)
         fresh = [slot for slot in ready if slot.key not in tried] if tried else ready
         choice = fresh or [slot for slot in ready if slot.woken]
         if not choice:
             return None
-        # Shares of the heaviest first: a sum of huge weights is no float.
+        # Divided by the heaviest first: a sum of huge weights overflows.
         heaviest = max(slot.weight for slot in ready)
         shares = [slot.weight / heaviest for slot in ready]
         whole = sum(shares)
-        # What those who left or joined were owed is spread over all, so that lags add up to nothing.
+        # The lag of keys that left or joined is spread over all, so that lags add up to zero.
         owed = sum(slot.lag for slot in ready)
         due: dict[_Slot, float] = {}
         for slot, share in zip(ready, shares, strict=True):
             share /= whole
-            # Where *tried* keeps a key from its turns, it may lag without end: it is owed one.
+            # A key skipped because of *tried* would lag without bound: count one turn at most.
             before = min(1.0, max(-1.0, slot.lag - owed * share))
             slot.lag = before + share
             due[slot] = (1.0 - before) / max(share, 1e-300)
-        lagging = [slot for slot in choice if slot.lag > _SETTLED] or choice
+        lagging = [slot for slot in choice if slot.lag > _TOLERANCE] or choice
         chosen = min(lagging, key=lambda slot: (round(due[slot], 9), slot.turn))
         chosen.lag -= 1.0
         return chosen
@@ -302,10 +299,9 @@ class AKPool:
     # --- keeping the book ---
 
     def report(self, key: str, outcome: Outcome) -> None:
-        """Note what came of a try with *key*: a `Verdict` where it failed, else a plain `Outcome`.
+        """Record the outcome of an attempt with *key*: a `Verdict` if it failed, else an `Outcome`.
 
-        An answer puts the key back in service whatever was held against it. A key that was removed
-        meanwhile is nobody's business any more. Raises nothing.
+        An answer puts the key back in service. A key that was removed meanwhile is ignored.
         """
         name = fingerprint(key)
         with self._lock:
@@ -319,7 +315,7 @@ class AKPool:
                 return
             slot.failures += 1
             now = self._clock()
-            # While it rests, the failure of a request that was under way before changes nothing in that.
+            # A failure of a request that was sent before the rest began does not end the rest.
             slot.woken = outcome.rests or (slot.woken and slot.wakes > now)
             if outcome.out:
                 slot.out = True
@@ -328,20 +324,20 @@ class AKPool:
                 self._rest(slot, outcome, now)
 
     def _rest(self, slot: _Slot, verdict: Verdict, now: float) -> None:
-        # Requests that were under way together fail together: they are one failure in a row.
-        again = slot.wakes <= now
+        # Requests in flight together fail together: they count as one failure in a row.
+        is_new = slot.wakes <= now
         asked = verdict.rest if verdict.rest is not None and verdict.rest > 0.0 else None
         if verdict.reason == "quota":
-            slot.quotas += again or not slot.quotas
-            # A gateway's general Retry-After of a second does not fill an account.
+            slot.quotas += is_new or not slot.quotas
+            # A gateway's general Retry-After of a second does not restore a quota.
             rest = max(QUOTA_REST * 2.0 ** min(slot.quotas - 1, 10), asked or 0.0)
         else:
-            slot.limits += again or not slot.limits
+            slot.limits += is_new or not slot.limits
             if asked is None:
                 rest = self._growing(slot.limits - 1, MOST_REST_UNASKED)
             elif slot.limits < 3:
                 rest = asked
-            else:  # what it asked for was obeyed, twice, and did not help: no hammering
+            else:  # the given time was waited twice and did not help
                 rest = max(asked, self._growing(slot.limits - 3, MOST_REST_ASKED))
         wakes = now + min(rest, MAX_REST)
         if wakes > slot.wakes:
@@ -353,7 +349,7 @@ class AKPool:
         return backoff_seconds(times, first=FIRST_REST, most=most, random=self._number)
 
     def add(self, key: str, weight: float = 1.0) -> None:
-        """Add *key*. One that is there already gets the new weight and is put back in service.
+        """Add *key*, or give a key of the pool a new weight and put it back in service.
 
         Raises BadInput (a ValueError) for a key that cannot be sent or a weight that is not positive.
         """
@@ -365,17 +361,17 @@ class AKPool:
             slot.restore()
 
     def remove(self, key: str) -> None:
-        """Take *key* out of the pool; requests that use it now are not disturbed.
+        """Remove *key* from the pool; requests that use it now go on.
 
-        The last one may go too: whatever was leaked must be stoppable. Raises BadInput (a ValueError)
-        where it is not in the pool.
+        The last key can be removed too, so that a leaked key can be stopped. Raises BadInput (a ValueError)
+        if it is not in the pool.
         """
         with self._lock:
             if self._slots.pop(fingerprint(key), None) is None:
                 raise BadInput("there is no key {key} in the pool", key=fingerprint(key))
 
     def status(self) -> list[KeyStatus]:
-        """All keys as they stand now, in the order in which they were added."""
+        """Return the state of all keys, in the order in which they were added."""
         with self._lock:
             now = self._clock()
             return [_status(name, slot, now) for name, slot in self._slots.items()]
@@ -384,7 +380,7 @@ class AKPool:
         return len(self._slots)
 
     def __bool__(self) -> bool:
-        # `pool or default` must not quietly pay with another key because the last one was removed.
+        # `pool or default` must not use another key because the last one was removed.
         return True
 
     def __contains__(self, key: object) -> bool:
@@ -394,7 +390,7 @@ class AKPool:
         return f"<AKPool of {len(self)} keys>"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("an AKPool is not pickled or copied: its keys would travel with it")
+        raise TypeError("an AKPool cannot be pickled or copied, since that would copy its keys")
 
 
 def _status(name: str, slot: _Slot, now: float) -> KeyStatus:
@@ -414,7 +410,7 @@ def _status(name: str, slot: _Slot, now: float) -> KeyStatus:
 
 
 def _count(tokens: object) -> int:
-    """A server's count of tokens, 0 where it is none; servers send null, and worse."""
+    """Return *tokens*, or 0 if it is not a plausible count; servers send null, and worse."""
     return tokens if type(tokens) is int and 0 <= tokens <= 10**12 else 0
 
 
@@ -431,11 +427,11 @@ def _weights(keys: Sequence[str], weights: Sequence[float] | Mapping[str, float]
 
 
 def _weight(weight: object, which: str) -> float:
-    # What stands there instead is not shown: it may be a key in the wrong place.
+    # The value is not shown: it may be a key in the wrong place.
     if isinstance(weight, (int, float)) and not isinstance(weight, bool):
         try:
             if 0.0 < (number := float(weight)) < math.inf:
                 return number
-        except OverflowError:  # an int that is no float
+        except OverflowError:  # an int too large for a float
             pass
-    raise BadInput("{which} is not a positive finite number", which=which)
+    raise BadInput("expected a positive finite number as {which}", which=which)

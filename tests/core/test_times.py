@@ -26,7 +26,7 @@ def test_the_view_at_a_time() -> None:
         assert len(chat.at(now)) == len(chat.at(now.isoformat())) == 2
         with pytest.raises(UnknownVersion, match="did not exist yet"):
             chat.at("2001-01-01")
-        with pytest.raises(BadInput, match="is no time"):
+        with pytest.raises(BadInput, match="cannot parse yesterday as a time"):
             chat.at("yesterday")
         with pytest.raises(UnknownVersion):
             chat.at(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -69,7 +69,11 @@ PURE = frozenset(
     " hashlib heapq itertools json math operator re string textwrap types typing unicodedata".split()
 )
 # New ids are random. Threads share a pool of keys, whose clock and random numbers can be passed in.
-PURE_TOO = {"core.ids": frozenset({"secrets"}), "keys.pool": frozenset({"random", "threading", "time"})}
+PURE_TOO = {
+    "core.ids": frozenset({"secrets"}),
+    "keys.retry_after": frozenset({"email"}),
+    "keys.pool": frozenset({"random", "threading", "time"}),
+}
 
 # Calls that would be I/O, a clock or chance even with nothing but those modules.
 IMPURE_CALLS = frozenset({"open", "print", "input", "now", "utcnow", "today", "breakpoint", "__import__"})
