@@ -270,7 +270,7 @@ def test_reasons_inside_errors_in_chinese(tmp_path: Path) -> None:
     db, file = str(tmp_path / "store.db"), tmp_path / "list.json"
     file.write_text('[{"content": "hi"}]', "utf-8")
     for args, said in (
-        (["import", str(file)], "文件不是消息列表：消息 0 不是消息：没有 role"),
+        (["import", str(file)], "文件不是消息列表：消息 0 没有 role"),
         (["import", str(tmp_path / "none")], "没有这个文件或目录"),
         (["newchat", "--key", "a b", "hi"], "API 密钥的第 2 个字符（共 3 个）是空格"),
     ):

@@ -186,7 +186,7 @@ def test_a_named_profile_asks_for_its_own_key(monkeypatch: pytest.MonkeyPatch, s
 
 
 def test_configs_that_cannot_be(home: Path) -> None:
-    assert "there are: openai" in refused("newchat", "--profile", "no", "hi")
+    assert "use one of openai" in refused("newchat", "--profile", "no", "hi")
     assert "colour" in refused("config", "work", "colour", "blue")
     assert "there is no field a.b" in refused("config", "work", "a.b", "1")
     assert "one of: openai" in refused("config", "work", "like", "no")
