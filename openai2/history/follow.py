@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-#: Seconds between two polls: the longest by default, and the pause right after an event.
-POLL, SOON = 0.05, 0.001
+_SHORTEST_PAUSE = 0.001  # seconds
 _PAGE = 256  # events
 
 
@@ -64,7 +63,7 @@ class Following(Iterator[ev.Recorded], AsyncIterator[ev.Recorded]):
         self._store = store
         self._conversation = conversation
         self._poll = poll
-        self._pause = SOON
+        self._pause = _SHORTEST_PAUSE
         self._pending: deque[ev.Recorded] = deque()
         self._stopped = threading.Event()
         self._release = weakref.finalize(self, release)
@@ -151,7 +150,7 @@ class Following(Iterator[ev.Recorded], AsyncIterator[ev.Recorded]):
         if page:
             last = page[-1]
             self._after = last.position if self._conversation is None else last.version
-            self._pause = SOON
+            self._pause = _SHORTEST_PAUSE
         if len(page) < _PAGE:
             # The position polled before the page was read: a later event makes the next poll find news.
             self._read_upto = self._polled

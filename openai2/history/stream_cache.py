@@ -13,7 +13,8 @@ Invariants:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from openai2.core import events as ev
@@ -60,9 +61,12 @@ class StreamCache:
 
     # -- reading
 
-    def reading(self) -> _Reading:
-        """Return a context manager that locks the cache, brings it up to date and gives a reader."""
-        return _Reading(self, self._store)
+    @contextmanager
+    def reading(self) -> Generator[Reader, None, None]:
+        """Lock the cache, bring it up to date, and give the reader that did so."""
+        with self._store.reading() as reader, self.lock:
+            self.catch_up(reader)
+            yield reader
 
     def view(self, reader: Reader) -> View:
         """Return the current view, to be copied before it is changed."""
@@ -218,26 +222,3 @@ class StreamCache:
             return
         tx.put_snapshot(self.lineage.conversation, self.version, pack(self._view))
         self._tail_bytes = 0
-
-
-class _Reading:
-    """A reader of the store, with the cache locked and up to date."""
-
-    def __init__(self, cache: StreamCache, store: Store) -> None:
-        self._cache = cache
-        self._reader = store.reading()
-
-    def __enter__(self) -> Reader:
-        reader = self._reader.__enter__()
-        self._cache.lock.acquire()
-        try:
-            self._cache.catch_up(reader)
-        except BaseException as error:
-            self._cache.lock.release()
-            self._reader.__exit__(type(error), error, error.__traceback__)
-            raise
-        return reader
-
-    def __exit__(self, *exc: Any) -> None:
-        self._cache.lock.release()
-        self._reader.__exit__(*exc)

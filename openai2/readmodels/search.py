@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import cache
 from heapq import merge
 from itertools import islice
 from typing import NamedTuple
@@ -164,9 +165,9 @@ class _Scope:
         self._current = current
         self._inside: str | None = None
         self._upto: dict[str, int | None] = {}
-        self._names: dict[str, str | None] = {}
-        self._views: dict[str, frozenset[int]] = {}
-        self._forks: dict[str, list[Listed]] = {}
+        self._name = cache(self._read_name)
+        self._view = cache(self._read_view)
+        self._children = cache(reader.children)
         self.is_filtered = current or conversation is not None
         self.stretch = (0, 1 << 62)
         if conversation is not None:
@@ -238,27 +239,16 @@ class _Scope:
             forks += self._children(fork.id)
         return None
 
-    def _name(self, conversation: str) -> str | None:
-        if conversation not in self._names:
-            line = self._reader.conversation(conversation)
-            self._names[conversation] = None if line is None else line.name
-        return self._names[conversation]
+    def _read_name(self, conversation: str) -> str | None:
+        row = self._reader.conversation(conversation)
+        return None if row is None else row.name
 
     def _base(self, place: index.Place) -> int:
         return Lineage.read(self._reader, place.conversation).base if place.base is None else place.base
 
-    def _view(self, conversation: str) -> frozenset[int]:
-        if conversation not in self._views:
-            lineage = Lineage.read(self._reader, conversation)
-            version, _ = self._reader.head(conversation)
-            ids = views.view_at(self._reader, lineage, version).ids
-            self._views[conversation] = frozenset(ids)
-        return self._views[conversation]
-
-    def _children(self, conversation: str) -> list[Listed]:
-        if conversation not in self._forks:
-            self._forks[conversation] = self._reader.children(conversation)
-        return self._forks[conversation]
+    def _read_view(self, conversation: str) -> frozenset[int]:
+        version, _ = self._reader.head(conversation)
+        return frozenset(views.view_at(self._reader, Lineage.read(self._reader, conversation), version).ids)
 
 
 def _shares(fork: Listed, version: int) -> bool:
