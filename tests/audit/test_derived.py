@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from openai2 import Engine
-from openai2.readmodels import rebuild
+from openai2.readmodels import list_update
 from openai2.store import Draft
 from tests.support.problems import places
 from tests.support.stores import busy, long, plain
@@ -146,7 +146,7 @@ def test_failed_rebuild_changes_nothing(engine: Engine, path: Path, monkeypatch:
         def broken(tx: object) -> None:
             raise RuntimeError("pulled the plug")
 
-        monkeypatch.setattr(rebuild, "bring_list_up", broken)
+        monkeypatch.setattr(list_update, "catch_up", broken)
         with pytest.raises(RuntimeError, match="plug"):
             engine.rebuild()
         assert _derived_rows(sql) == before
