@@ -15,7 +15,7 @@ from openai2 import AKPool, Chat, Engine, GroupChat, assistant_msg, user_msg
 from openai2.offline import OfflineServer
 
 T = TypeVar("T")
-RequestSpec = Callable[[Chat, str], str]
+Ask = Callable[[Chat, str], str]
 NewChat = Callable[..., Chat]
 
 api_key = "sk-not-a-key"
@@ -38,7 +38,7 @@ def run() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
 
 
 @pytest.fixture(params=["sync", "async"])
-def ask(request: pytest.FixtureRequest, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> RequestSpec:
+def ask(request: pytest.FixtureRequest, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> Ask:
     if request.param == "sync":
         return Chat.request
 
@@ -89,7 +89,7 @@ def dialogue(*texts: str) -> list[dict[str, Any]]:
     return [(assistant_msg if place % 2 else user_msg)(text) for place, text in enumerate(texts)]
 
 
-def test_talking(chat: NewChat, ask: RequestSpec) -> None:
+def test_talking(chat: NewChat, ask: Ask) -> None:
     Tony, Lucy = chat(), chat()  # noqa: N806 - as in the tutorial
     assert ask(Tony, "自然数50的后面是几?") == "51"
     assert ask(Lucy, "自然数100的后面是几?") == "101"
@@ -127,7 +127,7 @@ def test_asynchronous_streaming(chat: NewChat) -> None:
     assert shown(Tony) == dialogue("世界上最大的海洋是哪个?", "".join(OCEAN))
 
 
-def test_rollback(chat: NewChat, ask: RequestSpec) -> None:
+def test_rollback(chat: NewChat, ask: Ask) -> None:
     Anna = chat()  # noqa: N806
     asked = ["自然数1的后面是几?", "再往后是几?", *["再往后呢?"] * 5]
     assert [ask(Anna, text) for text in asked] == ["2", "3", "4", "5", "6", "7", "8"]
@@ -140,7 +140,7 @@ def test_rollback(chat: NewChat, ask: RequestSpec) -> None:
     )
 
 
-def test_a_pool_of_keys(chat: NewChat, ask: RequestSpec) -> None:
+def test_a_pool_of_keys(chat: NewChat, ask: Ask) -> None:
     AK1 = "sk-ug8w-fake"  # noqa: N806
     AK2 = AKPool(["sk-mf40-fake", "sk-m6g7-fake", ...])  # noqa: N806
     AK3 = AKPool(["sk-affe-fake", "sk-fam4-fake", ...])  # noqa: N806
@@ -155,7 +155,7 @@ def test_a_pool_of_keys(chat: NewChat, ask: RequestSpec) -> None:
         shown(one)
 
 
-def test_resetting_the_key(chat: NewChat, ask: RequestSpec) -> None:
+def test_resetting_the_key(chat: NewChat, ask: Ask) -> None:
     before = AKPool(["sk-mf40-fake"])
     Carl = chat(before)  # noqa: N806
     ask(Carl, "自然数1的后面是几?")
@@ -172,7 +172,7 @@ def test_resetting_the_key(chat: NewChat, ask: RequestSpec) -> None:
     shown(Carl)
 
 
-def test_export_archive_and_import(chat: NewChat, ask: RequestSpec, tmp_path: Path) -> None:
+def test_export_archive_and_import(chat: NewChat, ask: Ask, tmp_path: Path) -> None:
     Ariel = chat()  # noqa: N806
     assert ask(Ariel, "自然数1的后面是几?") == "2"
     assert ask(Ariel, "再往后是几?") == "3"
@@ -198,7 +198,7 @@ def test_export_archive_and_import(chat: NewChat, ask: RequestSpec, tmp_path: Pa
     assert shown(Ariel) == expected * 2
 
 
-def test_forged_dialogue(chat: NewChat, ask: RequestSpec) -> None:
+def test_forged_dialogue(chat: NewChat, ask: Ask) -> None:
     Mickey = chat()  # noqa: N806
     Mickey.add_dialogs(
         user_msg("请问1+1=几?"),
@@ -227,7 +227,7 @@ CAPITALS = (
 )
 
 
-def test_a_limit_on_messages(chat: NewChat, ask: RequestSpec, server: OfflineServer) -> None:
+def test_a_limit_on_messages(chat: NewChat, ask: Ask, server: OfflineServer) -> None:
     MsgMaxCount = 6
     Ariel = chat(MsgMaxCount=MsgMaxCount)  # noqa: N806
     for question, answer in CAPITALS:
@@ -240,7 +240,7 @@ def test_a_limit_on_messages(chat: NewChat, ask: RequestSpec, server: OfflineSer
     )
 
 
-def test_pins(chat: NewChat, ask: RequestSpec) -> None:
+def test_pins(chat: NewChat, ask: Ask) -> None:
     MsgMaxCount = 6
     Ariel = chat(MsgMaxCount=MsgMaxCount)  # noqa: N806
     for question, answer in CAPITALS[:3]:
@@ -320,7 +320,7 @@ async def _joined(pieces: AsyncIterator[str]) -> str:
 
 
 def test_all_options_of_the_client_and_of_create(
-    chat: NewChat, ask: RequestSpec, server: OfflineServer
+    chat: NewChat, ask: Ask, server: OfflineServer
 ) -> None:
     """The openai package's own signatures say which they are."""
     Tony = chat(timeout=30.0, max_retries=0, temperature=0.3, user="tony")  # noqa: N806
