@@ -319,9 +319,7 @@ async def _joined(pieces: AsyncIterator[str]) -> str:
     return "".join([piece async for piece in pieces])
 
 
-def test_all_options_of_the_client_and_of_create(
-    chat: NewChat, ask: Ask, server: OfflineServer
-) -> None:
+def test_all_options_of_the_client_and_of_create(chat: NewChat, ask: Ask, server: OfflineServer) -> None:
     """The openai package's own signatures say which they are."""
     Tony = chat(timeout=30.0, max_retries=0, temperature=0.3, user="tony")  # noqa: N806
     ask(Tony, "自然数1的后面是几?")

@@ -54,7 +54,7 @@ def _thinking(name: str) -> Script:
 
 @CREATE
 @NAMES
-def test_reasoning_is_told_apart(name: str, use_create: bool) -> None:
+def test_reasoning_is_separate_from_the_text(name: str, use_create: bool) -> None:
     plain = [whole(completion("4", **{name: "let me see"}))]
     with Noting(_thinking(name), plain, _thinking(name), plain) as server:
         chat = _chat(server, use_create=use_create)
@@ -81,7 +81,7 @@ def test_reasoning_is_told_apart(name: str, use_create: bool) -> None:
 
 
 @NAMES
-def test_reasoning_is_sent_back_where_asked(name: str) -> None:
+def test_reasoning_is_sent_back_with_send_reasoning(name: str) -> None:
     with Noting(_thinking(name), [whole(completion())]) as server:
         chat = _chat(server, send_reasoning=True)
         list(chat.stream_request("2+2?"))
@@ -89,7 +89,7 @@ def test_reasoning_is_sent_back_where_asked(name: str) -> None:
         assert server.sent[1][1] == {"role": "assistant", "content": "4", name: "let me see"}
 
 
-def test_the_same_reasoning_under_two_names_is_one() -> None:
+def test_equal_reasoning_under_two_names_is_reported_once() -> None:
     twice = [event(reasoning=piece, reasoning_content=piece) for piece in ("let me ", "see")]
     with Misbehaving([EVENTS, *twice, stream("4")]) as server:
         chat = _chat(server)
@@ -98,7 +98,7 @@ def test_the_same_reasoning_under_two_names_is_one() -> None:
         assert "".join(heard) == "let me see"
 
 
-def test_a_stopped_answer_keeps_its_reasoning_apart() -> None:
+def test_stopped_answer_records_its_reasoning() -> None:
     with Misbehaving(_thinking("reasoning")) as server:
         chat = _chat(server)
         for _ in chat.stream_request("2+2?"):
@@ -109,7 +109,7 @@ def test_a_stopped_answer_keeps_its_reasoning_apart() -> None:
         assert chat.fetch_messages()[1] == {"role": "assistant", "content": "4"}
 
 
-def test_stopped_before_it_said_anything() -> None:
+def test_stop_during_reasoning_leaves_the_view() -> None:
     class Enough(BaseException):
         pass
 
@@ -126,7 +126,7 @@ def test_stopped_before_it_said_anything() -> None:
         assert chat.fetch_messages() == []
 
 
-def test_reasoning_of_a_failed_answer_is_on_record() -> None:
+def test_failed_answer_records_its_reasoning() -> None:
     with Misbehaving([EVENTS, event(reasoning="let me "), DONE.replace(b"[DONE]", b"{oops")]) as server:
         chat = _chat(server)
         with pytest.raises(openai.APIConnectionError):
@@ -136,7 +136,7 @@ def test_reasoning_of_a_failed_answer_is_on_record() -> None:
         assert json.loads(bytes(failed.partial))["reasoning"] == "let me "
 
 
-def test_what_is_no_function_cannot_be_told() -> None:
+def test_on_reasoning_must_be_a_function() -> None:
     with pytest.raises(TypeError, match="on_reasoning"):
         Chat(KEY).request("hi", on_reasoning="print")
 
@@ -144,7 +144,7 @@ def test_what_is_no_function_cannot_be_told() -> None:
 # -- create, watched and replaced --------------------------------------------------------------------
 
 
-def test_a_watched_create_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patched_create_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     create, acreate = Completions.create, AsyncCompletions.create
 
@@ -177,7 +177,7 @@ def test_a_watched_create_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == ["one", "two", "three", "four"]
 
 
-def test_a_replaced_create_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replaced_create_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     def replaced(self: Any, **options: Any) -> Any:
         return ChatCompletion.model_validate_json(completion(options["messages"][-1]["content"].upper()))
 
@@ -185,7 +185,7 @@ def test_a_replaced_create_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Chat(KEY, base_url="http://127.0.0.1:9/v1").request("hi") == "HI"
 
 
-def test_both_ways_send_the_same_and_keep_the_same() -> None:
+def test_post_and_create_send_and_record_the_same() -> None:
     bodies: list[Any] = []
 
     def noting(head: bytes, body: bytes) -> Script:

@@ -94,18 +94,18 @@ def written(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
 
 
 @given(written(), st.lists(st.integers(0, 10**6), max_size=12))
-def test_events_however_they_are_cut(stream: tuple[bytes, list[bytes]], places: list[int]) -> None:
+def test_sse_events_survive_any_cut(stream: tuple[bytes, list[bytes]], places: list[int]) -> None:
     data, wanted = stream
     assert events_of(cut(data, places)) == wanted
 
 
 @given(written())
-def test_events_byte_by_byte(stream: tuple[bytes, list[bytes]]) -> None:
+def test_sse_events_arrive_byte_by_byte(stream: tuple[bytes, list[bytes]]) -> None:
     data, wanted = stream
     assert events_of(iter([data[at : at + 1] for at in range(len(data))])) == wanted
 
 
-def test_a_lone_cr_and_an_lf_that_ends_another_line() -> None:
+def test_sse_lone_cr_and_lf_end_lines() -> None:
     assert events_of(iter([b"data: a\rdata: b", b"\n\n", b"data: c\n\n"])) == [b"a\nb", b"c"]
 
 
@@ -164,7 +164,7 @@ def without_empties(message: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(answers(), st.lists(st.integers(0, 10**6), max_size=8))
-def test_what_is_heard_is_what_the_sdk_hears(chunks: list[dict[str, Any]], places: list[int]) -> None:
+def test_accumulator_agrees_with_the_sdk(chunks: list[dict[str, Any]], places: list[int]) -> None:
     reply = hear(cut(sse(chunks), places))
     sdk = ChatCompletionStreamState()
     for one in chunks:
@@ -183,7 +183,7 @@ def test_what_is_heard_is_what_the_sdk_hears(chunks: list[dict[str, Any]], place
 
 
 @given(answers(), st.integers(0, 10**6))
-def test_a_stream_that_is_cut_is_a_fault(chunks: list[dict[str, Any]], place: int) -> None:
+def test_cut_stream_raises(chunks: list[dict[str, Any]], place: int) -> None:
     """Before the first finish reason, wherever it is: in an event, a word, a character."""
     finish = next(at for at, one in enumerate(chunks) if one["choices"][0]["finish_reason"])
     data = sse(chunks[:finish]).removesuffix(b"data: [DONE]\n\n")
@@ -193,7 +193,7 @@ def test_a_stream_that_is_cut_is_a_fault(chunks: list[dict[str, Any]], place: in
 
 
 @given(answers(), st.data())
-def test_what_a_draft_holds_is_a_beginning(chunks: list[dict[str, Any]], data: st.DataObject) -> None:
+def test_draft_is_a_prefix_of_the_answer(chunks: list[dict[str, Any]], data: st.DataObject) -> None:
     reply = ResponseAccumulator()
     texts = ""
     for one in chunks[: data.draw(st.integers(0, len(chunks)))]:
@@ -217,14 +217,14 @@ BAD: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_bad_chunks(kind: str) -> None:
+def test_bad_chunk_raises(kind: str) -> None:
     data, expected = BAD[kind]
     with pytest.raises(RequestError) as fault:
         hear([sse([chunk(choice({"content": "x"}))])[:-14], b"data: " + data + b"\n\n", b"data: [DONE]\n\n"])
     assert fault.value.kind == expected
 
 
-def test_chunks_that_bring_nothing() -> None:
+def test_empty_chunks_add_nothing() -> None:
     nothing: list[Any] = [chunk(), chunk(usage=None), {"choices": None}, {}, chunk(choice({"content": None}))]
     reply = hear(
         [sse([*nothing, chunk(choice({"content": "x"})), *nothing, chunk(choice({}, finish="stop"))])]
@@ -232,7 +232,7 @@ def test_chunks_that_bring_nothing() -> None:
     assert reply.message() == {"role": "assistant", "content": "x"}
 
 
-def test_an_unknown_field_of_a_delta_is_kept() -> None:
+def test_unknown_field_of_a_delta_is_kept() -> None:
     deltas: list[dict[str, Any]] = [
         {"content": "x", "new": {"a": "1", "n": 1}},
         {"new": {"a": "2", "b": [1]}},
@@ -247,7 +247,7 @@ def test_an_unknown_field_of_a_delta_is_kept() -> None:
     }
 
 
-def test_large_and_many_chunks_take_time_in_proportion() -> None:
+def test_time_is_linear_in_size_and_number_of_chunks() -> None:
     big = sse([chunk(choice({"content": "é" * 2_500_000})), chunk(choice({}, finish="stop"))])
     small = sse([*([chunk(choice({"content": "x"}))] * 100_000), chunk(choice({}, finish="stop"))])
     calls = sse(
@@ -278,7 +278,7 @@ JSON = st.recursive(
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), JSON, max_size=3), max_size=4))
 @settings(max_examples=100)
-def test_merging_takes_anything_and_leaves_the_deltas_alone(deltas: list[dict[str, Any]]) -> None:
+def test_merge_takes_anything_and_changes_no_delta(deltas: list[dict[str, Any]]) -> None:
     before = json.dumps(deltas)
     into: dict[str, Any] = {}
     for delta in deltas:
@@ -290,7 +290,7 @@ def test_merging_takes_anything_and_leaves_the_deltas_alone(deltas: list[dict[st
         assert alone == deltas[0]
 
 
-def test_compact_usage() -> None:
+def test_compact_usage_drops_nulls_and_zeros() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 0, "details": {"cached": 0, "audio": None}}
     assert compact_usage(usage) == {"prompt_tokens": 3}
     assert compact_usage(None) is compact_usage({}) is None

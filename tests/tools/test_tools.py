@@ -63,7 +63,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-def test_a_schema_says_what_the_function_says() -> None:
+def test_schema_has_types_descriptions_and_defaults() -> None:
     told = Tool(weather).definition
     assert told["type"] == "function"
     function = told["function"]
@@ -99,7 +99,7 @@ class _Callable:
         return word
 
 
-def test_what_else_can_be_a_tool() -> None:
+def test_methods_and_callable_objects_are_tools() -> None:
     assert Tool(_place_only).bind('{"a": 1, "b": {"size": 2}}') == ((1,), {"b": Sized(2)})
     assert Tool("a".__add__).name == "__add__"
     assert Tool(_Callable()).definition["function"]["description"] == "Says yes."
@@ -123,7 +123,7 @@ BAD: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_what_cannot_be_a_tool_is_refused_before_anything_is_asked(bad: Any) -> None:
+def test_invalid_tool_is_refused_before_any_request(bad: Any) -> None:
     chat = Chat(KEY, base_url="http://127.0.0.1:9/v1")
     with pytest.raises(BadInput):
         chat.run("hi", tools=bad)
@@ -181,7 +181,7 @@ BOTH = pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "asyn
 
 
 @BOTH
-def test_a_model_calls_and_is_told(asynchronous: bool) -> None:
+def test_model_gets_the_results_of_its_calls(asynchronous: bool) -> None:
     first = calls(("add", '{"a": 1, "b": 2}'), ("weather", '{"place": {"city": "Xi’an"}}'))
     with Way(first, ANSWER, asynchronous=asynchronous) as way:
         said = way.run("go", tools=[add, weather], temperature=0, tool_choice="required")
@@ -222,9 +222,7 @@ def fails(word: str) -> str:
         ("add", "[" * 100_000, "Error"),
     ],
 )
-def test_what_goes_wrong_is_told_to_the_model(
-    name: str, arguments: str, told: str, asynchronous: bool
-) -> None:
+def test_model_gets_the_error_of_a_call(name: str, arguments: str, told: str, asynchronous: bool) -> None:
     with Way(calls((name, arguments)), ANSWER, asynchronous=asynchronous) as way:
         assert way.run("go", tools=[add, fails]) == "the end"
         content = way.contents()[2]
@@ -232,7 +230,7 @@ def test_what_goes_wrong_is_told_to_the_model(
 
 
 @BOTH
-def test_calls_of_one_answer_run_at_the_same_time(asynchronous: bool) -> None:
+def test_calls_of_one_answer_run_in_parallel(asynchronous: bool) -> None:
     together = threading.Barrier(3, timeout=20)
 
     def meet(number: int) -> int:
@@ -245,7 +243,7 @@ def test_calls_of_one_answer_run_at_the_same_time(asynchronous: bool) -> None:
         assert way.contents()[2:5] == ["0", "1", "2"]
 
 
-def test_async_tools() -> None:
+def test_async_tools_are_awaited_and_refused_by_run() -> None:
     async def slow(number: int) -> dict[str, int]:
         await asyncio.sleep(0)
         if number:
@@ -260,7 +258,7 @@ def test_async_tools() -> None:
 
 
 @BOTH
-def test_a_bound_on_rounds(asynchronous: bool) -> None:
+def test_max_rounds_ends_the_loop(asynchronous: bool) -> None:
     with Way(calls(("add", '{"a": 1, "b": 2}')), asynchronous=asynchronous) as way:
         with pytest.raises(Refused, match="after 3 rounds"):
             way.run("go", tools=[add], max_rounds=3)
@@ -270,7 +268,7 @@ def test_a_bound_on_rounds(asynchronous: bool) -> None:
 
 
 @BOTH
-def test_a_loop_that_failed_goes_on_where_it_was(asynchronous: bool) -> None:
+def test_failed_loop_resumes_without_a_question(asynchronous: bool) -> None:
     script = [calls(("add", '{"a": 1, "b": 2}')), [whole(error(), "500 No")], ANSWER]
     with Way(*script, asynchronous=asynchronous) as way:
         with pytest.raises(openai.InternalServerError):
@@ -280,7 +278,7 @@ def test_a_loop_that_failed_goes_on_where_it_was(asynchronous: bool) -> None:
         assert way.contents() == ["go", None, "3", "the end"]
 
 
-def test_calls_that_were_left_are_run_first() -> None:
+def test_calls_at_the_end_of_the_view_run_first() -> None:
     with Way(calls(("add", '{"a": 1, "b": 2}')), ANSWER, asynchronous=False) as way:
         assert way.chat.request("go", tools=[Tool(add).definition]) == ""
         assert way.run(tools=[add]) == "the end"
@@ -288,7 +286,7 @@ def test_calls_that_were_left_are_run_first() -> None:
 
 
 @BOTH
-def test_a_caller_who_leaves_a_tool_leaves_no_call_open(asynchronous: bool) -> None:
+def test_interrupted_tool_leaves_no_call_without_result(asynchronous: bool) -> None:
     def leave() -> None:
         raise KeyboardInterrupt
 
@@ -302,7 +300,7 @@ def test_a_caller_who_leaves_a_tool_leaves_no_call_open(asynchronous: bool) -> N
         assert ["interrupted" in content for content in way.contents()[2:]] == [True, True]
 
 
-def test_results_have_no_place_once_others_went_on() -> None:
+def test_results_are_refused_when_the_view_changed() -> None:
     with Way(calls(("meanwhile", "{}")), ANSWER, asynchronous=False) as way:
 
         def meanwhile() -> str:
@@ -314,7 +312,7 @@ def test_results_have_no_place_once_others_went_on() -> None:
 
 
 @pytest.mark.parametrize("limit", range(3, 9))
-def test_truncation_never_parts_a_call_from_its_results(limit: int) -> None:
+def test_limit_keeps_calls_and_results_together(limit: int) -> None:
     two = calls(("add", '{"a": 1, "b": 2}'), ("add", '{"a": 3, "b": 4}'))
     with Way(two, two, ANSWER, two, ANSWER, asynchronous=False) as way:
         way.chat.MsgMaxCount = limit
@@ -345,7 +343,7 @@ def _whole_units(messages: list[Any]) -> None:
             index += 2
 
 
-def test_response_format_and_tools_pass_through_unchanged() -> None:
+def test_response_format_and_tools_are_sent_unchanged() -> None:
     shape = {
         "type": "json_schema",
         "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": True},
