@@ -60,7 +60,8 @@ LIGHT = (
     Light("log one", f"{EVENTS} cli.commands.log cli.views.event_text history.why", "sqlite3 msgspec"),
     Light(
         "search fork",
-        f"{EVENTS} cli.commands.search cli.views.search_hits readmodels.search store.fulltext store.scratch_index store.tokenizer",
+        f"{EVENTS} cli.commands.search cli.views.search_hits readmodels.search"
+        " store.fulltext store.scratch_index store.tokenizer",
         "sqlite3 msgspec",
     ),
 )
