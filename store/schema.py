@@ -166,7 +166,8 @@ def check(connection: sqlite3.Connection, name: str) -> bool:
     if application == APPLICATION_ID:
         if version > SCHEMA_VERSION:
             raise NewerStore(
-                "{name} was written by a newer openai2 (format {found}, this one knows {known}): update openai2",
+                "{name} was written by a newer openai2 (format {found}, this one knows {known}): "
+                "update openai2",
                 name=name,
                 found=version,
                 known=SCHEMA_VERSION,

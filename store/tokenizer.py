@@ -62,7 +62,7 @@ _LEAD = 24  # characters before the first mark
 
 
 def query(text: object, raw: bool = False) -> str:
-    """Return the FTS5 query for a search text; *raw*: it is in FTS5's own syntax. Raises BadInput if empty."""
+    """Return the FTS5 query for a search text (*raw*: in FTS5's syntax). Raises BadInput if it is empty."""
     if not is_text(text):
         raise BadInput("the search text must be a str, not {kind}", kind=type(text).__name__)
     if not text.strip():

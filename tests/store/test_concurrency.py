@@ -186,7 +186,7 @@ def test_loops_and_threads_write_to_one_store(store: SqliteStore) -> None:
 
 
 def test_close_finishes_submitted_jobs_and_ends_the_thread(store: SqliteStore) -> None:
-    """A loop is whatever has `call_soon_threadsafe`."""
+    """Any object with `call_soon_threadsafe` serves as a loop."""
 
     class Loop:
         def call_soon_threadsafe(self, callback: Callable[..., Any], /, *args: Any) -> None:
@@ -231,7 +231,7 @@ engine.close()
 
 def test_processes_write_to_one_conversation(tmp_path: Path) -> None:
     writers = [python(WRITER, tmp_path / "a.db", who, 25) for who in "abc"]
-    for writer in writers:  # each of them made the tables, or waited for who did
+    for writer in writers:  # one made the tables, the others waited
         assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
     for writer in writers:
         assert writer.stdin is not None
@@ -242,21 +242,21 @@ def test_processes_write_to_one_conversation(tmp_path: Path) -> None:
         assert writer.returncode == 0
     with Engine(tmp_path / "a.db") as engine:
         texts = [message["content"] for message in engine.open("shared").messages()]
-        assert texts[::2] == texts[1::2]  # what was added together stands together
+        assert texts[::2] == texts[1::2]  # messages added in one call are neighbours
         for who in "abc":
             assert [t for t in texts[::2] if t[0] == who] == [f"{who} {n}" for n in range(25)]
         assert engine.verify().ok
 
 
 def test_opening_waits_for_another_programs_transaction(tmp_path: Path) -> None:
-    """To change a file to WAL mode, SQLite does not wait for whoever writes: who opens it has to."""
+    """SQLite's busy timeout does not cover the change to WAL mode."""
     path = tmp_path / "a.db"
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
-        letting_go = threading.Timer(0.3, other.execute, ["ROLLBACK"])
-        letting_go.start()
+        release = threading.Timer(0.3, other.execute, ["ROLLBACK"])
+        release.start()
         with Engine(path) as engine:
-            letting_go.join()
+            release.join()
             engine.open_or_create("a").add([user_msg("here")])
             assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 

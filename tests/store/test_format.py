@@ -1,4 +1,4 @@
-"""docs/format.md is true: its verifier judges real stores, and the text agrees with the code."""
+"""docs/format.md agrees with the code, and its verifier works on real stores."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _run(verifier: Path, store: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_verifier_of_the_page_verifies(verifier: Path, tmp_path: Path) -> None:
+def test_documented_verifier_accepts_a_sound_store(verifier: Path, tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with Engine(path) as engine:
         busy(engine)
@@ -52,7 +52,7 @@ def test_the_verifier_of_the_page_verifies(verifier: Path, tmp_path: Path) -> No
         "DELETE FROM events WHERE position = 6",
     ],
 )
-def test_the_verifier_of_the_page_finds_harm(verifier: Path, tmp_path: Path, harm: str) -> None:
+def test_documented_verifier_finds_damage(verifier: Path, tmp_path: Path, harm: str) -> None:
     path = tmp_path / "store.db"
     with Engine(path) as engine:
         busy(engine)
@@ -63,13 +63,13 @@ def test_the_verifier_of_the_page_finds_harm(verifier: Path, tmp_path: Path, har
     assert done.stderr.startswith("position ") and "Traceback" not in done.stderr
 
 
-def test_the_page_shows_the_table_as_it_is() -> None:
+def test_documented_table_is_the_one_in_the_schema() -> None:
     shown = re.search(r"    CREATE TABLE events.*?\);", _PAGE, re.DOTALL)
     assert shown
     assert shown[0].split() == schema.EVENTS.split()
 
 
-def test_the_page_and_the_code_agree_on_numbers() -> None:
+def test_documented_numbers_are_those_of_the_code() -> None:
     assert f"0x{schema.APPLICATION_ID:X}" in _PAGE
     assert f"the version of the format, {schema.SCHEMA_VERSION} today" in _PAGE
     tag = reader.TAG.decode()[:-1]

@@ -1,4 +1,4 @@
-"""A disk that fills up: one clear error, nothing half done, and work goes on once space is given back."""
+"""A full disk: one clear error, no partial change, and work continues once there is space again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from openai2.store import Transaction
 
 
 class Limits:
-    """A file that may not grow beyond a number of pages: what SQLite says then is what a full disk says."""
+    """A file with a maximum number of pages: SQLite raises the same error as for a full disk."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,7 +62,7 @@ def full(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     folder.mkdir()
     mounted = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
     if sys.platform != "linux" or os.geteuid() or subprocess.call(mounted, stderr=subprocess.DEVNULL):
-        pytest.skip("no file system of its own can be mounted here")
+        pytest.skip("cannot mount a file system here")
     try:
         yield Disk(folder)
     finally:
@@ -76,7 +76,7 @@ def server() -> Iterator[OfflineServer]:
 
 
 def until_full(step: Callable[[int], object]) -> StoreUnavailable:
-    """The error that comes at last; what is already there may leave room for a few steps."""
+    """Repeat *step* until the disk is full, and return the error; free pages may allow a few steps."""
     for number in range(2000):
         try:
             step(number)
@@ -94,32 +94,32 @@ def check_error(error: StoreUnavailable) -> None:
     assert ".db" in str(error)
 
 
-def test_messages_on_a_full_disk(full: Any) -> None:
+def test_messages_on_a_full_disk_are_refused_as_a_whole(full: Any) -> None:
     with Engine(full.path) as engine:
         conversation = engine.create("c")
         conversation.add([user_msg("before")])
         full.fill(engine)
-        standing: list[Any] = []
+        before_step: list[Any] = []
 
         def step(number: int) -> None:
-            standing[:] = [state(conversation)]
+            before_step[:] = [state(conversation)]
             conversation.add([user_msg(f"{number} a" * 500), user_msg(f"{number} b" * 500)])
 
         check_error(until_full(step))
-        assert state(conversation) == standing[0]
-        assert engine.open("c").messages() == standing[0][1]
+        assert state(conversation) == before_step[0]
+        assert engine.open("c").messages() == before_step[0][1]
         check_error(until_full(lambda number: engine.create(f"another {number}" + "x" * 150)))
-        assert engine.verify().ok  # reading goes on
+        assert engine.verify().ok  # reading still works
         full.free(engine)
         conversation.add([user_msg("after")])
-        assert conversation.messages() == [*standing[0][1], user_msg("after")]
+        assert conversation.messages() == [*before_step[0][1], user_msg("after")]
         assert engine.verify().ok
     with Engine(full.path) as engine:
         assert engine.open("c").messages()[-1] == user_msg("after")
 
 
 @pytest.mark.parametrize("how", ["request", "stream", "async"])
-def test_requests_on_a_full_disk(how: str, full: Any, server: OfflineServer) -> None:
+def test_requests_on_a_full_disk_fail_clearly(how: str, full: Any, server: OfflineServer) -> None:
     with Chat("sk-fake", "m", base_url=server.base_url, db=full.path, conversation="c") as chat:
         chat.request("before")
 
@@ -135,18 +135,18 @@ def test_requests_on_a_full_disk(how: str, full: Any, server: OfflineServer) -> 
             return await chat.async_request(text)
 
         full.fill(chat.engine)
-        standing: list[Any] = []
+        before_step: list[Any] = []
 
         def step(number: int) -> None:
-            standing[:] = [chat.fetch_messages()]
+            before_step[:] = [chat.fetch_messages()]
             ask(number)
 
         check_error(until_full(step))
-        assert chat.fetch_messages() == standing[0]
+        assert chat.fetch_messages() == before_step[0]
         # If it was the end of a request that found no room, the request is still to be closed.
         full.free(chat.engine)
         assert chat.request("自然数1的后面是几?") == "2"
-        assert chat.fetch_messages()[:-2] == standing[0]
+        assert chat.fetch_messages()[:-2] == before_step[0]
         types = [record.type for record in chat.events()]
         asked = types.count("request_started")
         ended = types.count("request_failed") + sum(
@@ -157,8 +157,8 @@ def test_requests_on_a_full_disk(how: str, full: Any, server: OfflineServer) -> 
         assert chat.engine.verify().ok
 
 
-def test_a_full_disk_fails_those_who_wait_together(full: Any) -> None:
-    """Each of them hears of it, and none of them is half there."""
+def test_full_disk_fails_every_job_of_a_commit(full: Any) -> None:
+    """Each caller gets the error, and no job is stored in part."""
     with Engine(full.path) as engine:
         conversations = [engine.create(f"c{number}") for number in range(4)]
         full.fill(engine)

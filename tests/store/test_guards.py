@@ -1,6 +1,6 @@
-"""The guards on the log: no SQL changes or removes an event, short of taking a guard off or the table away.
+"""The guards on the log: no SQL on a plain connection changes or removes an event.
 
-All of it from a plain sqlite3 connection, as any other program would have it.
+Except for DROP TRIGGER and DROP TABLE.
 """
 
 from __future__ import annotations
@@ -112,15 +112,15 @@ def test_no_statement_changes_or_removes_an_event(sql: sqlite3.Connection, attac
     assert _log(sql) == before
 
 
-def test_a_guard_says_why(sql: sqlite3.Connection) -> None:
+def test_guard_names_the_reason(sql: sqlite3.Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         sql.execute("UPDATE events SET data = '{}'")
     with pytest.raises(sqlite3.IntegrityError, match="never removed"):
         sql.execute("DELETE FROM events")
 
 
-def test_what_other_tables_do_cannot_reach_the_log(sql: sqlite3.Connection) -> None:
-    """A foreign key that cascades, or a trigger of somebody's own, is stopped like anything else."""
+def test_triggers_of_other_tables_cannot_change_the_log(sql: sqlite3.Connection) -> None:
+    """Statements inside another trigger are guarded too."""
     before = _log(sql)
     sql.execute("CREATE TABLE bait (x)")
     sql.execute("CREATE TRIGGER on_bait AFTER INSERT ON bait BEGIN DELETE FROM events; END")
@@ -136,7 +136,7 @@ def test_no_column_can_be_dropped(sql: sqlite3.Connection) -> None:
             sql.execute(f"ALTER TABLE events DROP COLUMN {column}")
 
 
-def test_only_the_redacted_event_can_be_emptied(sql: sqlite3.Connection) -> None:
+def test_only_a_redacted_event_can_be_emptied(sql: sqlite3.Connection) -> None:
     conversation = sql.execute("SELECT conversation FROM events WHERE position = 2").fetchone()[0]
     last = sql.execute("SELECT max(version) FROM events WHERE conversation = ?", (conversation,)).fetchone()[
         0

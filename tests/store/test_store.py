@@ -76,7 +76,7 @@ def test_append_is_all_or_nothing(store: SqliteStore) -> None:
     with pytest.raises(KeyError):
         store.transact(job)
     assert stream(store, "d") == [] and len(stream(store)) == 1
-    assert store.epoch > before  # whoever cached what the job saw has to read again
+    assert store.epoch > before  # caches of what the job saw are stale
     store.append("d", 0, [ev.Created(name="d")])
 
 
@@ -108,7 +108,7 @@ def test_cached_heads_forget_what_was_rolled_back(store: SqliteStore) -> None:
 
     def refused(tx: Transaction) -> None:
         with contextlib.suppress(sqlite3.IntegrityError):
-            _past_the_end(tx)
+            _insert_past_the_end(tx)
         assert tx.head("c")[0] == 2 and tx.append("c", 2, [added("2")])[0].position == 3
 
     with pytest.raises(KeyError):
@@ -120,17 +120,17 @@ def test_cached_heads_forget_what_was_rolled_back(store: SqliteStore) -> None:
 
 
 def test_cached_heads_follow_another_connections_appends(tmp_path: Path) -> None:
-    """Each as a process of its own would: what one remembers, the other makes untrue."""
+    """Two stores on one file, as in two processes."""
     with contextlib.ExitStack() as stack:
         one, two = (stack.enter_context(contextlib.closing(open_store(tmp_path / "a.db"))) for _ in "ab")
         for version in range(0, 20, 2):
             for store, number in ((one, version), (two, version + 1)):
                 store.append("c", number, [added(f"c{number}")])
-                with pytest.raises(VersionConflict):  # it knows that without asking
+                with pytest.raises(VersionConflict):  # from the cached head
                     store.append("c", number, [added("late")])
                 with pytest.raises(Refused, match="append-only"):
-                    store.transact(_past_the_end)
-                store.append(f"d{number}", 0, [added("of its own")])
+                    store.transact(_insert_past_the_end)
+                store.append(f"d{number}", 0, [added("other")])
             with pytest.raises(VersionConflict):
                 one.append("c", version + 1, [added("late")])
             assert one.transact(lambda tx: tx.head("c")) == two.transact(lambda tx: tx.head("c"))
@@ -147,15 +147,15 @@ def test_cache_of_heads_is_bounded(file: SqliteStore) -> None:
     check_chain(file, "c7")
 
 
-def _past_the_end(tx: Transaction) -> None:
-    """An event that the guards refuse, as codec would link it to an end that is none."""
+def _insert_past_the_end(tx: Transaction) -> None:
+    """Insert an event that the guards refuse: it does not follow the stream's head."""
     version, link = tx.head("c")
     records = codec.chain("c", (version + 5, link), tx.last_position(), [added("far")], codec.timestamp())
     tx._insert(records)  # pyright: ignore[reportPrivateUsage]
 
 
 def test_append_runs_few_statements(tmp_path: Path) -> None:
-    """A guard against a look-up that slips into a loop: what one more message costs does not grow."""
+    """The statements for one more message do not grow in number."""
     with Engine(tmp_path / "a.db") as engine:
         conversation = engine.create()
         seen: list[str] = []

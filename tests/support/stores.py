@@ -1,4 +1,4 @@
-"""Stores that tests are about: small ones in which everything has happened once, and ways to damage them."""
+"""Small stores for tests, in which every event occurs, and helpers to read and damage them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def asked(
     limit: int | None = None,
     retry: bool = False,
 ) -> None:
-    """One request on record: answered, or failed where *answer* is None."""
+    """Record a request: answered, or failed if *answer* is None."""
     begun: list[request_events.OpenRequest] = []
     question = [] if retry else [msg.encode(user_msg(text), "the prompt")]
 
@@ -54,7 +54,7 @@ def asked(
 
 
 def busy(engine: Engine) -> dict[str, Conversation]:
-    """Conversations in which everything has happened: pins, undo, forks of forks, a group, requests."""
+    """Make conversations with every event: pins, undo, forks of forks, a group, requests."""
     main = engine.create("main")
     main.add([system_msg("be brief"), user_msg("one"), assistant_msg("1")])
     main.pin(0)
@@ -89,7 +89,7 @@ def busy(engine: Engine) -> dict[str, Conversation]:
 
 
 def long(engine: Engine, name: str = "long", size: int = 1200) -> Conversation:
-    """A conversation that is long enough for snapshots."""
+    """Make a conversation that is long enough for snapshots."""
     conversation = engine.create(name)
     for start in range(0, size // 2, 10):
         numbers = range(start, start + 10)
@@ -100,7 +100,7 @@ def long(engine: Engine, name: str = "long", size: int = 1200) -> Conversation:
 
 @contextmanager
 def plain(path: Path, *, unguarded: bool = False) -> Generator[sqlite3.Connection, None, None]:
-    """The file as any other program sees it; *unguarded*: with the guards on the log taken off."""
+    """Open the file with plain sqlite3; *unguarded*: drop the guards on the log."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         if unguarded:
@@ -120,16 +120,18 @@ def files_with(path: Path, text: str = SECRET) -> list[str]:
 
 
 def added(text: str) -> ev.Event:
+    """Return the event that adds a user message."""
     return ev.MessageAdded(message=msgspec.Raw(msg.encode(user_msg(text), "it")))
 
 
 def stream(store: SqliteStore, conversation: str = "c") -> list[ev.Recorded]:
+    """Return the events of a stream."""
     with store.reading() as reader:
         return list(reader.events(conversation))
 
 
 def check_chain(store: SqliteStore, conversation: str = "c") -> None:
-    """Every hash, by the words of codec's docstring."""
+    """Recompute every hash as documented in `store.codec`."""
     previous = NO_HASH
     for number, record in enumerate(stream(store, conversation), 1):
         assert record.version == number
@@ -141,6 +143,7 @@ def check_chain(store: SqliteStore, conversation: str = "c") -> None:
 
 
 def python(code: str, *args: object) -> subprocess.Popen[str]:
+    """Start *code* in another process, with pipes."""
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, args)],
         cwd=ROOT,

@@ -1,7 +1,7 @@
-"""A program that is killed: it chats, streams and edits, and says into a pipe what is done.
+"""A program to be killed: it chats, streams and edits without end, and reports through a pipe.
 
-It says `("ack", WHAT)` after a call has returned, `("ask", TEXT)` before a stream begins and
-`("piece", TEXT)` for a piece of it; it never ends by itself.
+It sends `("ack", STATE)` after a call has returned, `("ask", TEXT)` before a stream begins and
+`("piece", TEXT)` for each piece of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Programs that are killed in the middle of whatever they do: what they were told is done, is there."""
+"""Programs killed at any moment: everything that was acknowledged is in the store."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ from tests.support import writer_to_kill
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW, MANY = 16, 400
-#: A stream of the killed program lasts for a while, so that the kill falls into it; drafts are written twice
-#: a second.
+#: Seconds between two chunks, so that kills hit streams; drafts are written twice a second.
 DELAY = 0.01
 
-# Processes that are forked from one in which the imports are done.
+# Fork each process from one that has done the imports.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["openai", "openai2.chat", "tests.support.writer_to_kill"])
 
@@ -39,10 +38,10 @@ def server() -> Iterator[OfflineServer]:
 
 
 class Victim:
-    """A writer in a process of its own, and what it has said so far."""
+    """A writer in another process, and the messages that it has sent so far."""
 
     def __init__(self, db: Path, server: OfflineServer, conversation: str, seed: int) -> None:
-        self.said: list[tuple[str, Any]] = []
+        self.messages: list[tuple[str, Any]] = []
         self.acted = threading.Semaphore(0)
         self.pipe, theirs = FORKS.Pipe(duplex=False)
         self.process = FORKS.Process(
@@ -58,14 +57,14 @@ class Victim:
     def read(self) -> None:
         try:
             while True:
-                self.said.append(self.pipe.recv())
+                self.messages.append(self.pipe.recv())
                 self.acted.release()
-        except (EOFError, OSError):  # it is dead; its last word may be cut
+        except (EOFError, OSError):  # it is dead; its last message may be cut
             self.acted.release()
 
-    def wait_until_it_has_said(self, lines: int) -> None:
+    def wait_for_messages(self, lines: int) -> None:
         for _ in range(lines):
-            assert self.acted.acquire(timeout=60), f"the writer stands still after {self.said[-1:]}"
+            assert self.acted.acquire(timeout=60), f"the writer sent nothing after {self.messages[-1:]}"
             assert self.process.exitcode is None, "the writer ended by itself"
 
     def kill(self) -> None:
@@ -76,9 +75,9 @@ class Victim:
         assert self.process.exitcode == -signal.SIGKILL, "it ended by itself"
 
     def last_acknowledged(self) -> tuple[dict[str, Any] | None, list[str]]:
-        """What stood after the last call that returned, and the pieces of a stream that came since."""
+        """Return the state after the last call that returned, and the pieces of a stream received since."""
         pieces: list[str] = []
-        for word, what in reversed(self.said):
+        for word, what in reversed(self.messages):
             if word == "piece":
                 pieces.insert(0, what)
             elif word == "ack":
@@ -88,7 +87,7 @@ class Victim:
         return None, []
 
     def _ack_before(self) -> dict[str, Any] | None:
-        acks = [what for word, what in self.said if word == "ack" and "head" in what]
+        acks = [what for word, what in self.messages if word == "ack" and "head" in what]
         return acks[-1] if acks else None
 
 
@@ -96,7 +95,7 @@ def kill_and_look(folder: Path, server: OfflineServer, chance: random.Random, ch
     db = folder / "a.db"
     victim = Victim(db, server, "c", chance.randrange(1 << 30))
     try:
-        victim.wait_until_it_has_said(chance.randrange(2, 60))
+        victim.wait_for_messages(chance.randrange(2, 60))
     finally:
         victim.kill()
     acknowledged, pieces = victim.last_acknowledged()
@@ -114,7 +113,7 @@ def kill_and_look(folder: Path, server: OfflineServer, chance: random.Random, ch
 
 
 def recover(db: Path, server: OfflineServer, choice: str, pieces: list[str]) -> str:
-    """The cut answer is found at once, and can be kept, dropped or asked for again."""
+    """Find the interrupted answer at once, and keep it, drop it or ask again."""
     with Chat("sk-fake", "m", base_url=server.base_url, db=db, conversation="c") as chat:
         before = chat.fetch_messages()
         found = ""
@@ -124,7 +123,7 @@ def recover(db: Path, server: OfflineServer, choice: str, pieces: list[str]) -> 
             ]
             came = json.loads(draft.partial)["content"] if draft.partial else ""
             if question[0].startswith("stream") and pieces:
-                # What is on disk is a beginning of what was shown, or a little more than was read here.
+                # The draft is a prefix of what was shown, or a little longer than what was read here.
                 shown = "".join(pieces)
                 assert came.startswith(shown) or shown.startswith(came)
             if choice == "keep":
@@ -165,24 +164,24 @@ def kill_often(times: int, folder: Path, server: OfflineServer) -> set[str]:
     print(f"seed {seed}")  # shown if the test fails
     found: set[str] = set()
     for number in range(times):
-        where = folder / str(number // 4)  # some of them go on where another was killed
+        where = folder / str(number // 4)  # four writers in turn use one store
         where.mkdir(exist_ok=True)
         found.add(kill_and_look(where, server, chance, ("keep", "drop", "retry")[number % 3]))
     return found
 
 
-def test_a_few_kills(tmp_path: Path, server: OfflineServer) -> None:
+def test_killed_writer_loses_nothing_acknowledged(tmp_path: Path, server: OfflineServer) -> None:
     kill_often(FEW, tmp_path, server)
 
 
 @pytest.mark.torture
-def test_many_kills(tmp_path: Path, server: OfflineServer) -> None:
+def test_many_killed_writers_lose_nothing_acknowledged(tmp_path: Path, server: OfflineServer) -> None:
     found = kill_often(MANY, tmp_path, server)
     assert {"kept", "drop", "retry"} <= found
 
 
-def test_a_kill_in_mid_stream(tmp_path: Path, server: OfflineServer) -> None:
-    """What was shown for a second is there, and can be kept."""
+def test_answer_of_a_killed_stream_can_be_kept(tmp_path: Path, server: OfflineServer) -> None:
+    """What was shown more than a second ago is in the draft."""
     script = """
 import sys
 from openai2 import Chat
@@ -220,7 +219,7 @@ for piece in chat.stream_request("long " * 2000):
         assert (stopped.type, stopped.data["reason"]) == ("request_stopped", "recovered")
 
 
-def test_a_request_under_way_elsewhere_is_not_taken_for_dead(tmp_path: Path, server: OfflineServer) -> None:
+def test_open_request_of_a_live_process_is_not_interrupted(tmp_path: Path, server: OfflineServer) -> None:
     with Chat("sk-fake", "m", base_url=server.base_url, db=tmp_path / "a.db", conversation="c") as chat:
         stream = chat.stream_request("hello")
         first = next(stream)
