@@ -1,8 +1,7 @@
-"""What a command costs before it does anything, beside an interpreter that imports the least.
+"""The start-up time of light commands, next to that of an interpreter with few imports.
 
-A person has installed a wheel: what finds the modules of an editable install, and is imported before the
-command, is no part of it. So the command and its floors run in an environment of their own, in which openai2
-lies as a wheel lays it out, with the usual folders.
+The command and its floors run in a new environment with the files of the wheel, because the import hook of an
+editable install would be measured, too.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ if __name__ == "__main__":
 
 
 def installed() -> Path:
-    """The folder of the commands `python` and `openai2` of an environment in which openai2 is installed."""
+    """Return the folder with `python` and `openai2` of an environment in which openai2 is installed."""
     root = folder() / "installed"
     places = sysconfig.get_paths(vars={"base": str(root), "platbase": str(root)})
     commands, site = Path(places["scripts"]), Path(places["purelib"])
@@ -42,7 +41,7 @@ def installed() -> Path:
         venv.create(root, symlinks=os.name != "nt")
         for source, target in (("openai2", "openai2"), ("store", "openai2/store"), ("cli", "openai2/cli")):
             shutil.copytree(ROOT / source, site / target, ignore=shutil.ignore_patterns("__pycache__"))
-        # What it depends on is found where it is found now; a path in a .pth file has none of its own read.
+        # The dependencies of the current environment; .pth files in that folder are not read.
         (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
         compileall.compile_dir(site, quiet=1)
         command = commands / "openai2"
@@ -52,7 +51,7 @@ def installed() -> Path:
 
 
 def prepare() -> None:
-    """A person's folders, with a conversation in them."""
+    """Create a home folder whose database has a conversation."""
     home = folder() / "home"
     for name in [name for name in os.environ if name.startswith(("OPENAI2_HOME", "XDG_", "PYTHONPATH"))]:
         del os.environ[name]

@@ -87,7 +87,7 @@ def resolve(config: Config, name: str) -> ChosenProfile:
     """Return the profile *name*, merged with the built-in one that it extends. Raises BadInput."""
     if name not in config.profiles and name not in PROFILES:
         raise BadInput(
-            "there is no profile {name}; there are: {names}", name=name, names=", ".join(config.names())
+            "there is no profile {name}: use one of {names}", name=name, names=", ".join(config.names())
         )
     fields = dict(config.profiles.get(name, {}))
     base_name = fields.pop("like", name if name in PROFILES else None)

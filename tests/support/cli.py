@@ -1,8 +1,9 @@
-"""How the tests run the command: in this process, in one of its own, or on a terminal."""
+"""Run the command in a test: in this process, in a new process, or on a terminal."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pyte
@@ -24,23 +26,23 @@ from openai2.cli import cli
 from openai2.offline import OfflineServer
 
 TIMEOUT = 60.0  # seconds; generous, because the machine may be busy
-KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"  # of the fixture `server`
-LONG = "请慢慢地说" * 60  # what echoes it takes many seconds
+KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"  # used by the fixture `server`
+LONG = "请慢慢地说" * 60  # the offline server needs many seconds to echo it
 NOTICE = "（离线应答，不是语言模型）你说的是："
 
 assert openai2.__file__
-#: Where this openai2 was found, so that a process of its own finds the same one.
+#: The folder from which openai2 was imported, for PYTHONPATH of new processes.
 FOUND_IN = str(Path(openai2.__file__).resolve().parent.parent)
 COMMAND = [sys.executable, "-m", "openai2"]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of the test, for a process of its own."""
+    """Return the environment for a new process."""
     return {**os.environ, "PYTHONPATH": FOUND_IN, "PYTHONIOENCODING": "utf-8", **more}
 
 
 def run(*args: str, input: bytes | str = b"", **more: str) -> subprocess.CompletedProcess[str]:
-    """Run the command; *input* comes through a pipe."""
+    """Run the command in a new process; *input* comes through a pipe."""
     raw = input.encode() if isinstance(input, str) else input
     done = subprocess.run(
         [*COMMAND, *args],
@@ -54,19 +56,19 @@ def run(*args: str, input: bytes | str = b"", **more: str) -> subprocess.Complet
 
 
 def invoke(*args: str, input: str | bytes | None = None) -> Result:
-    """Run the command in this process: quicker, and enough where no terminal or signal plays a part."""
+    """Run the command in this process, which is faster, for tests without a terminal or signals."""
     return CliRunner().invoke(cli, list(args), input=input)
 
 
 def ok(*args: str, input: str | bytes | None = None) -> str:
-    """What the command prints, which must have gone well."""
+    """Run the command in this process; return its standard output, and assert that it succeeds."""
     result = invoke(*args, input=input)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
 def refused(*args: str, status: int = 1, input: str | bytes | None = None) -> str:
-    """The one line that the command says no with."""
+    """Run the command in this process; return its error line, and assert that it fails with *status*."""
     result = invoke(*args, input=input)
     assert result.exit_code == status, result.output
     lines = result.stderr.strip().split("\n")
@@ -76,7 +78,7 @@ def refused(*args: str, status: int = 1, input: str | bytes | None = None) -> st
 
 
 class Screen(pyte.HistoryScreen):
-    """What a terminal shows, what has scrolled off it, and its answers to what it is asked."""
+    """A terminal's screen with its scrollback, which answers the queries of programs."""
 
     def __init__(self, columns: int, rows: int) -> None:
         super().__init__(columns, rows, history=2000, ratio=0.001)
@@ -87,20 +89,20 @@ class Screen(pyte.HistoryScreen):
 
 
 class Terminal:
-    """The command on a terminal of its own, and what a person would see there."""
+    """The command running on a pseudo-terminal, and the screen that a person would see."""
 
     def __init__(
         self, *args: str, columns: int = 80, rows: int = 60, status: bool = False, **more: str
     ) -> None:
         self.screen = Screen(columns, rows)
-        asks = "0" if status else "1"  # for a status line, one must know where the cursor is
+        no_queries = "0" if status else "1"  # a status line needs queries of the cursor's position
         self._stream = pyte.Stream(self.screen)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads forks
+            warnings.simplefilter("ignore", DeprecationWarning)  # about fork() in a process with threads
             self.child: pexpect.spawn[str] = pexpect.spawn(
                 COMMAND[0],
                 [*COMMAND[1:], *args],
-                env=environment(**{"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": asks, **more}),
+                env=environment(**{"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": no_queries, **more}),
                 dimensions=(rows, columns),
                 encoding="utf-8",
                 timeout=TIMEOUT,
@@ -115,7 +117,7 @@ class Terminal:
 
     @property
     def above_status(self) -> list[str]:
-        """The lines on the screen without the status line, which stands in reverse under the prompt."""
+        """The lines on the screen without the status line, which is shown in reverse."""
         rows = range(self.screen.lines)
         shown = [
             "" if self.screen.buffer[row][0].reverse else self.screen.display[row].rstrip() for row in rows
@@ -124,7 +126,7 @@ class Terminal:
 
     @property
     def everything(self) -> list[str]:
-        """The lines that have scrolled off the screen, and those on it."""
+        """The lines of the scrollback, then those on the screen."""
         above = [
             "".join(row[place].data for place in range(self.screen.columns))
             for row in self.screen.history.top
@@ -133,14 +135,14 @@ class Terminal:
 
     @property
     def lines(self) -> list[str]:
-        """The lines on the screen, without the empty ones at the end."""
+        """The lines on the screen, without empty ones at the end."""
         lines = [line.rstrip() for line in self.screen.display]
         while lines and not lines[-1]:
             lines.pop()
         return lines
 
     def until(self, seen: Callable[[list[str]], bool], what: str) -> Terminal:
-        """Read until the screen is as wanted."""
+        """Read the output until *seen* accepts the lines on the screen; *what* describes it in errors."""
         end = time.monotonic() + TIMEOUT
         while not seen(self.lines):
             assert time.monotonic() < end, f"no {what} on the screen:\n" + "\n".join(self.lines)
@@ -149,15 +151,17 @@ class Terminal:
             except pexpect.TIMEOUT:
                 continue
             except pexpect.EOF:
-                assert seen(self.lines), f"it ended with no {what} on the screen:\n" + "\n".join(self.lines)
+                assert seen(self.lines), f"the command ended with no {what} on the screen:\n" + "\n".join(
+                    self.lines
+                )
         return self
 
     def shows(self, text: str) -> Terminal:
-        """Wait until *text* stands somewhere on the screen; a line's end there is no break in it."""
+        """Wait until the screen shows *text*, which may be wrapped."""
         return self.until(lambda lines: text in "\n".join(lines) or text in "".join(lines), repr(text))
 
     def says(self, line: str) -> Terminal:
-        """Wait until a line of the screen is *line*."""
+        """Wait until the screen has exactly this line."""
         return self.until(lambda lines: line in lines, f"line {line!r}")
 
     def ready(self) -> Terminal:
@@ -165,18 +169,18 @@ class Terminal:
         return self.until(lambda _lines: self.above_status[-1:] == [">"], "prompt")
 
     def resize(self, columns: int, rows: int) -> Terminal:
-        """Make the terminal smaller or larger, as xterm does: what no longer fits is cut off."""
+        """Resize the terminal, as xterm does: lines that no longer fit are cut off."""
         self.screen.resize(rows, columns)
         self.child.setwinsize(rows, columns)  # pyright: ignore[reportUnknownMemberType]
         return self
 
     def types(self, text: str) -> Terminal:
-        """Type, without Enter."""
+        """Type *text* without Enter."""
         self.child.send(text)
         return self
 
     def enters(self, text: str) -> Terminal:
-        """Type a line at an empty prompt, and send it once the screen shows it."""
+        """Type a line at an empty prompt; press Enter when the screen shows it."""
         self.ready()
         self.child.send(text)
         shown = re.sub(r"\s+", "", text)
@@ -185,7 +189,7 @@ class Terminal:
         return self
 
     def ends(self) -> int:
-        """Wait for the end; the exit status."""
+        """Wait for the end of the command; return the exit status."""
         end = time.monotonic() + TIMEOUT
         while time.monotonic() < end:
             try:
@@ -198,15 +202,32 @@ class Terminal:
 
 
 def contents(messages: Sequence[dict[str, str]]) -> list[str]:
-    """The texts of messages."""
+    """Return the contents of messages."""
     return [message["content"] for message in messages]
 
 
+def shown(db: str, *args: str) -> list[str]:
+    """Return the texts of the messages that `show` prints."""
+    return contents(json.loads(ok("show", "--json", "--db", db, *args)))
+
+
+def logged(db: str, *args: str) -> list[dict[str, Any]]:
+    """Return the events that `log` prints."""
+    return [json.loads(line) for line in ok("log", "--json", "--db", db, *args).splitlines()]
+
+
+def logged_answers() -> list[dict[str, Any]]:
+    """Return the facts of the answers in the current conversation."""
+    events = [json.loads(line) for line in ok("log", "--json").splitlines()]
+    return [event["data"]["answer"] for event in events if "answer" in event["data"]]
+
+
 QUESTIONS = ("自然数50的后面是几?", "再往后是几?", "再往后呢?")
+ANSWERS = ("51", "52", "53")
 
 
-def counting(path: Path, fork: str | None = None) -> str:
-    """A database with a conversation of three rounds, named 数数, and perhaps a *fork* of it at version 7."""
+def counting_database(path: Path, fork: str | None = None) -> str:
+    """Create a database with a conversation of three rounds, 数数, and optionally a fork at version 7."""
     db = str(path / "talk.db")
     with (
         OfflineServer() as server,
@@ -220,7 +241,7 @@ def counting(path: Path, fork: str | None = None) -> str:
 
 
 def kill_in_an_answer(terminal: Terminal) -> None:
-    """Ask what takes long to answer, and kill the session once something of the answer is on disk."""
+    """Ask a question with a slow answer; kill the session when the first part is on disk."""
     terminal.enters(LONG).shows(NOTICE + "请慢")
     end = time.monotonic() + TIMEOUT
     while not _is_on_disk("请慢"):

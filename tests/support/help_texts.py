@@ -1,7 +1,7 @@
-"""What every `--help` says, kept as files in tests/support/help/, so that a change of it is seen.
+"""Keep a copy of every `--help` in tests/support/help/, so that a change is noticed.
 
-python tests/support/help_texts.py            compares, and shows what differs
-python tests/support/help_texts.py --write    writes the files anew
+python tests/support/help_texts.py            prints the differences
+python tests/support/help_texts.py --write    writes the files
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _ASKED = {"COLUMNS": "80", "LC_ALL": "C.UTF-8", "OPENAI2_LANG": "en"}
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """The name of each file, and what is to stand in it."""
-    os.environ.update(_ASKED)  # before the texts are said
-    sys.path.append(str(FOLDER.parent.parent))  # for a checkout that is not installed
+    """Yield the name and the expected content of each file."""
+    os.environ.update(_ASKED)  # before the texts are translated
+    sys.path.append(str(FOLDER.parent.parent))  # if the package is not installed
     from click.testing import CliRunner
 
     from openai2.cli import MODULES, cli
@@ -32,14 +32,14 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def differences() -> Iterator[str]:
-    """The lines of what differs."""
-    wanted = dict(texts())
-    for name in sorted({*wanted, *(path.name for path in FOLDER.glob("*.txt"))}):
+    """Yield the lines of a diff between the files and the current help."""
+    current = dict(texts())
+    for name in sorted({*current, *(path.name for path in FOLDER.glob("*.txt"))}):
         path = FOLDER / name
         kept = path.read_text("utf-8") if path.exists() else ""
         yield from difflib.unified_diff(
             kept.splitlines(),
-            wanted.get(name, "").splitlines(),
+            current.get(name, "").splitlines(),
             f"{name} (kept)",
             f"{name} (now)",
             lineterm="",
@@ -47,22 +47,22 @@ def differences() -> Iterator[str]:
 
 
 def write() -> None:
-    """Write the files anew."""
+    """Write all files; delete those of commands that no longer exist."""
     FOLDER.mkdir(exist_ok=True)
-    wanted = dict(texts())
+    current = dict(texts())
     for path in FOLDER.glob("*.txt"):
-        if path.name not in wanted:
+        if path.name not in current:
             path.unlink()
-    for name, text in wanted.items():
+    for name, text in current.items():
         (FOLDER / name).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
     if "--write" in sys.argv[1:]:
         write()
-    elif told := list(differences()):
-        print(*told, sep="\n")
+    elif lines := list(differences()):
+        print(*lines, sep="\n")
         raise SystemExit(
             "the help differs from tests/support/help/:"
-            " python tests/support/help_texts.py --write keeps it as it is now"
+            " python tests/support/help_texts.py --write accepts the change"
         )

@@ -1,21 +1,18 @@
-"""The key file: who may read it, what is shown of it, and several processes at once."""
+"""`add_apikey`, `read_apikey`, `remove_apikey`, `clear_apikey`: no key is ever shown unasked."""
 
 from __future__ import annotations
 
-import os
-import stat
-import subprocess
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
-from openai2.cli.settings.key_file import Entry, KeyFile
-from openai2.keys.pool import fingerprint
-from tests.support.cli import COMMAND, TIMEOUT, Terminal, environment, invoke, ok, refused, run
+from openai2.keys.pool import fingerprint, mask
+from openai2.offline import OfflineServer
+from tests.support.cli import KEY, Terminal, invoke, ok, refused
 
-KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"
-posix = pytest.mark.skipif(sys.platform == "win32", reason="file modes are POSIX")
+OTHER = "sk-another-key-that-is-made-up-0001"
 
 
 @pytest.fixture
@@ -23,7 +20,7 @@ def file(home: Path) -> Path:
     return home / "openai2" / "keys"
 
 
-def test_the_tutorial(file: Path) -> None:
+def test_keys_are_added_listed_and_cleared(file: Path) -> None:
     result = invoke("add_apikey", KEY)
     assert result.exit_code == 0 and KEY not in result.output
     assert ok("read_apikey") == f"sk-…bkFJ  {fingerprint(KEY)}\n"
@@ -37,40 +34,43 @@ def test_the_tutorial(file: Path) -> None:
     assert "there was no API key" in invoke("clear_apikey").stderr
 
 
-@posix
-def test_nobody_else_may_read_it(file: Path) -> None:
-    old = os.umask(0)
-    try:
-        ok("add_apikey", KEY)
-    finally:
-        os.umask(old)
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-
-
-@posix
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
-def test_a_file_that_others_can_read_is_refused_with_what_mends_it(file: Path, mode: int) -> None:
-    ok("add_apikey", KEY)
-    file.chmod(mode)
-    for command in (["read_apikey"], ["add_apikey", KEY + "x"], ["chat", "hi"]):
-        line = refused(*command)
-        assert f"chmod 600 {file}" in line and KEY not in line
-    file.chmod(0o600)
+def test_key_list_shows_name_server_and_usage(server: OfflineServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    ok("add_apikey", KEY, "--name", "work", "--base-url", server.base_url)
+    assert ok("newchat", "自然数1的后面是几?") == "2\n", "the key's server is asked if none is given"
+    line = ok("read_apikey")
+    assert line == f"{mask(KEY)}  {fingerprint(KEY)}  work  {server.base_url}  1 request, 0 failed\n"
+    (entry,) = json.loads(ok("read_apikey", "--json"))
+    assert (entry["name"], entry["requests"], entry["failures"]) == ("work", 1, 0)
+    assert KEY not in json.dumps(entry)
     assert ok("read_apikey", "--reveal") == KEY + "\n"
-    file.chmod(mode)
-    ok("clear_apikey")
-    assert not file.exists()
 
 
-def test_the_key_comes_by_pipe() -> None:
+def test_key_is_removed_by_name_or_fingerprint() -> None:
+    ok("add_apikey", KEY, "--name", "work")
+    ok("add_apikey", OTHER)
+    assert "named work" in refused("add_apikey", KEY + "x", "--name", "work")
+    assert "no key has that name" in refused("remove_apikey", "home")
+    assert KEY not in refused("remove_apikey", KEY)
+    ok("remove_apikey", "work")
+    ok("remove_apikey", fingerprint(OTHER))
+    assert ok("read_apikey") == ""
+
+
+@pytest.mark.parametrize(("name", "reason"), [("two words", "one word"), ("sk-x", "sk-")])
+def test_bad_key_name_is_refused(name: str, reason: str) -> None:
+    assert reason in refused("add_apikey", KEY, "--name", name)
+
+
+def test_key_is_read_from_a_pipe() -> None:
     ok("add_apikey", input=KEY + "\r\nrest\n")
     assert ok("read_apikey", "--reveal") == KEY + "\n"
     assert "no API key was given" in refused("add_apikey", input="")
 
 
-@posix
-def test_the_key_is_typed_unseen() -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_typed_key_is_not_shown() -> None:
     with Terminal("add_apikey") as terminal:
         terminal.shows("not shown").types(KEY + "\r").shows("added sk-…bkFJ")
         assert terminal.ends() == 0
@@ -81,50 +81,17 @@ def test_the_key_is_typed_unseen() -> None:
 @pytest.mark.parametrize(
     "bad", ["", f" {KEY}", f"{KEY}\n", f"钥{KEY}", f"{KEY}\x1b", f"#{KEY}", f"{KEY} {KEY}"], ids=range(7)
 )
-def test_bad_keys_are_refused_and_not_shown(bad: str, file: Path) -> None:
-    line = refused("add_apikey", bad)
-    assert KEY[3:] not in line
+def test_bad_key_is_refused_and_not_shown(bad: str, file: Path) -> None:
+    assert KEY[3:] not in refused("add_apikey", bad)
     assert not file.exists()
 
 
-def test_a_key_in_pieces_is_not_shown() -> None:
-    assert KEY not in refused("add_apikey", "sk-half", KEY, status=2)
-    assert KEY not in refused("add_apikey", "--" + KEY, "-" + KEY, status=2)
+@pytest.mark.parametrize("pieces", [("sk-half", KEY), ("--" + KEY, "-" + KEY)], ids=["two", "options"])
+def test_key_in_pieces_is_refused_and_not_shown(pieces: tuple[str, str]) -> None:
+    assert KEY not in refused("add_apikey", *pieces, status=2)
 
 
-def test_a_file_with_something_else_in_it(file: Path) -> None:
-    ok("add_apikey", KEY)
-    file.write_text("two words\n" + KEY, encoding="utf-8")
-    line = refused("read_apikey")
-    assert "clear_apikey" in line and "two" not in line
-
-
-def test_the_order_of_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
-    ok("add_apikey", KEY)
-    monkeypatch.setenv("OPENAI_API_KEY", "bad key")
-    assert "a space at character 4" in refused("chat", "hi")
-    assert "a control character" in refused("chat", "--key", "worse\x01key", "hi")
-    assert "is used before" in invoke("read_apikey").stderr
+def test_key_commands_tell_that_the_environment_has_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", OTHER)
     assert "is used before" in invoke("add_apikey", KEY).stderr
-
-
-def test_processes_that_add_at_once_lose_nothing() -> None:
-    keys = [f"{KEY}{number}" for number in range(6)]
-    processes = [
-        subprocess.Popen([*COMMAND, "add_apikey", key], env=environment(), stderr=subprocess.PIPE)
-        for key in keys
-    ]
-    for process in processes:
-        _, said = process.communicate(timeout=TIMEOUT)
-        assert process.returncode == 0, said
-    assert set(run("read_apikey", "--reveal").stdout.split()) == set(keys)
-
-
-def test_a_crash_leaves_no_lock_and_no_half_file(file: Path) -> None:
-    keys = KeyFile(file)
-    keys.add(Entry(key=KEY))
-    file.with_name(f"keys.{os.getpid()}.new").write_text("sk-hal", encoding="utf-8")
-    file.with_name("keys.lock").touch()
-    keys.add(Entry(key=KEY + "x"))
-    assert [entry.key for entry in keys.entries()] == [KEY, KEY + "x"]
-    assert sorted(path.name for path in file.parent.iterdir()) == ["keys", "keys.lock"]
+    assert "is used before" in invoke("read_apikey").stderr
