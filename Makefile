@@ -1,20 +1,20 @@
-# One word a target. Everything happens in .venv, inside the clone; `make PYTHON=… venv` chooses the Python.
+# Targets are single words. Everything is installed into .venv inside the clone; `make PYTHON=… venv` chooses the Python.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# In order of preference. A name that is there but does not run, or lacks venv, is passed over.
+# In order of preference. A Python that does not run or lacks venv is skipped.
 PYTHONS := python3.11 python3 python3.13 python3.12 python3.10 /usr/bin/python3.11 /usr/bin/python3
 
 bin := .venv/bin
 pip := $(bin)/python -m pip --disable-pip-version-check --no-input
-# What a command says is shown only when it fails.
+# Print the output of a command only if it fails.
 quietly = out=$$($(1) 2>&1) || { echo "$$out" >&2; exit 1; }
 
-# Each stamp is written last, so that what was interrupted is begun again. The first one holds the
-# clone's path and the Python's name: a clone that was moved, or another PYTHON=, is made anew.
+# Each stamp is written last, so that an interrupted step runs again. The first stamp holds the path of the clone and
+# the name of the Python: .venv is recreated if either changes.
 made := .venv/.made
 tools := .venv/.tools
 was := $(strip $(shell cat $(made) 2>/dev/null))
@@ -34,29 +34,29 @@ $(made): pyproject.toml
 	done; \
 	if [ -z "$$python" ]; then \
 	  echo 'make: openai2 needs Python 3.10 or newer, with its venv module (on Debian: python3-venv).' >&2; \
-	  echo 'make: none was found as: $(or $(PYTHON),$(PYTHONS)). Name one: make PYTHON=/path/to/python venv' >&2; \
+	  echo 'make: tried: $(or $(PYTHON),$(PYTHONS)). Name one: make PYTHON=/path/to/python venv' >&2; \
 	  exit 1; \
 	fi; \
-	echo "making .venv with $$($$python -V)"; \
+	echo "creating .venv with $$($$python -V)"; \
 	"$$python" -m venv --clear .venv; \
 	$(call quietly,$(pip) install 'pip>=25.1'); \
 	$(call quietly,$(pip) install --editable .); \
 	echo '$(CURDIR)' "$$python" > $@
 
 $(tools): $(made)
-	@echo 'adding the tools of lint, types and tests to .venv'
+	@echo 'installing the tools for lint, types and tests into .venv'
 	@$(call quietly,$(pip) install --group dev)
 	@touch $@
 
 .PHONY: venv
-venv: $(tools) ## make .venv with openai2 (editable) and its tools
+venv: $(tools) ## create .venv with openai2 (editable) and its tools
 
 .PHONY: demo
-demo: $(made) ## a guided run of everything, with no key
+demo: $(made) ## a guided run of the command, without a key
 	@$(bin)/openai2 demo
 
 .PHONY: words
-words: $(made) ## collect the texts, compile the translations, name what is missing
+words: $(made) ## collect the texts, compile the translations, print the missing ones
 	@$(bin)/python -m tests.support.catalogues
 
 .PHONY: lint
@@ -65,7 +65,7 @@ lint: $(tools) ## ruff: rules and format
 	@$(call quietly,$(bin)/ruff format --diff)
 
 .PHONY: format
-format: $(tools) ## put the code in order: format, sorted imports, safe fixes
+format: $(tools) ## format the code, sort imports, apply safe fixes
 	@$(bin)/ruff check --quiet --fix-only
 	@$(bin)/ruff format --quiet
 
@@ -79,12 +79,12 @@ test: lint types ## lint, types and tests
 	@$(bin)/python -m pytest --quiet --numprocesses=auto --maxprocesses=8
 
 .venv/.bench: $(made)
-	@echo 'adding the tools of benchmarks to .venv'
+	@echo 'installing the tools for benchmarks into .venv'
 	@$(call quietly,$(pip) install --group bench)
 	@touch $@
 
 .PHONY: bench
-bench: .venv/.bench ## measure, beside the least that anybody would pay: table, JSON and plots in build/benchmarks
+bench: .venv/.bench ## measure against the floors: table, JSON and plots in build/benchmarks
 	@$(bin)/python -m benchmarks.run
 
 .PHONY: torture
@@ -92,7 +92,7 @@ torture: $(tools) ## the tests that take minutes
 	@$(bin)/python -m pytest --quiet --numprocesses=auto --maxprocesses=8 -m torture
 
 .PHONY: wheel
-wheel: $(tools) ## build the wheel and test it with the source out of the way
+wheel: $(tools) ## build the wheel and test it without the source
 	@$(bin)/python tests/support/wheel.py
 
 .PHONY: chromium
@@ -109,11 +109,11 @@ page: $(tools) chromium ## the HTML page, driven in a headless Chromium
 	@$(bin)/python -m pytest --quiet -m browser tests/browser
 
 .PHONY: images
-images: $(tools) chromium ## draw docs/images anew
+images: $(tools) chromium ## redraw docs/images
 	@$(bin)/python -m tests.browser.screenshots
 
 .PHONY: clean
-clean: ## remove all that make and the tools made
+clean: ## remove everything that make and the tools created
 	@rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
