@@ -1,4 +1,4 @@
-"""What all tests share: a home of their own, and how hard Hypothesis tries."""
+"""Fixtures of all tests, and the profiles of Hypothesis."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, settings
 
 from openai2.offline import OfflineServer
 
-# No deadline: a slow machine is no defect. Each run may find something new, and prints what repeats it;
-# where a change is judged, all runs are one (`CI`, as for Hypothesis' own profile), so that what passed does
-# not fail unchanged. `pytest --hypothesis-profile=thorough` tries twenty times as hard.
+# No deadline, since machines differ. Runs are random and print how to repeat a failure; with `CI` set they
+# are
+# not, so that an unchanged tree does not fail later. `pytest --hypothesis-profile=thorough` runs 20× the
+# examples.
 _OURS = settings(
     deadline=None,
     print_blob=True,
@@ -24,19 +25,20 @@ settings.register_profile("openai2", _OURS, max_examples=50)
 settings.register_profile("thorough", _OURS, max_examples=1000)
 settings.load_profile("openai2")
 
-# The command settles its language when it is imported, which is before any fixture runs.
+# The command chooses its language when it is imported, before any fixture runs.
 os.environ["OPENAI2_LANG"] = "en"
 
-# What a developer's shell may hold that would change an answer, or lead away from the loopback server.
+# Variables of a developer's shell that would change results, or reach another server.
 _FOREIGN = ("OPENAI_", "OPENAI2_", "LC_", "XDG_")
 _FOREIGN_NAMES = {"LANGUAGE", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "LINES"}
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home for each test; keys, settings and proxies of whoever runs the tests are out of reach.
+    """Give each test an empty home folder outside `tmp_path`, without keys, settings or proxies.
 
-    It lies beside `tmp_path`, not in it. OPENAI2_HOME names a folder that is still to be made.
+
+    OPENAI2_HOME names a folder that does not exist yet.
     """
     for name in list(os.environ):
         upper = name.upper()
@@ -56,7 +58,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OfflineServer]:
-    """A server and a key that the environment names."""
+    """Run a loopback server; the environment names it and a key."""
     from tests.support.cli import KEY
 
     with OfflineServer() as server:

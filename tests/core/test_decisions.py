@@ -1,4 +1,4 @@
-"""Decisions: what a wish comes to, and that what it comes to fulfils it."""
+"""Decisions: the events of a command, and the view after them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def folded(view: View, events: list[ev.Event]) -> View:
 
 
 @given(views(), st.integers(1, 12))
-def test_truncation(view: View, limit: int) -> None:
+def test_truncated_removes_the_earliest_unpinned_units(view: View, limit: int) -> None:
     before = view.copy()
     events = decisions.truncated(view, limit)
     after = folded(view, events)
-    assert view == before  # deciding changes nothing
+    assert view == before
     assert view.pins <= set(after.ids) and [n for n in view.ids if n in set(after.ids)] == after.ids
     if len(view) <= limit:
         assert events == []
@@ -43,16 +43,16 @@ def test_truncation(view: View, limit: int) -> None:
     if all(len(unit) == 1 for unit in free):
         assert len(after) == max(limit, fixed)
     assert len(after) <= max(limit, fixed)
-    # A result never stands without its call, and the earliest go first.
+    # A result is never left without its call, and the earliest go first.
     gone = [index for index, number in enumerate(view.ids) if number not in set(after.ids)]
     assert gone == [index for unit in free for index in unit][: len(gone)]
     for unit in view.units():
         assert len({view.ids[index] in set(after.ids) for index in unit}) == 1
-    assert decisions.truncated(after, limit) == []  # once is enough
+    assert decisions.truncated(after, limit) == []
 
 
 @given(views(), st.none() | st.integers(1, 12), st.text("ust", max_size=3))
-def test_what_is_sent(view: View, limit: int | None, kinds: str) -> None:
+def test_sent_fits_the_limit_or_raises(view: View, limit: int | None, kinds: str) -> None:
     assume(len(view) or kinds)
     question = [1000 + place for place in range(len(kinds))]
     try:
@@ -70,7 +70,7 @@ def test_what_is_sent(view: View, limit: int | None, kinds: str) -> None:
 
 
 @given(views(), st.integers(1, 30))
-def test_rollback(view: View, n: int) -> None:
+def test_rollback_removes_the_last_rounds(view: View, n: int) -> None:
     starts = view.round_starts()
     events = decisions.rollback(view, n)
     after = folded(view, events)
@@ -85,7 +85,7 @@ def test_rollback(view: View, n: int) -> None:
 
 
 @given(views(), st.lists(st.integers(-25, 25), max_size=4))
-def test_pin_and_unpin(view: View, indexes: list[int]) -> None:
+def test_pin_and_unpin_are_idempotent(view: View, indexes: list[int]) -> None:
     size = len(view)
     if not all(-size <= index < size for index in indexes):
         for decide in (decisions.pin, decisions.unpin):
@@ -95,7 +95,7 @@ def test_pin_and_unpin(view: View, indexes: list[int]) -> None:
     named = {view.ids[index] for index in indexes}
     pinned = folded(view, decisions.pin(view, indexes))
     assert pinned.pins == view.pins | named and pinned.ids == view.ids
-    assert decisions.pin(pinned, indexes) == []  # what changes nothing is no event
+    assert decisions.pin(pinned, indexes) == []
     unpinned = folded(pinned, decisions.unpin(pinned, indexes))
     assert unpinned.pins == view.pins - named
     assert decisions.unpin(unpinned, indexes) == []

@@ -1,4 +1,4 @@
-"""Random histories against a model made of plain lists: the view, its pins, and every version of both."""
+"""Random histories compared with a model of plain lists: the view, its pins, and every version of both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from openai2.core.request_events import OpenRequest, RequestError, RequestSpec
 from openai2.errors import BadInput
 from openai2.request.effects import Open
 
-#: A message and whether it is pinned. Messages are told apart by a number in their text.
+#: A message and whether it is pinned. The number in its text makes each message unique.
 Item = tuple[str, str]  # kind, text
 View = list[tuple[Item, bool]]
 
@@ -41,7 +41,7 @@ def message(item: Item) -> dict[str, Any]:
 
 
 def units(items: list[Item]) -> list[list[int]]:
-    """Places that truncation keeps or takes together: a call and its results, else one by one."""
+    """Return the places that truncation keeps or removes together: a call and its results, or one."""
     found: list[list[int]] = []
     for place, (kind, _) in enumerate(items):
         if kind == "t" and found and items[found[-1][0]][0] == "c":
@@ -52,7 +52,7 @@ def units(items: list[Item]) -> list[list[int]]:
 
 
 def cut(view: View, limit: int, protected: int) -> View:
-    """The earliest unpinned messages go until *limit* are left; the last *protected* stay."""
+    """Remove the earliest unpinned messages until *limit* remain; the last *protected* stay."""
     gone: list[int] = []
     for unit in units([item for item, _ in view]):
         if len(view) - len(gone) <= limit or unit[-1] >= len(view) - protected:
@@ -68,7 +68,7 @@ def without_last_answer(view: View) -> View:
 
 
 class Pending:
-    """A request that is open, as the model sees it."""
+    """An open request in the model."""
 
     def __init__(
         self, begun: OpenRequest, question: list[Item], limit: int | None, leaving: list[Item], again: bool
@@ -88,7 +88,7 @@ class Pending:
 
 
 class Model:
-    """What a conversation is: today's view, that at each version, and what can be undone."""
+    """A conversation in the model: its view, the view at each version, and the steps of undo."""
 
     def __init__(self, view: View, version: int) -> None:
         self.view = view
@@ -99,7 +99,7 @@ class Model:
         self.open: dict[int, Pending] = {}
 
     def act(self, view: View, acted: bool = True) -> None:
-        """A person did something; *acted* False where it came to nothing."""
+        """Apply an action of the user; *acted* is False if it changed nothing."""
         self.view = view
         if acted:
             self.steps = [*self.steps[: self.step + 1], view]
@@ -107,7 +107,7 @@ class Model:
 
 
 class Histories(RuleBasedStateMachine):
-    """Several conversations in one file, by two handles each, through forks and restarts."""
+    """Several conversations in one file, with two handles each, through forks and restarts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(eager=st.booleans())
     def begin(self, eager: bool) -> None:
-        if eager:  # a snapshot at almost every chance
+        if eager:  # take a snapshot almost always
             self.patch.setattr(snapshot, "LEAST_TAIL", 200)
             self.patch.setattr(snapshot, "SNAPSHOT_SHARE", 1.0)
         self.know(self.engine.create(), Model([], 1))
@@ -128,7 +128,7 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if self.models:
-                self.everything_is_as_it_was()
+                self.check_everything()
         finally:
             self.patch.undo()
             self.engine.close()
@@ -149,13 +149,13 @@ class Histories(RuleBasedStateMachine):
         return kind, f"{kind}{self.count}"
 
     def note(self, conversation: Conversation, model: Model) -> None:
-        """The model's view is the view at the version that is now reached."""
+        """Record the model's view as that of the current version."""
         model.was[conversation.version] = model.view
 
     def view_of(self, conversation: Conversation, version: int | None = None) -> list[tuple[Any, bool]]:
         return [(held.message, held.pinned) for held in conversation.view_messages(version)]
 
-    # -- what people do
+    # -- actions of the user
 
     @rule(data=st.data(), kinds=st.text("uasct", min_size=1, max_size=4))
     def add(self, data: st.DataObject, kinds: str) -> None:
@@ -219,7 +219,7 @@ class Histories(RuleBasedStateMachine):
         way = range(model.step, model.step + steps, 1 if steps > 0 else -1)
         model.step += steps
         model.view = model.steps[model.step]
-        for back, place in enumerate(reversed(way)):  # each step is a version of its own
+        for back, place in enumerate(reversed(way)):  # each step is one version
             model.was[conversation.version - back] = model.steps[place + (1 if steps > 0 else -1)]
         self.note(conversation, model)
 
@@ -292,7 +292,7 @@ class Histories(RuleBasedStateMachine):
 
     @precondition(lambda self: any(model.open for model in self.models.values()))
     @rule(data=st.data())
-    def close_one(self, data: st.DataObject) -> None:
+    def close_any(self, data: st.DataObject) -> None:
         open_ = [(name, number) for name, model in self.models.items() for number in model.open]
         name, number = data.draw(st.sampled_from(open_), "request")
         self.close(data, data.draw(st.sampled_from(self.handles[name]), "handle"), self.models[name], number)
@@ -330,11 +330,10 @@ class Histories(RuleBasedStateMachine):
                     request, lambda state: request_events.failed(begun, raw, ev.Answer(), fault)
                 )
             )
-        else:  # the program ended; another one finds the draft
+        else:  # the program ended; another one recovers the draft
             self.recover(conversation, request, raw, keep=end == "kept")
         if end in ("answered", "stopped", "kept"):
             view = pending.answered(model.view, answer)
-            # The event that brings the answer comes before those of the limit and of the stop.
             model.act(view)
             model.unanswered = None
             self.check_last_events(conversation, before, end)
@@ -388,22 +387,22 @@ class Histories(RuleBasedStateMachine):
             (line.id, line.version, line.messages) for line in self.engine.conversations()
         ) == sorted(before)
 
-    # -- what holds
+    # -- invariants
 
     @invariant()
-    def today_is_as_the_model_says(self) -> None:
+    def current_view_equals_the_model(self) -> None:
         for name, model in self.models.items():
             for conversation in self.handles[name][: 1 + len(self.models) % 2]:
                 assert self.view_of(conversation) == [(message(item), pin) for item, pin in model.view]
 
     @rule(data=st.data())
-    def a_version_is_as_it_was(self, data: st.DataObject) -> None:
+    def earlier_view_equals_the_model(self, data: st.DataObject) -> None:
         conversation, model = self.pick(data)
         version = data.draw(st.sampled_from(sorted(model.was)), "version")
         was = [(message(item), pin) for item, pin in model.was[version]]
         assert self.view_of(conversation, version) == was
 
-    def everything_is_as_it_was(self) -> None:
+    def check_everything(self) -> None:
         report = self.engine.verify()
         assert report.ok, report
         listed = {line.id: line for line in self.engine.conversations()}
@@ -418,7 +417,7 @@ class Histories(RuleBasedStateMachine):
                 assert len(fold[version]) == len(view)
 
     def replayed(self, conversation: Conversation) -> list[tuple[int, list[int]]]:
-        """The ids at each version by the plain fold from nothing, without a snapshot."""
+        """Return the ids at each version, folded from the first event without a snapshot."""
         stream = [(record.version, record.event) for record in conversation.events()]
         first = stream[0][1]
         inherited = None
@@ -440,4 +439,4 @@ Histories.TestCase.settings = settings(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-test_histories = Histories.TestCase
+test_random_histories = Histories.TestCase

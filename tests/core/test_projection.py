@@ -1,4 +1,4 @@
-"""The fold: what a view keeps through packing, removing and replaying."""
+"""The fold: removing spans, replaying, and packing a view."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from openai2.core.snapshot import pack, unpack, worth_saving
 
 @st.composite
 def views(draw: st.DrawFn) -> View:
-    """Any view: ids in any order, as a question joins after what was added meanwhile."""
+    """Any view; ids are in any order, since a question joins with its answer."""
     view = View()
     view.ids = draw(st.lists(st.integers(1, 10**9), unique=True, max_size=30))
     view.kinds = draw(st.lists(st.sampled_from("usacto"), min_size=len(view.ids), max_size=len(view.ids)))
@@ -33,25 +33,25 @@ def views_and_indexes(draw: st.DrawFn) -> tuple[View, list[int]]:
 
 
 @given(views())
-def test_a_packed_view_comes_back(view: View) -> None:
+def test_unpack_returns_the_packed_view(view: View) -> None:
     back = unpack(pack(view))
     assert back == view and list(back.roles) == list(view.roles)
 
 
 @given(views_and_indexes())
-def test_many_spans_leave_as_few_do(given: tuple[View, list[int]]) -> None:
+def test_many_spans_are_removed_like_single_ones(given: tuple[View, list[int]]) -> None:
     view, indexes = given
     spans = [(view.ids[index], view.ids[index]) for index in indexes]
-    swept = view.copy()
-    gone = swept.remove(spans)
+    at_once = view.copy()
+    removed = at_once.remove(spans)
     for span in reversed(spans):
         view.remove([span])
-    assert swept == view
-    assert gone == [first for first, _ in spans]
+    assert at_once == view
+    assert removed == [first for first, _ in spans]
 
 
 @pytest.mark.parametrize("spans", [[(99, 99)], [(3, 99)], [(2, 2), (2, 2)]])
-def test_spans_that_do_not_stand_in_the_view_are_refused(spans: list[ev.Span]) -> None:
+def test_remove_raises_for_spans_not_in_the_view(spans: list[ev.Span]) -> None:
     for more in (0, 20):
         view = View()
         view.ids = list(range(1, 50))
@@ -61,7 +61,7 @@ def test_spans_that_do_not_stand_in_the_view_are_refused(spans: list[ev.Span]) -
 
 
 @given(views(), st.data())
-def test_a_damaged_snapshot_is_an_error_or_another_view(view: View, data: st.DataObject) -> None:
+def test_damaged_snapshot_raises_or_is_a_valid_view(view: View, data: st.DataObject) -> None:
     packed = bytearray(pack(view))
     packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -72,7 +72,7 @@ def test_a_damaged_snapshot_is_an_error_or_another_view(view: View, data: st.Dat
 
 
 @given(views_and_indexes())
-def test_spans_take_out_exactly_what_they_name(case: tuple[View, list[int]]) -> None:
+def test_remove_takes_exactly_the_spans(case: tuple[View, list[int]]) -> None:
     view, indexes = case
     left = [number for index, number in enumerate(view.ids) if index not in indexes]
     kinds = [kind for index, kind in enumerate(view.kinds) if index not in indexes]
@@ -82,7 +82,7 @@ def test_spans_take_out_exactly_what_they_name(case: tuple[View, list[int]]) -> 
     before = view.copy()
     view.remove(spans)
     assert (view.ids, view.kinds, view.pins) == (left, kinds, pins)
-    assert (before.ids == left) == (not indexes)  # a copy does not change with it
+    assert (before.ids == left) == (not indexes)
 
 
 @given(views())
@@ -94,7 +94,7 @@ def test_units_and_rounds_cover_the_view_in_order(view: View) -> None:
     assert view.round_starts() == [index for index, kind in enumerate(view.kinds) if kind == "u"]
 
 
-def test_a_span_that_does_not_stand_in_the_view() -> None:
+def test_apply_without_the_needed_view_raises() -> None:
     view = View()
     with pytest.raises(ValueError, match="message 7"):
         view.remove([(7, 7)])
@@ -102,7 +102,7 @@ def test_a_span_that_does_not_stand_in_the_view() -> None:
         view.apply(ev.Restored(version=1), 2)
 
 
-def test_a_fork_of_an_empty_view_is_replayed() -> None:
+def test_replay_of_a_fork_of_an_empty_view() -> None:
     stream: list[tuple[int, ev.Event]] = [
         (1, ev.Forked(parent="p", version=1, base=1)),
         (2, ev.MessageAdded(message=msgspec.Raw(b'{"role":"user","content":"x"}'))),
@@ -112,8 +112,8 @@ def test_a_fork_of_an_empty_view_is_replayed() -> None:
 
 
 @given(views(), st.integers(0, 10**6))
-def test_snapshots_take_a_bounded_share(view: View, tail: int) -> None:
-    """Roles' names are text and are guessed at; for all else the promise is kept to the byte."""
+def test_snapshot_takes_a_bounded_share(view: View, tail: int) -> None:
+    """Roles are left out, since the length of their names is an estimate."""
     view.roles = {}
     if worth_saving(view, tail):
         assert len(pack(view)) <= max(tail / 16, 13 * len(view) + 200)

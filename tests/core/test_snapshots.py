@@ -36,7 +36,7 @@ def test_snapshots_take_a_fixed_share_at_most(tmp_path: Path) -> None:
             assert size <= events * SNAPSHOT_SHARE
 
 
-def test_opening_costs_what_the_view_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_reads_in_proportion_to_the_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A view of ten messages behind a history of thousands: few events are read."""
     path = tmp_path / "store.db"
     with Engine(path, synchronous="OFF") as engine:
@@ -65,7 +65,7 @@ def test_opening_costs_what_the_view_holds(tmp_path: Path, monkeypatch: pytest.M
             assert read < 500
 
 
-def test_without_snapshots_every_view_is_the_same(tmp_path: Path) -> None:
+def test_views_are_the_same_without_snapshots(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with Engine(path, synchronous="OFF") as engine:
         busy(engine)
@@ -92,7 +92,7 @@ def test_without_snapshots_every_view_is_the_same(tmp_path: Path) -> None:
     st.lists(st.integers(1, 10**9), unique=True, max_size=30),
     st.data(),
 )
-def test_a_packed_view_comes_back(ids: list[int], data: st.DataObject) -> None:
+def test_unpack_returns_the_packed_view(ids: list[int], data: st.DataObject) -> None:
     view = View()
     view.ids = ids
     view.kinds = [data.draw(st.sampled_from("usacto")) for _ in ids]
@@ -102,7 +102,7 @@ def test_a_packed_view_comes_back(ids: list[int], data: st.DataObject) -> None:
     assert unpack(pack(view)) == view
 
 
-def test_undoing_and_redoing_the_same_over_and_over_makes_no_chain() -> None:
+def test_repeated_undo_and_redo_make_no_chain() -> None:
     with Engine() as engine:
         conversation = engine.create("a")
         conversation.add([user_msg("1")])

@@ -10,13 +10,13 @@ from openai2 import BadInput, Chat, UnknownVersion, user_msg
 from openai2.core import times
 
 
-def test_a_moment_is_the_end_of_what_was_named() -> None:
+def test_moment_is_the_end_of_the_named_time() -> None:
     assert times.moment("2026-11-22T10:05Z") == "2026-11-22T10:05:59.999999Z"
     assert times.moment("2026-11-22T10:05:07+02:00") == "2026-11-22T08:05:07.999999Z"
     assert times.moment("2026-11-22T10:05:07.25Z") == "2026-11-22T10:05:07.250000Z"
 
 
-def test_the_view_at_a_time() -> None:
+def test_at_returns_the_view_at_a_time() -> None:
     with Chat("sk-0") as chat:
         chat.add_dialogs(user_msg("first"))
         then = [record.time for record in chat.events()][-1]

@@ -1,4 +1,4 @@
-"""The command in other languages: no text is missing, none is left over, and pages fit on the screen."""
+"""The command in other languages: catalogues are complete, and pages are translated and fit the screen."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from openai2 import Engine
 from openai2.cli.terminal.help_pages import wrapped
 from openai2.cli.terminal.text import width
 from openai2.offline import OfflineServer
-from tests.support import catalogues as words
+from tests.support import catalogues
 from tests.support.cli import FOUND_IN, Terminal, environment, run
 from tests.support.stores import long, plain
 
-SOURCE = pytest.mark.skipif(not words.TEMPLATE.is_file(), reason="this reads the source, which is not here")
+SOURCE = pytest.mark.skipif(not catalogues.TEMPLATE.is_file(), reason="needs the source tree")
 LANGUAGES = ("zh_CN",)
 HINT = "run `make words`, and see docs/languages.md"
 KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"
 
-# What an English sentence is told by: words in a row that are neither names, places nor code.
+# Three English words in a row that are neither names nor code.
 _ENGLISH = re.compile(r"\b(?!(?:SQLite|FTS5|Markdown|Ctrl)\b)[A-Za-z]{2,} [a-z]{2,} [a-z]{2,}\b")
 _CODE = re.compile(r"`[^`]*`|\"[^\"]*\"|'[^']*'|\bopenai2 .*|\bcat .*")
 
 
 @cache
 def pages(language: str, columns: int = 80) -> dict[str, str]:
-    """The help of the command and of every command in it, as one process of that language prints it."""
+    """Return the help of the command and of each subcommand in that language, printed by one process."""
     code = """
 import io, json, os, sys
 from contextlib import redirect_stdout
@@ -63,66 +63,64 @@ json.dump({"": page(), **{name: page(name) for name in MODULES}}, sys.stdout)
 
 
 @SOURCE
-def test_every_text_can_be_found_in_the_source() -> None:
-    """`_` and `counted` are given literals, for what is put together at run time nobody can translate."""
+def test_translated_texts_are_literals() -> None:
+    """A text that is built at run time cannot be translated."""
     known = {
         "cli/terminal/i18n.py",
         "cli/views/event_text.py",
-    }  # templates of errors, and a text that was said to be one before
-    assert not [line for line in words.unknown() if line.partition(":")[0] not in known]
+    }  # they translate templates of errors, and texts marked before
+    assert not [line for line in catalogues.unknown() if line.partition(":")[0] not in known]
 
 
 @SOURCE
-def test_the_template_is_up_to_date() -> None:
-    """It names the texts; that one has moved to another file is no reason to fail."""
-    _head, entries = words.read(words.TEMPLATE)
-    assert {(e.one, e.many) for e in entries} == {(t.one, t.many) for t in words.collected()}, HINT
+def test_template_is_up_to_date() -> None:
+    """It has the same texts; their files may differ."""
+    _head, entries = catalogues.read(catalogues.TEMPLATE)
+    assert {(e.one, e.many) for e in entries} == {(t.one, t.many) for t in catalogues.collected()}, HINT
 
 
 @SOURCE
-def test_every_language_has_its_catalogue() -> None:
-    assert tuple(words.languages()) == LANGUAGES
+def test_every_language_has_a_catalogue() -> None:
+    assert tuple(catalogues.languages()) == LANGUAGES
 
 
 @SOURCE
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_no_text_is_missing_or_left_over(language: str) -> None:
-    path, texts = words.po(language), words.collected()
-    _head, entries = words.read(path)
-    said, meant = {(e.one, e.many) for e in entries}, {(t.one, t.many) for t in texts}
-    assert not meant - said, f"not in {path.name}: {HINT}"
-    assert not said - meant, f"in no source any more: {HINT}"
-    assert len(entries) == len(texts), f"said twice: {HINT}"
-    missing = words.missing(path)
+def test_catalogue_has_exactly_the_texts_of_the_source(language: str) -> None:
+    path, texts = catalogues.po(language), catalogues.collected()
+    _head, entries = catalogues.read(path)
+    translated, expected = {(e.one, e.many) for e in entries}, {(t.one, t.many) for t in texts}
+    assert not expected - translated, f"not in {path.name}: {HINT}"
+    assert not translated - expected, f"no longer in the source: {HINT}"
+    assert len(entries) == len(texts), f"duplicates: {HINT}"
+    missing = catalogues.missing(path)
     assert not missing, f"{path.name} lacks {len(missing)} translations, the first one of {missing[0]!r}"
 
 
 @SOURCE
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_translations_have_the_places_of_the_text(language: str) -> None:
-    """A place that is missing loses a fact, one too many ends in an error; and so do stray braces."""
-    head, entries = words.read(words.po(language))
+def test_translations_have_the_places_of_their_text(language: str) -> None:
+    """A missing place loses a fact; an additional one, or a stray brace, raises."""
+    head, entries = catalogues.read(catalogues.po(language))
     for entry in entries:
-        assert len(entry.said) == (1 if entry.many is None else words.forms(head)), entry.one
-        for text in filter(None, entry.said):
-            allowed = [words.places(one) for one in (entry.one, entry.many) if one is not None]
-            assert words.places(text) in allowed, (entry.one, text)
-            assert text.count("{") == len(words.places(text)) == text.count("}"), text
+        assert len(entry.expected) == (1 if entry.many is None else catalogues.forms(head)), entry.one
+        for text in filter(None, entry.expected):
+            allowed = [catalogues.places(one) for one in (entry.one, entry.many) if one is not None]
+            assert catalogues.places(text) in allowed, (entry.one, text)
+            assert text.count("{") == len(catalogues.places(text)) == text.count("}"), text
             assert len(entry.one) - len(entry.one.lstrip("\n")) == len(text) - len(text.lstrip("\n")), text
 
 
 @SOURCE
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_is_installed_is_what_was_translated(language: str) -> None:
-    assert words.mo(language).read_bytes() == words.compiled(words.po(language)), HINT
+def test_mo_file_is_compiled_from_the_po_file(language: str) -> None:
+    assert catalogues.mo(language).read_bytes() == catalogues.compiled(catalogues.po(language)), HINT
 
 
 @SOURCE
-def test_a_catalogue_that_is_behind_is_brought_up_to_date(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(words, "LOCALE", tmp_path)
-    path = words.po("xx")
+def test_update_keeps_translations_and_adds_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogues, "LOCALE", tmp_path)
+    path = catalogues.po("xx")
     path.parent.mkdir(parents=True)
     head = 'msgid ""\nmsgstr "Plural-Forms: nplurals=3; plural=n%3;\\n"\n'
     path.write_text(
@@ -131,20 +129,20 @@ def test_a_catalogue_that_is_behind_is_brought_up_to_date(
         "utf-8",
     )
     texts = [
-        words.Text("a", None, ("cli/x.py",)),
-        words.Text("b", "bs", ("cli/x.py",)),
-        words.Text("new", None, ("click",)),
+        catalogues.Text("a", None, ("cli/x.py",)),
+        catalogues.Text("b", "bs", ("cli/x.py",)),
+        catalogues.Text("new", None, ("click",)),
     ]
-    path.write_text(words.updated("xx", texts), "utf-8")
-    entries = words.read(path)[1]
+    path.write_text(catalogues.updated("xx", texts), "utf-8")
+    entries = catalogues.read(path)[1]
     assert entries == [
-        words.Entry("a", None, ("A",), ("fuzzy",)),
-        words.Entry("b", "bs", ('B "1"\nB2', "", "")),
-        words.Entry("new", None, ("",)),
+        catalogues.Entry("a", None, ("A",), ("fuzzy",)),
+        catalogues.Entry("b", "bs", ('B "1"\nB2', "", "")),
+        catalogues.Entry("new", None, ("",)),
     ]
-    assert words.missing(path) == ["a", "b", "new"]
-    assert b"new" not in words.compiled(path)
-    assert path.read_text("utf-8") == words.updated("xx", texts)
+    assert catalogues.missing(path) == ["a", "b", "new"]
+    assert b"new" not in catalogues.compiled(path)
+    assert path.read_text("utf-8") == catalogues.updated("xx", texts)
 
 
 # -- the choice of the language
@@ -173,13 +171,13 @@ def test_a_catalogue_that_is_behind_is_brought_up_to_date(
     ],
     ids=str,
 )
-def test_the_language(asked: dict[str, str], title: str) -> None:
+def test_language_is_chosen_by_the_environment(asked: dict[str, str], title: str) -> None:
     done = run("path", "--help", **asked)
     assert done.returncode == 0 and done.stdout.startswith(title), done
-    assert ("显示本说明并退出" in done.stdout) == (title == "用法"), "click's own words are in it, too"
+    assert ("显示本说明并退出" in done.stdout) == (title == "用法"), "the texts of click are translated, too"
 
 
-def test_a_light_command_stays_light() -> None:
+def test_english_help_does_not_import_the_chinese_layout() -> None:
     code = "import sys; from openai2.cli import cli; cli(['--help'], standalone_mode=False)"
     for language, there in (("en", False), ("zh", True)):
         done = subprocess.run(
@@ -199,7 +197,7 @@ def test_a_light_command_stays_light() -> None:
 # -- what people see
 
 
-def test_no_english_is_left_in_chinese_help() -> None:
+def test_chinese_help_contains_no_english() -> None:
     for name, page in pages("zh_CN").items():
         for line in page.splitlines():
             assert not _ENGLISH.search(_CODE.sub("", line)), f"{name}: {line}"
@@ -213,15 +211,15 @@ def test_chinese_help_fits(columns: int) -> None:
             assert line.strip()[:1] not in tuple("，。、；：？！）》」"), f"{name}: {line}"
 
 
-def test_both_languages_tell_of_the_same_options() -> None:
+def test_both_languages_list_the_same_options() -> None:
     english, chinese = pages("en"), pages("zh_CN")
     options = re.compile(r"^  (-[\w-]+(?:, --[\w-]+)?)(?= )", re.MULTILINE)
     for name, page in english.items():
-        told = options.findall(page.partition("\nOptions:\n")[2])
-        assert told and told == options.findall(chinese[name].partition("\n选项：\n")[2]), name
+        listed = options.findall(page.partition("\nOptions:\n")[2])
+        assert listed and listed == options.findall(chinese[name].partition("\n选项：\n")[2]), name
 
 
-def test_chinese_lines_are_broken_where_chinese_is() -> None:
+def test_chinese_lines_break_by_the_rules_of_chinese() -> None:
     text = "日志（只追加）：用 `openai2 log` 查看，还可以导出。"
     for columns in range(12, 60):
         lines = list(wrapped(text, columns))
@@ -231,7 +229,7 @@ def test_chinese_lines_are_broken_where_chinese_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "expected"),
     [
         (["chat", "--nosuch"], "没有选项"),
         (["nosuch"], "没有命令"),
@@ -245,40 +243,40 @@ def test_chinese_lines_are_broken_where_chinese_is() -> None:
     ],
     ids=str,
 )
-def test_wrong_usage_in_chinese(args: list[str], said: str) -> None:
+def test_usage_errors_in_chinese(args: list[str], expected: str) -> None:
     done = run(*args, OPENAI2_LANG="zh")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done
-    assert said in done.stderr and done.stderr.endswith(" --help）\n"), done.stderr
+    assert expected in done.stderr and done.stderr.endswith(" --help）\n"), done.stderr
 
 
 def test_errors_of_the_engine_in_chinese(tmp_path: Path) -> None:
     db = str(tmp_path / "store.db")
     assert "还没有对话" in run("show", "--db", db, OPENAI2_LANG="zh").stderr
     assert run("newchat", "--offline", "--db", db, "-c", "数", "自然数1的后面是几?").returncode == 0
-    for args, said in (
+    for args, expected in (
         (["show", "@99"], "没有版本 99：版本从 1 到 "),
         (["pin", "7"], "位置 7 没有消息：位置从 "),
         (["show", "nosuch"], "没有对话 nosuch"),
         (["redo"], "没有可重做的操作"),
     ):
         done = run(*args, "--db", db, OPENAI2_LANG="zh")
-        assert done.returncode == 1 and said in done.stderr, done
+        assert done.returncode == 1 and expected in done.stderr, done
     assert "已撤销 1 次操作" in run("undo", "--db", db, OPENAI2_LANG="zh").stderr
 
 
 def test_reasons_inside_errors_in_chinese(tmp_path: Path) -> None:
     db, file = str(tmp_path / "store.db"), tmp_path / "list.json"
     file.write_text('[{"content": "hi"}]', "utf-8")
-    for args, said in (
+    for args, expected in (
         (["import", str(file)], "文件不是消息列表：消息 0 没有 role"),
         (["import", str(tmp_path / "none")], "没有这个文件或目录"),
         (["newchat", "--key", "a b", "hi"], "API 密钥的第 2 个字符（共 3 个）是空格"),
     ):
         done = run(*args, "--db", db, OPENAI2_LANG="zh")
-        assert done.returncode == 1 and said in done.stderr, done
+        assert done.returncode == 1 and expected in done.stderr, done
 
 
-def test_what_verify_finds_in_chinese(tmp_path: Path) -> None:
+def test_verify_in_chinese(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with Engine(path) as engine:
         conversation = long(engine)
@@ -295,7 +293,7 @@ def test_what_verify_finds_in_chinese(tmp_path: Path) -> None:
         sql.execute("INSERT INTO cursors VALUES ('one more', 999999)")
     done = run("verify", "--db", str(path), OPENAI2_LANG="zh")
     assert done.returncode == 1
-    for said in (
+    for expected in (
         f"{conversation.id}@16 它被改动过：哈希与内容不符\n",
         "\n缺少守护日志的触发器 events_are_not_changed\n",
         "缺少视图 answers：`openai2 rebuild` 会重新建立",
@@ -305,13 +303,15 @@ def test_what_verify_finds_in_chinese(tmp_path: Path) -> None:
         "对话列表与事件不符：messages: 7 ≠ 0",
         "表 one more 称已读到 999999，而日志止于 1202",
     ):
-        assert said in done.stdout, done.stdout
+        assert expected in done.stdout, done.stdout
     assert not _ENGLISH.search(_CODE.sub("", done.stdout)), done.stdout
     english = run("verify", "--db", str(path))
     assert f"{conversation.id}@16 it was changed: its hash does not match its content\n" in english.stdout
-    told = json.loads(run("verify", "--json", "--db", str(path), OPENAI2_LANG="zh").stdout)["problems"]
-    assert [set(one) for one in told] == [{"conversation", "version", "position", "what"}] * len(told)
-    assert told[0]["what"] == "it was changed: its hash does not match its content"
+    problems = json.loads(run("verify", "--json", "--db", str(path), OPENAI2_LANG="zh").stdout)["problems"]
+    assert [set(problem) for problem in problems] == [{"conversation", "version", "position", "what"}] * len(
+        problems
+    )
+    assert problems[0]["what"] == "it was changed: its hash does not match its content"
 
 
 def test_errors_of_the_api_in_chinese(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_errors_of_the_api_in_chinese(tmp_path: Path) -> None:
     assert done.returncode == 1 and "服务器" in done.stderr, done
 
 
-def test_the_demo_in_chinese(tmp_path: Path) -> None:
+def test_demo_in_chinese(tmp_path: Path) -> None:
     done = run("demo", "--db", str(tmp_path / "demo.db"), OPENAI2_LANG="zh_CN")
     assert done.returncode == 0, done.stderr
     for part in ("没有任何改动", "回滚了 2 轮", "分叉自 Anna@", "0 个问题", "你   自然数1的后面是几?"):
@@ -329,7 +329,7 @@ def test_the_demo_in_chinese(tmp_path: Path) -> None:
     assert not _ENGLISH.search(_CODE.sub("", done.stdout))
 
 
-def test_a_session_in_chinese() -> None:
+def test_session_in_chinese() -> None:
     with Terminal("newchat", "--offline", OPENAI2_LANG="zh_CN") as terminal:
         terminal.enters("自然数1的后面是几?").shows("2")
         terminal.enters("/help").shows("撤销上次操作").shows("Alt-Enter")

@@ -1,6 +1,6 @@
-"""The house's own rules: which way imports point, what the core may touch, what is public, what is told.
+"""Rules of the source tree: layers of imports, the pure core, the public names, and the repository's files.
 
-These tests read the source tree. `make wheel` runs all the others against an installed wheel.
+`make wheel` runs all other tests against an installed wheel.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # -- The tables --------------------------------------------------------------------------------------
 
-# Low to high. A module imports from its own row and from those above it here, never from one below;
-# no two modules import each other, not even late. Names are those after `openai2.`; `x.*` is the package x
-# and all that is in it.
+# Low to high. A module imports from its own row and the rows above it in this table, never from one below.
+# No two modules import each other, not even late. Names are those after `openai2.`; `x.*` is the package x
+# and
+# everything in it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("core.*",),
@@ -54,16 +55,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 
-# Rows that may see less than what is above them.
+# Rows that may import less than what is above them.
 SEES_ONLY = {"store.*": ("errors", "core.*", "store.*")}
 
-# The core: values in, values out. It does no I/O and has no clock; sync and async share it.
+# The core: no I/O, no clock; sync and async share it.
 CORE = (
     "errors core.* keys.* profiles request.* redaction.copies replay.source replay.plan"
     " readmodels.usage store.tokenizer"
 ).split()
 
-# What the core may import of the standard library; nothing here reaches outside the process.
+# The modules of the standard library that the core may import; none of them does I/O.
 PURE = frozenset(
     "__future__ abc base64 binascii bisect collections copy dataclasses datetime difflib enum functools"
     " hashlib heapq itertools json math operator re string textwrap types typing unicodedata".split()
@@ -75,10 +76,10 @@ PURE_TOO = {
     "keys.pool": frozenset({"random", "threading", "time"}),
 }
 
-# Calls that would be I/O, a clock or chance even with nothing but those modules.
+# Calls that are I/O, a clock or randomness even with only those modules.
 IMPURE_CALLS = frozenset({"open", "print", "input", "now", "utcnow", "today", "breakpoint", "__import__"})
 
-# Who may import what is not ours. What is not named here is in nobody's dependencies.
+# The modules that may import each third-party package.
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "msgspec": ("*",),
     "openai": ("api.*", "recording.transport"),
@@ -104,7 +105,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "platformdirs": ("cli.*",),
 }
 
-# What `import openai2` must leave for later: they are slow, or mean that something is opened.
+# What `import openai2` must not import: these are slow, or open something.
 LATE = (
     "openai msgspec sqlite3 sqlite_utils click rich prompt_toolkit httpx2 pydantic platformdirs asyncio json"
 ).split()
@@ -113,7 +114,7 @@ LATE = (
 
 
 class Import(NamedTuple):
-    """One import of one module, by its full name; `names` are those taken from it, if any."""
+    """One import of one module by its full name; *names* are the names imported from it."""
 
     module: str
     names: tuple[str, ...]
@@ -122,7 +123,7 @@ class Import(NamedTuple):
 
 
 def _files() -> dict[str, Path]:
-    """Every module of ours by its name after `openai2.`; the package itself is ''."""
+    """Return our modules by their names after `openai2.`; the package itself is ''."""
     files: dict[str, Path] = {}
     for folder, prefix in (("openai2", ()), ("store", ("store",)), ("cli", ("cli",))):
         for path in (ROOT / folder).rglob("*.py"):
@@ -140,7 +141,7 @@ def _under_type_checking(tree: ast.Module) -> set[ast.AST]:
 
 
 def _imports(tree: ast.Module) -> Iterator[Import]:
-    """All imports, those inside functions too."""
+    """Yield all imports, also those inside functions."""
     for_types = _under_type_checking(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -172,14 +173,14 @@ def _is_core(name: str) -> bool:
 
 
 def _layer(name: str) -> int | None:
-    """The row of LAYERS that a module stands in."""
+    """Return the row of LAYERS that a module is in."""
     rows = [row for row, patterns in enumerate(LAYERS) if any(_matches(name, p) for p in patterns)]
-    assert len(rows) < 2, f"{name} stands in several rows of LAYERS"
+    assert len(rows) < 2, f"{name} is in several rows of LAYERS"
     return rows[0] if rows else None
 
 
 def _ours(found: Import) -> Iterator[str]:
-    """Which of our modules an import reaches, by name after `openai2.`; '' is the package itself."""
+    """Yield which of our modules an import loads, by name after `openai2.`; '' is the package itself."""
     if found.module.partition(".")[0] != "openai2":
         return
     base = found.module.partition(".")[2]
@@ -189,18 +190,17 @@ def _ours(found: Import) -> Iterator[str]:
         yield base
 
 
-def _told(name: str, found: Import) -> str:
+def _place(name: str, found: Import) -> str:
     return f"{FILES[name].relative_to(ROOT)}:{found.line}"
 
 
 # -- Imports point one way ---------------------------------------------------------------------------
 
 
-def test_every_module_has_a_place() -> None:
-    # A package's own file says what it is for, and holds no code unless it is in the table.
+def test_every_module_has_a_row() -> None:
     homeless = [n for n, tree in TREES.items() if n and _layer(n) is None and not _is_docstring_only(tree)]
     assert not homeless, (
-        f"no place for {', '.join(homeless)}: add the name to the row of LAYERS in tests/house/test_layers.py"
+        f"no row for {', '.join(homeless)}: add the name to the row of LAYERS in tests/house/test_layers.py"
         " that it belongs to, as low as what it imports allows (and to CORE there, if it does no I/O)"
     )
 
@@ -223,44 +223,46 @@ def test_imports_point_one_way() -> None:
             there = _layer(target)
             if target == "":
                 if set(found.names) != {"__version__"}:
-                    wrong.append(f"{_told(name, found)}: import from the module itself, not from openai2")
+                    wrong.append(f"{_place(name, found)}: import from the module itself, not from openai2")
             elif here is not None and there is not None and there > here:
-                wrong.append(f"{_told(name, found)}: {name} stands below {target} and may not import it")
+                wrong.append(
+                    f"{_place(name, found)}: {name} is in a lower row than {target} and may not import it"
+                )
             elif narrowed and not any(_matches(target, p) for p in narrowed):
-                wrong.append(f"{_told(name, found)}: {name} may see only {', '.join(narrowed)}")
+                wrong.append(f"{_place(name, found)}: {name} may import only {', '.join(narrowed)}")
     assert not wrong, "\n".join(wrong)
 
 
-def test_no_circle_of_imports() -> None:
+def test_no_circular_imports() -> None:
     graph = {
         name: {target for found in found_all if not found.for_types for target in _ours(found)} - {name, ""}
         for name, found_all in IMPORTS.items()
         if name
     }
-    # Reaching into a package runs its __init__ as well, but a package may hand out what is in it.
+    # Importing a module also runs its package's __init__, which may import from the module.
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
+        pytest.fail(f"circular imports: {' -> '.join(error.args[1])}")
 
 
-def test_third_parties_stay_where_they_belong() -> None:
+def test_third_parties_are_imported_by_their_modules_only() -> None:
     wrong: list[str] = []
     for name, found in ((name, found) for name, all_ in IMPORTS.items() for found in all_):
         top = found.module.partition(".")[0]
         if top == "openai2" or top in sys.stdlib_module_names or found.for_types:
             continue
         if top not in THIRD_PARTY:
-            wrong.append(f"{_told(name, found)}: {top} is not in THIRD_PARTY of tests/house/test_layers.py")
+            wrong.append(f"{_place(name, found)}: {top} is not in THIRD_PARTY of tests/house/test_layers.py")
         elif not any(_matches(name, p) for p in THIRD_PARTY[top]):
-            wrong.append(f"{_told(name, found)}: only {', '.join(THIRD_PARTY[top])} may import {top}")
+            wrong.append(f"{_place(name, found)}: only {', '.join(THIRD_PARTY[top])} may import {top}")
     assert not wrong, "\n".join(wrong)
 
 
 # -- The core is pure --------------------------------------------------------------------------------
 
 
-def test_the_core_imports_nothing_that_does_io() -> None:
+def test_core_imports_nothing_that_does_io() -> None:
     wrong: list[str] = []
     for name in (name for name in FILES if _is_core(name)):
         for found in IMPORTS[name]:
@@ -268,24 +270,24 @@ def test_the_core_imports_nothing_that_does_io() -> None:
             ours = list(_ours(found))
             if top in ("msgspec", *PURE, *PURE_TOO.get(name, ())) or (ours and all(map(_is_core, ours))):
                 continue
-            wrong.append(f"{_told(name, found)}: {name} is in the core and may not import {found.module}")
+            wrong.append(f"{_place(name, found)}: {name} is in the core and may not import {found.module}")
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_core_has_no_clock_and_opens_nothing() -> None:
+def test_core_calls_no_clock_and_no_io() -> None:
     wrong: list[str] = []
     for name in (name for name in FILES if _is_core(name)):
         for node in ast.walk(TREES[name]):
             if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in IMPURE_CALLS:
                 place = f"{FILES[name].relative_to(ROOT)}:{node.lineno}"
-                wrong.append(f"{place}: {ast.unparse(node.func)} does not belong into the core")
+                wrong.append(f"{place}: {ast.unparse(node.func)} is not allowed in the core")
     assert not wrong, "\n".join(wrong)
 
 
-# -- The public face ---------------------------------------------------------------------------------
+# -- The public names --------------------------------------------------------------------------------
 
 
-def test_all_public_names_are_there() -> None:
+def test_public_names_can_be_imported() -> None:
     assert len(set(openai2.__all__)) == len(openai2.__all__)
     for name in openai2.__all__:
         assert getattr(openai2, name) is not None, name
@@ -295,14 +297,14 @@ def test_all_public_names_are_there() -> None:
     assert set(star) - {"__builtins__"} == set(openai2.__all__)
 
 
-def test_type_checkers_and_python_see_the_same_names() -> None:
-    """The imports under TYPE_CHECKING are what an editor sees; `__getattr__` is what a program gets."""
+def test_type_checkers_see_the_public_names() -> None:
+    """Editors read the imports under TYPE_CHECKING; programs use `__getattr__`."""
     seen = {name for found in IMPORTS[""] if found.for_types and [*_ours(found)] for name in found.names}
     assert set(openai2.__all__) - {"__version__"} == seen
 
 
-def test_all_public_names_are_told() -> None:
-    """Each has a docstring, and so has each public method and property of a public class."""
+def test_public_names_have_docstrings() -> None:
+    """So have the public methods and properties of public classes."""
     public: dict[str, object] = {}
     for name in set(openai2.__all__) - {"__version__"}:
         public[name] = thing = getattr(openai2, name)
@@ -310,11 +312,11 @@ def test_all_public_names_are_told() -> None:
             public |= {
                 f"{name}.{member}": getattr(thing, member) for member in dir(thing) if member[0] != "_"
             }
-    untold = [n for n, it in public.items() if (callable(it) or isinstance(it, property)) and not it.__doc__]
-    assert not untold, f"no docstring: {', '.join(sorted(untold))}"
+    missing = [n for n, it in public.items() if (callable(it) or isinstance(it, property)) and not it.__doc__]
+    assert not missing, f"no docstring: {', '.join(sorted(missing))}"
 
 
-def test_no_other_name_is_there() -> None:
+def test_unknown_name_raises_attribute_error() -> None:
     name = "no_such_name"
     with pytest.raises(AttributeError, match=name):
         getattr(openai2, name)
@@ -329,41 +331,41 @@ def test_package_exports_its_public_names(package: str) -> None:
 
 
 def _python(code: str) -> str:
-    """What a fresh interpreter prints, with openai2 found where this one found it."""
+    """Return what *code* prints in a new interpreter that imports the same openai2."""
     assert openai2.__file__
-    found_in = Path(openai2.__file__).parent.parent
+    parent = Path(openai2.__file__).parent.parent
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=found_in, capture_output=True, text=True, check=True
+        [sys.executable, "-W", "error", "-c", code], cwd=parent, capture_output=True, text=True, check=True
     ).stdout
 
 
-def test_importing_openai2_loads_nothing_heavy() -> None:
+def test_import_openai2_loads_nothing_heavy() -> None:
     loaded = _python("import sys, openai2; print(*sys.modules)").split()
     early = sorted({*loaded} & {*LATE})
     assert not early, f"import openai2 loads {', '.join(early)}"
 
 
-def test_the_package_is_typed_and_knows_its_version() -> None:
+def test_package_is_typed_and_has_a_version() -> None:
     assert (ROOT / "openai2" / "py.typed").is_file()
     assert re.fullmatch(r"\d+\.\d+\.\d+([ab]\d+|rc\d+|\.dev\d+)?", openai2.__version__)
 
 
-# -- What is told ------------------------------------------------------------------------------------
+# -- The repository ----------------------------------------------------------------------------------
 
 
-def test_every_dependency_has_its_reason() -> None:
+def test_every_dependency_is_explained() -> None:
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     page = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
     named = set(re.findall(r'^    "([A-Za-z0-9_-]+)[<>=~]', project, re.MULTILINE))
-    told = set(re.findall(r"^\| \[([\w-]+)\]", page, re.MULTILINE))
+    explained = set(re.findall(r"^\| \[([\w-]+)\]", page, re.MULTILINE))
     assert "msgspec" in named
-    assert named == told
+    assert named == explained
 
 
 def _committed() -> list[Path]:
-    """The files that git has or would take."""
+    """Return the files that git tracks or would add."""
     listed = subprocess.run(
-        # Whoever runs the tests may not be who owns the clone.
+        # The clone may belong to another user.
         ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z", "-co", "--exclude-standard"],
         cwd=ROOT,
         capture_output=True,
@@ -375,25 +377,25 @@ def _committed() -> list[Path]:
     return [path for path in paths if path.is_file() and not path.is_symlink()]
 
 
-# Written so that they do not find themselves.
+# Written so that they do not match themselves.
 _HOSTS = r"(?:[t]est\.)?[p]ypi\.(?:org|python\.org)|[f]iles\.pythonhosted|[r]egistry\.npmjs|[c]rates\.io"
-_SOMEBODYS_FOLDER = r"(?<![\w.~/-])/(?:[r]oot|[w]ork|[w]orkspace|[U]sers/\w+|[h]ome/\w+)/[\w.]+"
+_LOCAL_FOLDER = r"(?<![\w.~/-])/(?:[r]oot|[w]ork|[w]orkspace|[U]sers/\w+|[h]ome/\w+)/[\w.]+"
 
 
 @pytest.mark.parametrize(
     ("pattern", "what"),
     [
         (_HOSTS, "the host of a package registry, which differs from place to place"),
-        (_SOMEBODYS_FOLDER, "a folder of the machine that it was written on"),
+        (_LOCAL_FOLDER, "a folder of the machine that it was written on"),
     ],
     ids=["hosts", "folders"],
 )
-def test_no_file_names(pattern: str, what: str) -> None:
+def test_no_file_contains(pattern: str, what: str) -> None:
     wrong: list[str] = []
     for path in _committed():
         text = path.read_bytes().decode("utf-8", "replace")
         wrong += [
-            f"{path.relative_to(ROOT)} names {what}: {match[0]}" for match in re.finditer(pattern, text)
+            f"{path.relative_to(ROOT)} contains {what}: {match[0]}" for match in re.finditer(pattern, text)
         ]
     assert not wrong, "\n".join(wrong)
 

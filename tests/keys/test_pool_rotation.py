@@ -119,7 +119,7 @@ moves = st.lists(
 @given(moves)
 @settings(deadline=None, max_examples=200)
 def test_ready_keys_share_evenly_while_others_come_and_go(steps: list[tuple[str, int]]) -> None:
-    """As long as the same keys are ready, counts differ by at most 1, and nobody else is handed out."""
+    """As long as the same keys are ready, counts differ by at most 1, and no other key is returned."""
     clock, keys = Clock(), names(8)
     pool = pool_of(*keys[:4], clock=clock)
     counts: Counter[str] = Counter()

@@ -1,10 +1,10 @@
-"""The catalogues of the command's languages: what is in the source, in the .po files and in the .mo files.
+"""The translation catalogues of the command: the texts of the source, the .po files and the .mo files.
 
-`make words` runs it: it collects the texts from the source, writes the template, brings each .po file up to
-date (what is new stands there with an empty translation, what is gone is left out) and compiles it. It
-prints what is still to be translated.
+`make words` runs this module. It collects the texts of the source and writes the template. It updates each
+.po file (new texts get an empty translation, removed ones are dropped) and compiles it. It prints the texts
+that have no translation.
 
-Rule: the same texts give the same bytes, so that a test can tell whether somebody forgot to run it.
+Invariants: the same texts give the same bytes, so that a test can check that the catalogues are up to date.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCALE = ROOT / "cli" / "locale"
 TEMPLATE = LOCALE / "openai2.pot"
 
-#: Constants of the engine whose texts the command shows through `_`.
+#: Constants of the engine whose texts the command translates with `_`.
 CONSTANTS = {("openai2/redaction/redact.py", "REMAINS")}
-#: The base of the errors whose first argument is such a text; so is that of `kind`, which is one of them,
-#: and of `lazy_message`, which makes those that are no errors.
+#: The base of the errors whose first argument is a text; so is that of `kind`, a variable for such a class,
+#: and of `lazy_message`.
 ERROR = "Openai2Error"
 
-#: What click says of its own, in the words of its releases from 8.3 on; two forms where there is a plural.
+#: The texts of click from release 8.3 on, with their plurals.
 CLICK: tuple[str | tuple[str, str], ...] = (
     "Usage:",
     "Options",
@@ -74,7 +74,7 @@ CLICK: tuple[str | tuple[str, str], ...] = (
     "Aborted!",
 )
 
-#: What the system and the libraries below say, and what stands for itself in the facts of our errors.
+#: The texts of the system and of libraries, and words that are facts of our errors.
 ELSEWHERE = (
     "No such file or directory",
     "Permission denied",
@@ -113,7 +113,7 @@ Content-Transfer-Encoding: 8bit
 
 
 class Text(NamedTuple):
-    """A text of the source: what it is, its plural if it has one, and the files that show it."""
+    """A text of the source, its plural or None, and the files that show it."""
 
     one: str
     many: str | None
@@ -121,12 +121,12 @@ class Text(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What it is found by in a .mo file."""
+        """Its key in a .mo file."""
         return self.one if self.many is None else f"{self.one}\0{self.many}"
 
 
 class Entry(NamedTuple):
-    """A text of a .po file and its translations: one, or one for each form of the plural."""
+    """A text of a .po file and its translations: one, or one for each plural form."""
 
     one: str
     many: str | None
@@ -138,7 +138,7 @@ class Entry(NamedTuple):
 
 
 def collected() -> list[Text]:
-    """The texts in the source, in the order of the files, and in each as they come."""
+    """Return the texts of the source, in the order of the files and of their lines."""
     trees = {
         path.relative_to(ROOT).as_posix(): ast.parse(path.read_text("utf-8"))
         for folder in ("cli", "openai2", "store")
@@ -151,7 +151,7 @@ def collected() -> list[Text]:
     elsewhere = [(text, None) for text in ELSEWHERE]
     for name, texts in (*origins, ("click", click), ("elsewhere", elsewhere)):
         for one, many in texts:
-            # gettext finds a plural by its singular alone.
+            # gettext looks a plural up by its singular.
             had = found.get(one)
             files = () if had is None else had.files
             both = many if had is None or had.many is None else had.many
@@ -160,7 +160,7 @@ def collected() -> list[Text]:
 
 
 def unknown() -> list[str]:
-    """The places where it cannot be told which text is meant: `_(variable)` and the like."""
+    """Return the calls whose text is not a literal: `_(variable)` and the like."""
     wrong: list[str] = []
     for path in sorted((ROOT / "cli").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -172,7 +172,7 @@ def unknown() -> list[str]:
 
 
 def _errors(trees: Iterable[ast.Module]) -> set[str]:
-    """The names of the error's subclasses."""
+    """Return the names of all subclasses of ERROR."""
     classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     names, before = {ERROR}, 0
     while before < len(names):
@@ -199,7 +199,7 @@ def _texts(name: str, tree: ast.Module, errors: set[str]) -> Iterator[tuple[str,
 
 
 def _assigned(tree: ast.Module) -> dict[str, list[ast.expr]]:
-    """What the names of a module may stand for."""
+    """Return the expressions that are assigned to each name of a module."""
     found: dict[str, list[ast.expr]] = {}
     for node in ast.walk(tree):
         for target in node.targets if isinstance(node, ast.Assign) else ():
@@ -214,7 +214,7 @@ def _assigned(tree: ast.Module) -> dict[str, list[ast.expr]]:
 
 
 def _strings(node: ast.expr, constants: dict[str, list[ast.expr]]) -> Iterator[str]:
-    """The texts that an expression may be: a literal, either of two, several, or a constant of the module."""
+    """Yield the texts that an expression can be: a literal, an alternative, a tuple, or a constant."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         if node.value:
             yield node.value
@@ -230,7 +230,7 @@ def _strings(node: ast.expr, constants: dict[str, list[ast.expr]]) -> Iterator[s
 
 
 def places(text: str) -> list[str]:
-    """The `{named}` places of a text, sorted."""
+    """Return the `{named}` places of a text, sorted."""
     return sorted(re.findall(r"\{[^{}]*\}", text))
 
 
@@ -238,22 +238,22 @@ def places(text: str) -> list[str]:
 
 
 def languages() -> list[str]:
-    """The languages that have a folder."""
+    """Return the languages that have a folder."""
     return sorted(path.parent.parent.name for path in LOCALE.glob("*/LC_MESSAGES/openai2.po"))
 
 
 def po(language: str) -> Path:
-    """The catalogue for people."""
+    """Return the path of the catalogue that people edit."""
     return LOCALE / language / "LC_MESSAGES" / "openai2.po"
 
 
 def mo(language: str) -> Path:
-    """The catalogue for programs."""
+    """Return the path of the compiled catalogue."""
     return po(language).with_suffix(".mo")
 
 
 def read(path: Path) -> tuple[str, list[Entry]]:
-    """The head of a .po file, and its entries; obsolete ones, which are comments, are left out."""
+    """Return the head of a .po file and its entries, without obsolete ones, which are comments."""
     entries: list[Entry] = []
     fields: dict[str, str] = {}
     flags: list[str] = []
@@ -276,13 +276,13 @@ def read(path: Path) -> tuple[str, list[Entry]]:
 
 
 def forms(head: str) -> int:
-    """How many forms of the plural a language has, by the head of its catalogue."""
+    """Return the number of plural forms, by the head of the catalogue."""
     match = re.search(r"nplurals=(\d+)", head)
     return int(match[1]) if match else 2
 
 
 def updated(language: str, texts: list[Text]) -> str:
-    """The .po file of a language as it is to be for these texts; translations are kept."""
+    """Return the .po file of a language for these texts; translations are kept."""
     head, entries = read(po(language))
     had = {entry.one: entry for entry in entries}
     lines = [*_entry("", None, (head,))]
@@ -290,7 +290,7 @@ def updated(language: str, texts: list[Text]) -> str:
         old = had.get(text.one)
         count = 1 if text.many is None else forms(head)
         said = old.said if old is not None and (old.many is None) == (text.many is None) else ()
-        # A text that has got a plural, or lost it, keeps what it can.
+        # A text that gained or lost a plural keeps its first translation.
         if old is not None and not said:
             said = old.said[:1]
         said = (*said, *[""] * count)[:count]
@@ -300,7 +300,7 @@ def updated(language: str, texts: list[Text]) -> str:
 
 
 def template(texts: list[Text]) -> str:
-    """The template: all texts, and no translation."""
+    """Return the template: all texts without translations."""
     lines = [*_entry("", None, (_HEAD,))]
     for text in texts:
         said = ("",) if text.many is None else ("", "")
@@ -344,7 +344,7 @@ def _quoted(text: str) -> str:
 
 
 def compiled(path: Path) -> bytes:
-    """The bytes of the .mo file for a .po file, as `gettext` of the standard library reads them."""
+    """Return the .mo file for a .po file, in the format of `gettext` of the standard library."""
     head, entries = read(path)
     said = {"": head}
     for entry in entries:
@@ -364,13 +364,13 @@ def compiled(path: Path) -> bytes:
 
 
 def missing(path: Path) -> list[str]:
-    """The texts of a .po file that have no translation, or one that is only guessed."""
+    """Return the texts of a .po file that have no translation, or a fuzzy one."""
     _head, entries = read(path)
     return [entry.one for entry in entries if not all(entry.said) or "fuzzy" in entry.flags]
 
 
 def main() -> int:
-    """Write it all; exit status 1 while something is to be translated."""
+    """Write all catalogues; return 1 if a translation is missing."""
     texts = collected()
     TEMPLATE.write_text(template(texts), "utf-8", newline="\n")
     left = 0
