@@ -15,7 +15,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "providers.md"
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_a_profile_makes_a_chat(name: str) -> None:
+def test_profile_makes_a_chat(name: str) -> None:
     known = profile(name)
     assert known.key == (known.environment is not None)
     with Misbehaving([whole(completion())]) as server:
@@ -26,14 +26,14 @@ def test_a_profile_makes_a_chat(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_the_page_tells_each(name: str) -> None:
+def test_providers_page_lists_each_profile(name: str) -> None:
     known = profile(name)
     (row,) = [line for line in PAGE.read_text("utf-8").splitlines() if line.startswith(f"| `{name}`")]
     for told in (known.base_url, known.model, known.environment):
         assert told is None or f"`{told}`" in row
 
 
-def test_what_is_no_profile() -> None:
+def test_invalid_profile_raises() -> None:
     with pytest.raises(BadInput, match="openrouter"):
         profile("nowhere")
     with pytest.raises(BadInput, match="base_url"):
@@ -55,7 +55,7 @@ SHAPES: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_shape_of_each_stream(name: str) -> None:
+def test_each_stream_format_is_read(name: str) -> None:
     with Misbehaving(SHAPES[name]) as server:
         options: dict[str, Any] = profile(name).options(server.base_url)
         chat = Chat("sk-made-up-0123456789", "m", **options)

@@ -80,7 +80,7 @@ def _check(server: Provider, pool: AKPool, requests: int) -> None:
     assert all(states[fingerprint(key)] == ("ready", "") for key in GOOD)
 
 
-def test_threads_see_no_failure() -> None:
+def test_threads_with_one_good_key_see_no_failure() -> None:
     pool = AKPool(ALL)
     with Provider() as server, Engine() as engine:
         chats = [Chat(pool, "m", base_url=server.base_url, db=engine, timeout=30.0) for _ in range(8)]
@@ -109,7 +109,7 @@ def test_threads_see_no_failure() -> None:
             engine.stats("hour")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
-def test_tasks_see_no_failure() -> None:
+def test_tasks_with_one_good_key_see_no_failure() -> None:
     pool = AKPool(ALL)
     with Provider() as server, Engine() as engine:
 
@@ -125,7 +125,7 @@ def test_tasks_see_no_failure() -> None:
         _check(server, pool, 64)
 
 
-def test_the_answers_event_tells_what_failed_before() -> None:
+def test_answer_event_lists_failed_attempts() -> None:
     with Provider() as server, _chat(server, AKPool([DEAD, BANNED, LIMITED, BROKE, GOOD[0]])) as chat:
         assert chat.request("hi") == "an answer"
         record = [*chat.events()][-1]
@@ -143,14 +143,14 @@ def test_the_answers_event_tells_what_failed_before() -> None:
             assert key.encode() not in record.json
 
 
-def test_the_key_that_wakes_first_is_waited_for() -> None:
+def test_request_waits_for_the_shortest_rest() -> None:
     limited = [whole(error("slow", "rate_limit_exceeded"), "429 Limited", "Retry-After-Ms: 150")]
     with Misbehaving(limited, limited, [whole(completion())]) as server:
         assert _chat(server, AKPool(GOOD[:2])).request("hi") == "an answer"
         assert server.asked == 3
 
 
-def test_a_wait_that_is_too_long_is_not_begun() -> None:
+def test_request_does_not_begin_a_wait_past_its_timeout() -> None:
     limited = [whole(error("slow", "rate_limit_exceeded"), "429 Limited", "Retry-After: 900")]
     with Misbehaving(limited) as server, _chat(server, AKPool(GOOD)) as chat:
         with pytest.raises(openai.RateLimitError):
@@ -163,14 +163,14 @@ def test_a_wait_that_is_too_long_is_not_begun() -> None:
         assert server.asked == 4
 
 
-def test_all_keys_dead_is_the_last_exception() -> None:
+def test_all_keys_out_raises_the_last_exception() -> None:
     with Provider() as server, _chat(server, AKPool([DEAD, BANNED])) as chat:
         with pytest.raises(openai.PermissionDeniedError):
             chat.request("hi")
         assert chat.fetch_messages() == []
 
 
-def test_a_pools_retries_of_a_servers_fault_are_bounded() -> None:
+def test_retries_of_a_server_error_are_bounded() -> None:
     with Misbehaving([whole(error(), "500 No", "Retry-After: 0.01")]) as server:
         with pytest.raises(openai.InternalServerError):
             _chat(server, AKPool(GOOD), max_retries=1).request("hi")
@@ -180,14 +180,14 @@ def test_a_pools_retries_of_a_servers_fault_are_bounded() -> None:
         assert server.asked == 3
 
 
-def test_a_question_that_is_wrong_is_wrong_for_every_key() -> None:
+def test_invalid_request_is_not_tried_with_another_key() -> None:
     with Misbehaving([whole(error("too long", "context_length_exceeded"), "400 Bad")]) as server:
         with pytest.raises(openai.BadRequestError):
             _chat(server, AKPool(GOOD)).request("hi")
         assert server.asked == 1
 
 
-def test_no_other_key_after_the_first_piece() -> None:
+def test_no_other_key_is_tried_after_the_first_piece() -> None:
     script: Script = [
         EVENTS,
         event(content="half"),
