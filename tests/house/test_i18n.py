@@ -103,8 +103,8 @@ def test_translations_have_the_places_of_their_text(language: str) -> None:
     """A missing place loses a fact; an additional one, or a stray brace, raises."""
     head, entries = catalogues.read(catalogues.po(language))
     for entry in entries:
-        assert len(entry.expected) == (1 if entry.many is None else catalogues.forms(head)), entry.one
-        for text in filter(None, entry.expected):
+        assert len(entry.translations) == (1 if entry.many is None else catalogues.forms(head)), entry.one
+        for text in filter(None, entry.translations):
             allowed = [catalogues.places(one) for one in (entry.one, entry.many) if one is not None]
             assert catalogues.places(text) in allowed, (entry.one, text)
             assert text.count("{") == len(catalogues.places(text)) == text.count("}"), text

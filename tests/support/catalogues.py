@@ -130,7 +130,7 @@ class Entry(NamedTuple):
 
     one: str
     many: str | None
-    said: tuple[str, ...]
+    translations: tuple[str, ...]
     flags: tuple[str, ...] = ()
 
 
@@ -261,8 +261,8 @@ def read(path: Path) -> tuple[str, list[Entry]]:
     for line in (*path.read_text("utf-8").splitlines(), ""):
         line = line.strip()
         if not line and fields:
-            said = tuple(text for name, text in fields.items() if name.startswith("msgstr"))
-            entries.append(Entry(fields["msgid"], fields.get("msgid_plural"), said, tuple(flags)))
+            translations = tuple(text for name, text in fields.items() if name.startswith("msgstr"))
+            entries.append(Entry(fields["msgid"], fields.get("msgid_plural"), translations, tuple(flags)))
             fields, flags = {}, []
         elif line.startswith("#,"):
             flags += [flag.strip() for flag in line[2:].split(",")]
@@ -272,7 +272,7 @@ def read(path: Path) -> tuple[str, list[Entry]]:
             fields[current] = fields.get(current, "") + ast.literal_eval(quote + rest)
     head = entries.pop(0)
     assert not head.one, f"{path} begins with its head"
-    return head.said[0], entries
+    return head.translations[0], entries
 
 
 def forms(head: str) -> int:
@@ -289,13 +289,15 @@ def updated(language: str, texts: list[Text]) -> str:
     for text in texts:
         old = had.get(text.one)
         count = 1 if text.many is None else forms(head)
-        said = old.said if old is not None and (old.many is None) == (text.many is None) else ()
+        translations = (
+            old.translations if old is not None and (old.many is None) == (text.many is None) else ()
+        )
         # A text that gained or lost a plural keeps its first translation.
-        if old is not None and not said:
-            said = old.said[:1]
-        said = (*said, *[""] * count)[:count]
+        if old is not None and not translations:
+            translations = old.translations[:1]
+        translations = (*translations, *[""] * count)[:count]
         flags = old.flags if old is not None else ()
-        lines += ["", *_comments(text, flags), *_entry(text.one, text.many, said)]
+        lines += ["", *_comments(text, flags), *_entry(text.one, text.many, translations)]
     return "\n".join(lines) + "\n"
 
 
@@ -303,8 +305,8 @@ def template(texts: list[Text]) -> str:
     """Return the template: all texts without translations."""
     lines = [*_entry("", None, (_HEAD,))]
     for text in texts:
-        said = ("",) if text.many is None else ("", "")
-        lines += ["", *_comments(text, ()), *_entry(text.one, text.many, said)]
+        translations = ("",) if text.many is None else ("", "")
+        lines += ["", *_comments(text, ()), *_entry(text.one, text.many, translations)]
     return "\n".join(lines) + "\n"
 
 
@@ -314,13 +316,13 @@ def _comments(text: Text, flags: tuple[str, ...]) -> Iterator[str]:
         yield f"#, {', '.join(flags)}"
 
 
-def _entry(one: str, many: str | None, said: tuple[str, ...]) -> Iterator[str]:
+def _entry(one: str, many: str | None, translations: tuple[str, ...]) -> Iterator[str]:
     yield from _field("msgid", one)
     if many is None:
-        yield from _field("msgstr", said[0])
+        yield from _field("msgstr", translations[0])
     else:
         yield from _field("msgid_plural", many)
-        for number, text in enumerate(said):
+        for number, text in enumerate(translations):
             yield from _field(f"msgstr[{number}]", text)
 
 
@@ -346,11 +348,11 @@ def _quoted(text: str) -> str:
 def compiled(path: Path) -> bytes:
     """Return the .mo file for a .po file, in the format of `gettext` of the standard library."""
     head, entries = read(path)
-    said = {"": head}
+    translations = {"": head}
     for entry in entries:
-        if all(entry.said) and "fuzzy" not in entry.flags:
-            said[Text(entry.one, entry.many, ()).key] = "\0".join(entry.said)
-    pairs = sorted((one.encode(), other.encode()) for one, other in said.items())
+        if all(entry.translations) and "fuzzy" not in entry.flags:
+            translations[Text(entry.one, entry.many, ()).key] = "\0".join(entry.translations)
+    pairs = sorted((one.encode(), other.encode()) for one, other in translations.items())
     count, start = len(pairs), 28
     offset = start + 16 * count
     tables: tuple[list[int], list[int]] = ([], [])
@@ -366,7 +368,7 @@ def compiled(path: Path) -> bytes:
 def missing(path: Path) -> list[str]:
     """Return the texts of a .po file that have no translation, or a fuzzy one."""
     _head, entries = read(path)
-    return [entry.one for entry in entries if not all(entry.said) or "fuzzy" in entry.flags]
+    return [entry.one for entry in entries if not all(entry.translations) or "fuzzy" in entry.flags]
 
 
 def main() -> int:
