@@ -1,19 +1,28 @@
-"""The SDK's clients: one for each key and set of options, kept and shared by everybody in the process.
+"""The SDK's clients: one for each key, set of options and event loop, shared by the whole process.
 
-Rules: a client never retries by itself, since a request does (`flow`); its network keeps to deadlines; and
-no log record of the SDK or of what it speaks HTTP with shows a key that a client here was made with.
+Invariants:
+- A client never retries: the request flow does.
+- A client is used only in the event loop that it was made in, and is closed when that loop ends.
+- A caller's own `http_client` is used as it is, and never closed.
+- A process that was forked makes clients of its own: sockets belong to the parent.
+- No log record of the SDK or of the HTTP libraries below it shows the key of a client that was made here.
+
+Threads use the SDK's default client, asyncio uses the SDK's client over aiohttp, and other event loops use
+the SDK's default async client.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import hashlib
 import logging
 import os
 import threading
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from openai2.core.typeguards import is_mapping, is_sequence
@@ -21,12 +30,14 @@ from openai2.errors import NoKey
 from openai2.keys import masking
 
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     import openai
 
-#: Clients kept; the one that was used longest ago goes first.
+#: Clients kept by the process, and by each event loop. The least recently used one is evicted first.
 MOST_CLIENTS = 256
 
-#: What the SDK takes from the environment when a client is made: another value is another client.
+#: What the SDK reads from the environment when it makes a client: another value needs another client.
 _ENVIRONMENT = (
     *("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS", "OPENAI_API_KEY"),
     *("OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET"),
@@ -34,11 +45,10 @@ _ENVIRONMENT = (
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
 
-_ENCODED = tuple(map(getattr(os.environ, "encodekey", str), _ENVIRONMENT))
-
-#: Where records about requests come from. A filter holds for the very logger that it hangs on.
+#: Where records about requests come from. A filter applies only to the very logger that it is added to.
 _LOGGERS = (
-    *("openai", "openai._base_client", "openai._legacy_response", "openai._response", "httpx2", "httpx"),
+    *("openai", "openai._base_client", "openai._legacy_response", "openai._response"),
+    *("httpx2", "httpx", "aiohttp.client"),
     *(
         f"{core}.{part}"
         for core in ("httpcore2", "httpcore")
@@ -47,52 +57,166 @@ _LOGGERS = (
 )
 
 
-class _Masking(logging.Filter):
-    """Masks the keys in use in what is logged: servers echo them in headers, which are logged in full."""
+class _MaskingFilter(logging.Filter):
+    """Masks keys in log records: servers echo keys in headers, and headers are logged in full."""
 
     def __init__(self) -> None:
         super().__init__()
         self.keys: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        said = record.getMessage()
-        shown = masking.text(said, tuple(self.keys))
-        if shown != said:
-            record.msg, record.args = shown, ()
+        message = record.getMessage()
+        masked = masking.text(message, tuple(self.keys))
+        if masked != message:
+            record.msg, record.args = masked, ()
         return True
 
 
-_masking = _Masking()
+_masking_filter = _MaskingFilter()
 
 
 class _Clients(OrderedDict[Any, Any]):
-    """Clients by key and options, the latest used last."""
+    """Clients by key and options, the most recently used last."""
+
+    #: Closes the clients when their event loop ends.
+    guard: AsyncGenerator[None, None]
 
     def __repr__(self) -> str:
         return f"<{len(self)} clients>"
 
 
-_sync_clients = _Clients()
-_async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Clients] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
+_sync_clients = _Clients()
+#: Clients by event loop: an asyncio loop, or trio's token.
+_async_clients: dict[Any, _Clients] = {}
+#: Async clients over a caller's own `http_client`, which is the caller's to close.
+_borrowed: weakref.WeakSet[openai.AsyncOpenAI] = weakref.WeakSet()
+#: How many exchanges use an async client.
+_users: Counter[openai.AsyncOpenAI] = Counter()
+#: Clients of the parent process, which this one must neither use nor close.
+_inherited: list[Any] = []
 
 
-def _forget() -> None:
-    """In a process that was forked: its connections are the other's to speak on."""
-    global _lock  # noqa: PLW0603 - somebody else may have held it, who is not here
-    _lock = threading.Lock()
-    _sync_clients.clear()
+def _abandon_inherited() -> None:
+    global _lock, _sync_clients, _async_clients
+    _inherited.extend((_sync_clients, _async_clients))
+    _lock, _sync_clients, _async_clients = threading.Lock(), _Clients(), {}
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_abandon_inherited)
 
 
-def _frozen(value: Any) -> Any:
+# -- Blocking clients
+
+
+def client(key: str | None, options: Mapping[str, Any]) -> openai.OpenAI:
+    """Return the shared client for *key* and *options*. The SDK closes it when nothing refers to it."""
+    import openai
+
+    name = _name(key, options)
+    with _lock:
+        known: openai.OpenAI | None = _sync_clients.get(name)
+        if known is None or known.is_closed():
+            known = _sync_clients[name] = _make(openai.OpenAI, key, options)
+            while len(_sync_clients) > MOST_CLIENTS:
+                _sync_clients.popitem(last=False)
+        _sync_clients.move_to_end(name)
+    return known
+
+
+# -- Clients of event loops
+
+
+async def acquire(key: str | None, options: Mapping[str, Any]) -> openai.AsyncOpenAI:
+    """Return the shared client of the running event loop for *key* and *options*.
+
+    It is not evicted before `release` was called as often as this.
+    """
+    import openai
+    from anyio.lowlevel import current_token
+
+    loop: Any = current_token().native_token
+    clients = _async_clients.get(loop)
+    if clients is None:
+        close_ended()
+        clients = _async_clients[loop] = _Clients()
+        clients.guard = _close_at_end_of(loop, clients)
+        await anext(clients.guard)
+    name = _name(key, options)
+    known: openai.AsyncOpenAI | None = clients.get(name)
+    if known is None or known.is_closed():
+        own = options.get("http_client")
+        http = openai.DefaultAioHttpClient() if own is None and _is_asyncio(loop) else own
+        known = clients[name] = _make(openai.AsyncOpenAI, key, {**options, "http_client": http})
+        if own is not None:
+            _borrowed.add(known)
+    _users[known] += 1
+    clients.move_to_end(name)
+    if len(clients) > MOST_CLIENTS:
+        await _evict(clients)
+    return known
+
+
+def release(used: openai.AsyncOpenAI) -> None:
+    """Give back a client that `acquire` returned."""
+    _users[used] -= 1
+    if not _users[used]:
+        del _users[used]
+
+
+async def _evict(clients: _Clients) -> None:
+    idle = [name for name, known in clients.items() if known not in _users]
+    for known in [clients.pop(name) for name in idle[: len(clients) - MOST_CLIENTS]]:
+        await _close(known)
+
+
+async def _close(known: openai.AsyncOpenAI) -> None:
+    if known not in _borrowed:
+        await known.close()
+
+
+def _is_asyncio(loop: object) -> TypeGuard[asyncio.AbstractEventLoop]:
+    return isinstance(loop, asyncio.AbstractEventLoop)
+
+
+async def _close_at_end_of(loop: Any, clients: _Clients) -> AsyncGenerator[None, None]:
+    # asyncio.run() and trio.run() close suspended async generators just before they close the loop.
+    import anyio
+
+    try:
+        yield
+    finally:
+        if _async_clients.get(loop) is clients:
+            del _async_clients[loop]
+            with anyio.CancelScope(shield=True):
+                for known in clients.values():
+                    await _close(known)
+
+
+def close_ended() -> None:
+    """Close the clients of asyncio loops that do not run any more and did not close their generators."""
+    for loop, clients in list(_async_clients.items()):
+        if _is_asyncio(loop) and loop.is_closed():
+            del _async_clients[loop]
+            for known in clients.values():
+                closing = _close(known)
+                with suppress(StopIteration):  # with its loop closed, aiohttp has nothing to wait for
+                    closing.send(None)
+                closing.close()
+
+
+atexit.register(close_ended)
+
+
+# -- Both
+
+
+def _freeze(value: Any) -> Any:
     if is_mapping(value):
-        return tuple(sorted((name, _frozen(inner)) for name, inner in value.items()))
+        return tuple(sorted((name, _freeze(inner)) for name, inner in value.items()))
     if is_sequence(value):
-        return tuple(map(_frozen, value))
+        return tuple(map(_freeze, value))
     try:
         hash(value)
     except TypeError:
@@ -100,103 +224,24 @@ def _frozen(value: Any) -> Any:
     return value
 
 
-def _surroundings() -> tuple[Any, ...]:
-    # Asked of what os.environ keeps: it encodes each name itself, and raises within itself for each that is
-    # missing, which takes twenty times as long.
-    kept: Any = getattr(os.environ, "_data", None)
-    if kept is None:
-        return tuple(map(os.environ.get, _ENVIRONMENT))
-    return tuple(map(kept.get, _ENCODED))
-
-
-def _name(key: str | None, options: Mapping[str, Any]) -> bytes | tuple[Any, ...]:
-    digest = None if key is None else hashlib.sha256(key.encode()).digest()  # a name may be seen
-    return digest, _frozen(options), _surroundings()
-
-
-def client(key: str | None, options: Mapping[str, Any]) -> openai.OpenAI:
-    """The shared client for that key and these options."""
-    import openai
-
-    name = _name(key, options)
-    with _lock:
-        known = _sync_clients.get(name)
-        if known is None or known.is_closed():
-            known = _sync_clients[name] = _make(openai.OpenAI, key, options)
-            while len(_sync_clients) > MOST_CLIENTS:
-                _sync_clients.popitem(last=False)
-        _sync_clients.move_to_end(name)
-    assert isinstance(known, openai.OpenAI)
-    return known
-
-
-async def async_client(key: str | None, options: Mapping[str, Any]) -> openai.AsyncOpenAI:
-    """The shared client of the running event loop for that key and these options."""
-    import openai
-
-    loop = asyncio.get_running_loop()
-    name = _name(key, options)
-    with _lock:
-        clients = _async_clients.get(loop)
-        fresh = clients is None
-        if clients is None:
-            clients = _async_clients[loop] = _Clients()
-        known = clients.get(name)
-        if known is None or known.is_closed():
-            known = clients[name] = _make(openai.AsyncOpenAI, key, options)
-            while len(clients) > MOST_CLIENTS:
-                clients.popitem(last=False)
-        clients.move_to_end(name)
-    if fresh:
-        await anext(_until_the_loop_ends(clients))
-    assert isinstance(known, openai.AsyncOpenAI)
-    return known
-
-
-#: Clients over a caller's own `http_client`, which is the caller's to close.
-_on_loan: weakref.WeakSet[Any] = weakref.WeakSet()
-_guards: set[AsyncGenerator[None, None]] = set()
-
-
-def _until_the_loop_ends(clients: _Clients) -> AsyncGenerator[None, None]:
-    # asyncio.run() closes the async generators that are still open before it closes the loop: the last
-    # moment at which connections of that loop can be closed in order.
-    async def guard() -> AsyncGenerator[None, None]:
-        try:
-            yield
-        finally:
-            _guards.discard(held)
-            for known in list(clients.values()):
-                if known not in _on_loan:
-                    await known.close()
-
-    held = guard()
-    _guards.add(held)
-    return held
+def _name(key: str | None, options: Mapping[str, Any]) -> tuple[Any, ...]:
+    digest = None if key is None else hashlib.sha256(key.encode()).digest()  # names show up in tracebacks
+    return digest, _freeze(options), tuple(map(os.environ.get, _ENVIRONMENT))
 
 
 def _make(kind: Any, key: str | None, options: Mapping[str, Any]) -> Any:
     import openai
 
     if key:
-        if not _masking.keys:
+        if not _masking_filter.keys:
             for name in _LOGGERS:
-                logging.getLogger(name).addFilter(_masking)
-        _masking.keys.add(masking.Hidden(key))
-    from openai2.api import http_client
-
-    own = options.get("http_client") is None
-    chosen: dict[str, Any] = {**options, "max_retries": 0}
-    if own:
-        chosen["http_client"] = http_client.client() if kind is openai.OpenAI else http_client.async_client()
+                logging.getLogger(name).addFilter(_masking_filter)
+        _masking_filter.keys.add(masking.Hidden(key))
     try:
-        made = kind(api_key=key, **chosen)
+        return kind(api_key=key, **{**options, "max_retries": 0})
     except openai.OpenAIError as error:
         if key is None:
             raise NoKey(
                 "no API key: pass api_key=…, or set OPENAI_API_KEY; openai2.offline answers without one"
             ) from error
         raise
-    if not own:
-        _on_loan.add(made)
-    return made

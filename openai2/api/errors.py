@@ -1,10 +1,12 @@
-"""What goes wrong on the way, as a `RequestError` with the `openai` exception that the caller will see.
+"""Map exceptions of an exchange to `RequestError` with the `openai` exception for the caller.
 
-Rules:
-- What the SDK raises stays what it is; what it lets through from below (its transport, broken JSON, bad
-  UTF-8) becomes APITimeoutError or APIConnectionError, with the cause kept.
+Invariants:
+- An exception of the SDK stays what it is. One that the SDK lets through from below (the HTTP libraries,
+  broken JSON, bad UTF-8) becomes APITimeoutError or APIConnectionError, with its cause.
+- Over aiohttp, causes are the `httpx2` exceptions that the other transports raise. aiohttp's own hold the
+  request's headers, and the SDK reports a connection that was cut as a timeout.
 - No exception that leaves here holds a key: not in its text, arguments, body, request, response or causes,
-  nor in the frames of its traceback, which reach into the SDK and end with us.
+  nor in the frames of its traceback, which reach into the SDK.
 """
 
 from __future__ import annotations
@@ -69,11 +71,14 @@ def _from_below() -> tuple[type[Exception], ...]:
 
 
 def expected() -> tuple[type[Exception], ...]:
-    """Exceptions that are the network's, the server's or the SDK's word, and not a mistake in a program."""
+    """Return the exceptions that the network, the server or the SDK cause, unlike mistakes in a program."""
     import openai
 
-    older = sys.modules.get("httpx")  # a caller may bring a client of httpx, which the SDK takes too
-    more: tuple[type[Exception], ...] = (older.HTTPError, older.StreamError) if older is not None else ()
+    more: list[type[Exception]] = []
+    if (older := sys.modules.get("httpx")) is not None:  # a caller's client may be one of httpx
+        more += (older.HTTPError, older.StreamError)
+    if (aiohttp := sys.modules.get("aiohttp")) is not None:
+        more.append(aiohttp.ClientError)
     return (RequestError, openai.OpenAIError, *_from_below(), *more)
 
 
@@ -86,14 +91,52 @@ def _is_timeout(error: BaseException) -> bool:
     )
 
 
+def _from_aiohttp(error: BaseException) -> httpx2.TransportError | None:
+    """Return the httpx2 exception that means the same as the aiohttp exception in *error*'s chain, if any."""
+    if (aiohttp := sys.modules.get("aiohttp")) is None:
+        return None
+    source: BaseException | None = error
+    while source is not None and not isinstance(source, aiohttp.ClientError):
+        source = source.__cause__
+    if source is None:
+        return None
+    import httpx2
+
+    meanings: tuple[tuple[Any, type[httpx2.TransportError]], ...] = (  # the first that fits
+        (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
+        (aiohttp.ServerTimeoutError, httpx2.ReadTimeout),
+        ((aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError), httpx2.ProxyError),
+        (aiohttp.ClientConnectorError, httpx2.ConnectError),
+        (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
+        (
+            (aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError, aiohttp.ClientPayloadError),
+            httpx2.RemoteProtocolError,
+        ),
+        (aiohttp.ClientError, httpx2.ReadError),
+    )
+    kind = next(meaning for raised, meaning in meanings if isinstance(source, raised))
+    below = getattr(source, "os_error", None) or (source if isinstance(source, OSError) else None)
+    text = str(below or source) or type(source).__name__
+    if kind is httpx2.RemoteProtocolError:  # its text quotes what the server sent
+        text = f"the response was cut, or is not valid HTTP ({type(source).__name__})"
+    fault = kind(text)
+    if not isinstance(below, aiohttp.ClientError):
+        fault.__cause__ = below
+    return fault
+
+
 def fault_of(
     error: BaseException, keys: Collection[str], request: httpx2.Request | None = None
 ) -> RequestError:
-    """The fault that says what the exception says, with the `openai` exception for the caller."""
+    """Return the failure that *error* means, with the `openai` exception for the caller."""
     import openai
 
     if isinstance(error, RequestError):
         return _dressed(error, keys, request)
+    if (cause := _from_aiohttp(error)) is not None:
+        if isinstance(error, openai.APIError):
+            request = error.request
+        error = cause
     if not isinstance(error, openai.OpenAIError):
         cause = error
         if _is_timeout(cause):
@@ -119,14 +162,6 @@ def fault_of(
     return RequestError(
         type(error).__name__, str(error), code=None if code is None else str(code), error=error
     )
-
-
-def too_late(request: httpx2.Request | None, keys: Collection[str] = ()) -> RequestError:
-    """The fault of a request that has used up its time."""
-    import openai
-
-    error = openai.APITimeoutError(_clean_request(request, keys))
-    return RequestError("APITimeoutError", str(error), error=error)
 
 
 def _dressed(fault: RequestError, keys: Collection[str], request: httpx2.Request | None) -> RequestError:

@@ -1,24 +1,23 @@
-"""One exchange with the API: a request out, an answer's bytes in, over the clients of `openai`.
+"""One exchange with the API: send a request, receive the bytes of its response, over the SDK's clients.
 
-Rules:
-- The request goes through the client's own `post`: its auth, headers, timeouts and exceptions, without the
-  detour through typed objects that would be thrown away. Where a program asks for it, or has patched
-  `create` as tracing tools do, it goes through `create` (`via_create`), and the same comes of it.
-- What goes wrong becomes a `RequestError` that carries the `openai` exception the caller will see, with every
-  trace of the key masked.
-- The package `openai` is imported once a request is made.
+Invariants:
+- A request goes through the client's own `post`, with its body as bytes: the SDK does auth, headers, proxies,
+  TLS, redirects and exceptions, and no typed object is made. When the caller asks for it, or `create` is
+  patched as tracing tools do, the request goes through `create` (`via_create`), with the same result.
+- Every failure is a `RequestError` that carries the `openai` exception for the caller, with all keys masked.
+- The package `openai` is imported when the first request is made.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from openai2.api import clients, deadline, via_create
 from openai2.api import errors as api_errors
-from openai2.api.options import Options, RequestOptions
+from openai2.api.options import RequestOptions
 from openai2.core.request_events import RequestError
 from openai2.request.effects import Send
 
@@ -26,44 +25,35 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
-_addresses: weakref.WeakKeyDictionary[openai.OpenAI | openai.AsyncOpenAI, str] = weakref.WeakKeyDictionary()
+#: Below the base URL.
+_PATH = "/chat/completions"
+
+#: Bytes from which on a body is sent in pieces, so that the event loop is free between them.
+_PIECE = 1 << 19
 
 
-def _address(api: openai.OpenAI | openai.AsyncOpenAI) -> str:
-    # Whole, not relative as `create` gives it: the client then need not put it together out of parsed
-    # parts, and parse it again, which takes a tenth of the CPU of a request. Kept, since the client looks up
-    # its own and writes it anew each time.
-    known = _addresses.get(api)
-    if known is None:
-        known = _addresses[api] = f"{api.base_url}chat/completions"
-    return known
+class _Pieces:
+    """A long body for an event loop. It can be sent again, after a redirect."""
 
+    def __init__(self, data: bytes) -> None:
+        self._data = data
 
-def _post_options(api: openai.OpenAI | openai.AsyncOpenAI, options: Options) -> Any:
-    # All are named: the SDK makes a deep copy of its default for each that is not.
-    return {
-        "security": {"bearer_auth": True},
-        "headers": options.get("extra_headers") or {},
-        "params": options.get("extra_query") or {},
-        "timeout": options.get("timeout", api.timeout),
-        "max_retries": 0,
-    }
-
-
-# -- one exchange
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._data), _PIECE):
+            yield self._data[start : start + _PIECE]
 
 
 class _Exchange:
-    """What both kinds of exchange know: their options, and what has to stay secret.
+    """What both exchanges share: the options, and what has to stay secret.
 
-    *through_create*: call `create` even where nobody has patched it.
+    *through_create*: call `create` even when it is not patched.
     """
 
     def __init__(self, options: RequestOptions, *, through_create: bool = False) -> None:
         self._options = options
         self._through_create = through_create
         self._response: httpx2.Response | None = None
-        self._answer: Any = None  # what `create` gave
+        self._answer: Any = None  # what `create` returned
         self.key: str | None = None
 
     def __repr__(self) -> str:
@@ -74,138 +64,156 @@ class _Exchange:
         return self._response.request if self._response is not None else None
 
     def fault_of(self, error: BaseException) -> RequestError:
-        """The fault that says what went wrong, with the exception for the caller."""
+        """Return the failure that *error* means, with the exception for the caller."""
         secrets = self._options.secrets
         return api_errors.fault_of(error, [self.key, *secrets] if self.key else secrets, self.request)
 
+    def _post_options(self, api: openai.OpenAI | openai.AsyncOpenAI) -> dict[str, Any]:
+        options = self._options.create
+        # All are named: the SDK makes a deep copy of its default for each that is not.
+        return {
+            "security": {"bearer_auth": True},
+            "headers": options.get("extra_headers") or {},
+            "params": options.get("extra_query") or {},
+            "timeout": options.get("timeout", api.timeout),
+            "max_retries": 0,
+        }
+
 
 class Exchange(_Exchange):
-    """One try of one request over a blocking client."""
+    """One attempt of one request over a blocking client."""
 
     _pieces: Iterator[bytes] | None = None
+    _api: openai.OpenAI | None = None  # the SDK closes a client that nothing refers to
 
     def send(self, send: Send) -> None:
-        """Send, and wait for the head of the answer. Raises RequestError."""
-        import httpx2
-
+        """Send the request and wait for the head of the response. Raises RequestError."""
         self.close()
         self.key = send.key
-        api = clients.client(send.key, self._options.client)
+        api = self._api = clients.client(send.key, self._options.client)
         try:
-            with deadline.until(send.until):
-                if self._through_create or via_create.is_patched(blocking=True):
-                    arguments = via_create.arguments(self._options.create, send.messages)
-                    create: Any = api.chat.completions.create
-                    answer: Any = create(**arguments)
-                    self._answer = answer
-                    self._pieces = via_create.pieces(answer, stream=self._options.stream)
-                    return
-                response: Any = api.post(
-                    _address(api),
-                    cast_to=httpx2.Response,
-                    content=self._options.body(send.messages),
-                    options=_post_options(api, self._options.create),
-                    stream=self._options.stream,
-                )
+            self._send(api, send)
         except api_errors.expected() as error:
             fault = self.fault_of(error)
         else:
-            self._response = response
-            self._pieces = response.iter_bytes() if self._options.stream else iter([response.content])
             return
         raise fault
 
+    def _send(self, api: openai.OpenAI, send: Send) -> None:
+        create: Any = api.chat.completions.create
+        if self._through_create or via_create.is_patched(create):
+            arguments = via_create.arguments(self._options.create, send.messages)
+            if send.until is not None:
+                arguments["timeout"] = deadline.shorten(arguments.get("timeout", api.timeout), send.until)
+            self._answer = create(**arguments)
+            self._pieces = via_create.pieces(self._answer, stream=self._options.stream)
+            return
+        import httpx2
+
+        options: Any = self._post_options(api)
+        options["timeout"] = deadline.shorten(options["timeout"], send.until)
+        response: httpx2.Response = api.post(
+            _PATH,
+            cast_to=httpx2.Response,
+            content=self._options.body(send.messages),
+            options=options,
+            stream=True,  # so that the deadline is checked between the pieces of a whole answer, too
+        )
+        self._response = response
+        self._pieces = response.iter_bytes()
+
     def receive(self, until: float | None) -> bytes | None:
-        """The next piece; None at the end. Raises RequestError."""
+        """Return the next piece of a stream, or a whole answer; None at the end. Raises RequestError."""
         assert self._pieces is not None
         try:
-            if deadline.passed(until):
-                raise api_errors.too_late(self.request)
-            with deadline.until(until):
+            deadline.seconds_left(until)
+            if self._options.stream:
                 return next(self._pieces, None)
+            pieces: list[bytes] = []
+            for piece in self._pieces:
+                pieces.append(piece)
+                deadline.seconds_left(until)
+            return b"".join(pieces) or None
         except api_errors.expected() as error:
             fault = self.fault_of(error)
         raise fault
 
     def close(self) -> None:
-        """Let the connection go; one that was left in mid-answer is dropped."""
-        held: Any = self._answer if self._response is None else self._response
-        self._response = self._answer = self._pieces = None
-        if (close := getattr(held, "close", None)) is not None:
+        """Free the connection: it is kept after a complete response, and closed after an incomplete one."""
+        answer: Any = self._answer if self._response is None else self._response
+        self._response = self._answer = self._pieces = self._api = None
+        if (close := getattr(answer, "close", None)) is not None:
             close()
 
 
 class AsyncExchange(_Exchange):
-    """One try of one request over an async client."""
+    """One attempt of one request over an async client."""
 
     _pieces: AsyncIterator[bytes] | None = None
-    _api: openai.AsyncOpenAI | None = None  # held meanwhile: with its end, its connections end
+    _whole: bytes | None = None
+    _api: openai.AsyncOpenAI | None = None
 
     async def send(self, send: Send) -> None:
-        """Send, and wait for the head of the answer. Raises RequestError."""
-        import httpx2
-
+        """Send the request and wait for the head of the response. Raises RequestError."""
         await self.close()
         self.key = send.key
-        api = self._api = await clients.async_client(send.key, self._options.client)
+        api = self._api = await clients.acquire(send.key, self._options.client)
         try:
-            with deadline.until(send.until):
-                if self._through_create or via_create.is_patched(blocking=False):
-                    arguments = via_create.arguments(self._options.create, send.messages)
-                    create: Any = api.chat.completions.create
-                    answer: Any = await create(**arguments)
-                    self._answer = answer
-                    self._pieces = via_create.apieces(answer, stream=self._options.stream)
-                    return
-                response: Any = await api.post(
-                    _address(api),
-                    cast_to=httpx2.Response,
-                    content=self._options.body(send.messages),
-                    options=_post_options(api, self._options.create),
-                    stream=self._options.stream,
-                )
+            await deadline.within(send.until, partial(self._send, api, send))
         except api_errors.expected() as error:
             fault = self.fault_of(error)
         else:
-            self._response = response
-            self._pieces = response.aiter_bytes() if self._options.stream else _Whole(response.content)
             return
         raise fault
 
+    async def _send(self, api: openai.AsyncOpenAI, send: Send) -> None:
+        create: Any = api.chat.completions.create
+        if self._through_create or via_create.is_patched(create):
+            self._answer = await create(**via_create.arguments(self._options.create, send.messages))
+            self._pieces = via_create.apieces(self._answer, stream=self._options.stream)
+            return
+        import httpx2
+
+        options: Any = self._post_options(api)
+        content = self._options.body(send.messages)
+        if len(content) > _PIECE:
+            options["headers"] = {**options["headers"], "Content-Length": str(len(content))}
+        response: Any = await api.post(
+            _PATH,
+            cast_to=httpx2.Response,
+            content=_Pieces(content) if len(content) > _PIECE else content,
+            options=options,
+            stream=self._options.stream,
+        )
+        self._response = response
+        if self._options.stream:
+            self._pieces = response.aiter_bytes()
+        else:
+            self._whole = response.content
+
     async def receive(self, until: float | None) -> bytes | None:
-        """The next piece; None at the end. Raises RequestError."""
-        assert self._pieces is not None
+        """Return the next piece of a stream, or a whole answer; None at the end. Raises RequestError."""
+        if (pieces := self._pieces) is None:
+            whole, self._whole = self._whole, None
+            return whole
         try:
-            if deadline.passed(until):
-                raise api_errors.too_late(self.request)
-            with deadline.until(until):
-                return await anext(self._pieces, None)
+            return await deadline.within(until, lambda: anext(pieces, None))
         except api_errors.expected() as error:
             fault = self.fault_of(error)
         raise fault
 
     async def close(self) -> None:
-        """Let the connection go; one that was left in mid-answer is dropped."""
-        response: httpx2.Response | None = self._response
-        answer: Any = self._answer
-        self._response = self._answer = self._pieces = self._api = None
-        if response is not None:
-            await response.aclose()
-        elif (close := getattr(answer, "close", None)) is not None:
-            await close()
-
-
-class _Whole(AsyncIterator[bytes]):
-    """An answer in one piece. As a generator, which nobody asks twice, the loop would have to close it, in a
-    task of its own that a write to the loop's own socket wakes."""
-
-    def __init__(self, body: bytes) -> None:
-        self._left = [body]
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        return self._left.pop()
+        """Free the connection: it is kept after a complete response, and closed after an incomplete one."""
+        api, response, answer = self._api, self._response, self._answer
+        self._response = self._answer = self._pieces = self._api = self._whole = None
+        try:
+            if response is not None:
+                await response.aclose()
+            elif (close := getattr(answer, "close", None)) is not None:
+                await close()
+        finally:
+            if api is not None:
+                clients.release(api)
 
 
 def load() -> None:

@@ -1,37 +1,50 @@
 """The way through `chat.completions.create`, for programs that watch or replace that method.
 
-Rules: `create` gets what `post` would send, and what it gives back, typed objects or what a tracing tool
-made of them, becomes the bytes that a server would have sent; so everything behind it is the same. One
-thing `create` hides: whether a stream said `[DONE]`. Here only a finish reason tells that it is whole.
+Invariants:
+- `create` gets what `post` would send. What it returns, typed objects or what a tracing tool made of them,
+  becomes the bytes that a server would have sent, so that all code behind it is the same.
+- `create` hides whether a stream ended with `[DONE]`: here only a finish reason shows that it is complete.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from types import FunctionType, MethodType
 from typing import Any
 
 import msgspec
 
-from openai2.api import patches
 from openai2.core.typeguards import is_mapping
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
-def is_patched(*, blocking: bool) -> bool:
-    """Whether somebody has put a function of their own in the place of the SDK's `create`."""
-    from openai.resources.chat.completions import AsyncCompletions, Completions
+def is_patched(create: Any) -> bool:
+    """Return whether *create*, as looked up on a client, is anything but the SDK's own method.
 
-    return patches.is_patched(Completions.create if blocking else AsyncCompletions.create, "openai")
+    Sees a replacement on the class and on the instance, wrappers that imitate a function's class (wrapt) and
+    those that copy its attributes (functools.wraps).
+    """
+    if type(create) is not MethodType:
+        return True
+    function: Any = create.__func__
+    while True:  # the SDK's own decorator leaves `__wrapped__`, too
+        if type(function) is not FunctionType:
+            return True
+        if function.__globals__["__name__"].partition(".")[0] != "openai":
+            return True
+        if "__wrapped__" not in vars(function):
+            return False
+        function = vars(function)["__wrapped__"]
 
 
 def arguments(options: Mapping[str, Any], messages: Sequence[bytes]) -> dict[str, Any]:
-    """Return the arguments of `create` that say what `post` would send."""
+    """Return the arguments of `create` for what `post` would send."""
     return {**options, "messages": [msgspec.json.decode(raw) for raw in messages]}
 
 
 def _plain(answer: Any) -> Any:
-    """What the server said, of an object that stands for it."""
+    """Return the JSON value that *answer* stands for."""
     if hasattr(answer, "model_dump"):
         return answer.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
     return dict(answer) if is_mapping(answer) else answer
@@ -42,12 +55,12 @@ def _event(chunk: Any) -> bytes:
 
 
 def _is_whole(answer: Any) -> bool:
-    """Whether it is no stream: `create` gives the text of what is no event stream as it stands."""
+    """Return whether *answer* is not a stream: `create` returns other text than an event stream unchanged."""
     return isinstance(answer, str) or is_mapping(answer) or hasattr(answer, "model_dump")
 
 
 def pieces(answer: Any, *, stream: bool) -> Iterator[bytes]:
-    """The bytes that a server would have sent."""
+    """Yield the bytes that a server would have sent."""
     if not stream or _is_whole(answer):
         yield answer.encode() if isinstance(answer, str) else _encode(_plain(answer))
         return
@@ -56,7 +69,7 @@ def pieces(answer: Any, *, stream: bool) -> Iterator[bytes]:
 
 
 async def apieces(answer: Any, *, stream: bool) -> AsyncIterator[bytes]:
-    """`pieces` of an async stream."""
+    """Yield the same of an async stream."""
     if not stream or _is_whole(answer):
         yield answer.encode() if isinstance(answer, str) else _encode(_plain(answer))
         return
