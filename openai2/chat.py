@@ -146,9 +146,12 @@ class Chat(BaseChat):
         key = self._one_key()
         retries = self._options.client.get("max_retries", RETRIES)
         try:
-            shared = await clients.async_client(key, self._options.client)
-            api = shared.with_options(max_retries=retries)
-            pictures: ImagesResponse = await api.images.generate(*args, **options)
+            shared = await clients.acquire(key, self._options.client)
+            try:
+                api = shared.with_options(max_retries=retries)
+                pictures: ImagesResponse = await api.images.generate(*args, **options)
+            finally:
+                clients.release(shared)
         except Exception as error:  # noqa: BLE001 - any exception may hold the key
             failure = _cleaned(error, key)
         else:

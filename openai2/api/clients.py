@@ -25,6 +25,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from openai2.api.via_create import is_function_of
 from openai2.core.typeguards import is_mapping, is_sequence
 from openai2.errors import NoKey
 from openai2.keys import masking
@@ -116,13 +117,14 @@ def client(key: str | None, options: Mapping[str, Any]) -> openai.OpenAI:
 
     name = _name(key, options)
     with _lock:
-        known: openai.OpenAI | None = _sync_clients.get(name)
+        known: Any = _sync_clients.get(name)
         if known is None or known.is_closed():
             known = _sync_clients[name] = _make(openai.OpenAI, key, options)
             while len(_sync_clients) > MOST_CLIENTS:
                 _sync_clients.popitem(last=False)
         _sync_clients.move_to_end(name)
-    return known
+    shared: openai.OpenAI = known
+    return shared
 
 
 # -- Clients of event loops
@@ -143,19 +145,21 @@ async def acquire(key: str | None, options: Mapping[str, Any]) -> openai.AsyncOp
         clients = _async_clients[loop] = _Clients()
         clients.guard = _close_at_end_of(loop, clients)
         await anext(clients.guard)
-    name = _name(key, options)
-    known: openai.AsyncOpenAI | None = clients.get(name)
+    own = options.get("http_client")
+    over_aiohttp = own is None and _suits_aiohttp(loop, options)
+    name = (over_aiohttp, *_name(key, options))
+    known: Any = clients.get(name)
     if known is None or known.is_closed():
-        own = options.get("http_client")
-        http = openai.DefaultAioHttpClient() if own is None and _is_asyncio(loop) else own
+        http = openai.DefaultAioHttpClient() if over_aiohttp else own
         known = clients[name] = _make(openai.AsyncOpenAI, key, {**options, "http_client": http})
         if own is not None:
             _borrowed.add(known)
-    _users[known] += 1
+    shared: openai.AsyncOpenAI = known
+    _users[shared] += 1
     clients.move_to_end(name)
     if len(clients) > MOST_CLIENTS:
         await _evict(clients)
-    return known
+    return shared
 
 
 def release(used: openai.AsyncOpenAI) -> None:
@@ -178,6 +182,21 @@ async def _close(known: openai.AsyncOpenAI) -> None:
 
 def _is_asyncio(loop: object) -> TypeGuard[asyncio.AbstractEventLoop]:
     return isinstance(loop, asyncio.AbstractEventLoop)
+
+
+def _suits_aiohttp(loop: object, options: Mapping[str, Any]) -> bool:
+    import httpcore2
+    import httpx2
+
+    # aiohttp refuses a user name in the URL beside the Authorization header.
+    address = options.get("base_url") or os.environ.get("OPENAI_BASE_URL", "")
+    return (
+        _is_asyncio(loop)
+        and "@" not in str(address)
+        # Recordings and mocks replace these, and expect to see every request.
+        and is_function_of(httpx2.AsyncHTTPTransport.handle_async_request, "httpx2")
+        and is_function_of(httpcore2.AsyncConnectionPool.handle_async_request, "httpcore2")
+    )
 
 
 async def _close_at_end_of(loop: Any, clients: _Clients) -> AsyncGenerator[None, None]:

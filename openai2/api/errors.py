@@ -133,10 +133,10 @@ def fault_of(
 
     if isinstance(error, RequestError):
         return _dressed(error, keys, request)
-    if (cause := _from_aiohttp(error)) is not None:
+    if (below := _from_aiohttp(error)) is not None:
         if isinstance(error, openai.APIError):
             request = error.request
-        error = cause
+        error = below
     if not isinstance(error, openai.OpenAIError):
         cause = error
         if _is_timeout(cause):

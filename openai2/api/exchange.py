@@ -178,13 +178,16 @@ class AsyncExchange(_Exchange):
         content = self._options.body(send.messages)
         if len(content) > _PIECE:
             options["headers"] = {**options["headers"], "Content-Length": str(len(content))}
-        response: Any = await api.post(
-            _PATH,
-            cast_to=httpx2.Response,
-            content=_Pieces(content) if len(content) > _PIECE else content,
-            options=options,
-            stream=self._options.stream,
-        )
+        try:
+            response: Any = await api.post(
+                _PATH,
+                cast_to=httpx2.Response,
+                content=_Pieces(content) if len(content) > _PIECE else content,
+                options=options,
+                stream=self._options.stream,
+            )
+        except ValueError as error:  # how aiohttp refuses a header with a line end
+            raise httpx2.LocalProtocolError(str(error)) from error
         self._response = response
         if self._options.stream:
             self._pieces = response.aiter_bytes()

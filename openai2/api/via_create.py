@@ -25,17 +25,16 @@ def is_patched(create: Any) -> bool:
     Sees a replacement on the class and on the instance, wrappers that imitate a function's class (wrapt) and
     those that copy its attributes (functools.wraps).
     """
-    if type(create) is not MethodType:
-        return True
-    function: Any = create.__func__
-    while True:  # the SDK's own decorator leaves `__wrapped__`, too
-        if type(function) is not FunctionType:
-            return True
-        if function.__globals__["__name__"].partition(".")[0] != "openai":
-            return True
+    return type(create) is not MethodType or not is_function_of(create.__func__, "openai")
+
+
+def is_function_of(function: Any, package: str) -> bool:
+    """Return whether *function*, and all that it wraps, is a plain function of *package*."""
+    while type(function) is FunctionType and function.__globals__["__name__"].partition(".")[0] == package:
         if "__wrapped__" not in vars(function):
-            return False
+            return True
         function = vars(function)["__wrapped__"]
+    return False
 
 
 def arguments(options: Mapping[str, Any], messages: Sequence[bytes]) -> dict[str, Any]:

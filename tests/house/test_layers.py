@@ -85,7 +85,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "openai": ("api.*", "recording.transport"),
     # What openai speaks HTTP with, and shows in its own interface.
     "httpx2": ("api.*", "recording.transport"),
-    "httpcore2": ("api.errors",),
+    "httpcore2": ("api.errors", "api.clients"),
     "anyio": ("api.*", "drivers", "base_chat"),
     "pytest": ("pytest_plugin",),
     "sqlite_utils": ("store.*",),
