@@ -6,8 +6,9 @@ Guarantees:
   connecting, for sending, for the next bytes of the head or for the next bytes of the body is never longer
   than the time that was left when that phase of the request began, rounded up to a tenth of a second. So a
   request that stalls ends by its deadline, and one whose body dribbles ends with the piece after it.
-- Not guaranteed in a thread: an end for a server that dribbles its head byte by byte, and, through `create`,
-  one that dribbles a whole answer. Each wait is bounded, their sum is not.
+- Not guaranteed in a thread: an end for a server that dribbles its head byte by byte. Through `create`, also
+  for one that dribbles a whole answer, or what is not a chunk of a stream. Each wait is bounded, their sum is
+  not.
 """
 
 from __future__ import annotations

@@ -133,19 +133,15 @@ def fault_of(
 
     if isinstance(error, RequestError):
         return _dressed(error, keys, request)
-    if (below := _from_aiohttp(error)) is not None:
+    cause = _from_aiohttp(error) or error
+    if cause is not error or not isinstance(error, openai.OpenAIError):
+        message = f"Connection error: {str(cause) or type(cause).__name__}"
         if isinstance(error, openai.APIError):
-            request = error.request
-        error = below
-    if not isinstance(error, openai.OpenAIError):
-        cause = error
+            request, message = error.request, "Connection error."
         if _is_timeout(cause):
             error = openai.APITimeoutError(_clean_request(request, keys))
         else:
-            error = openai.APIConnectionError(
-                message=f"Connection error: {str(cause) or type(cause).__name__}",
-                request=_clean_request(request, keys),
-            )
+            error = openai.APIConnectionError(message=message, request=_clean_request(request, keys))
         error.__cause__ = cause
     clean(error, keys)
     if isinstance(error, openai.APIStatusError):

@@ -379,12 +379,12 @@ STREAM_DRIBBLES: dict[str, Script] = {
 
 def _dribbles() -> Iterator[Any]:
     """(ask, script, use_create), less what a blocking request does not guarantee (api/deadline.py)."""
-    for use_create in (False, True):
-        for ask in (_asked, _awaited, _streamed, _async_streamed):
-            scripts = DRIBBLES if ask in (_asked, _awaited) else {**STREAM_DRIBBLES, **HEAD_DRIBBLES}
-            for kind, script in scripts.items():
-                bounded = kind not in HEAD_DRIBBLES and not (ask is _asked and use_create)
-                if ask in (_awaited, _async_streamed) or bounded or kind == "nothing":
+    for ask in (_asked, _awaited, _streamed, _async_streamed):
+        scripts = DRIBBLES if ask in (_asked, _awaited) else {**STREAM_DRIBBLES, **HEAD_DRIBBLES}
+        for kind, script in scripts.items():
+            for use_create in (False, True):
+                pieces = kind.startswith("empty") if use_create else kind not in HEAD_DRIBBLES
+                if ask in (_awaited, _async_streamed) or pieces or kind == "nothing":
                     way = "create" if use_create else "post"
                     yield pytest.param(ask, script, use_create, id=f"{kind}-{ask.__name__}-{way}")
 
