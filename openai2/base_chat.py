@@ -37,6 +37,7 @@ from openai2.api.options import (
     recordable,
     split_options,
 )
+from openai2.archive.atomic_file import refuse_database
 from openai2.conversation import Conversation
 from openai2.core import decisions
 from openai2.core import events as ev
@@ -132,7 +133,8 @@ class BaseChat:
     unpin = unpin_messages
 
     def dump(self, path: str | os.PathLike[str]) -> bool:
-        """Write the messages to a JSON file, and return True."""
+        """Write the messages to a JSON file, and return True. Raises BadInput if it is a database."""
+        refuse_database(path)
         text = json.dumps(self.fetch_messages(), ensure_ascii=False)
         Path(path).write_text(text, encoding="utf8")
         return True

@@ -13,6 +13,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -22,7 +23,7 @@ from openai2.errors import BadInput, NotAStore, StoreError, StoreUnavailable
 from openai2.store import schema
 from openai2.store.group_commit import Ticket, Writer
 from openai2.store.reader import Reader
-from openai2.store.sqlite_errors import TranslatedErrors
+from openai2.store.sqlite_errors import TranslatedErrors, translate
 
 if TYPE_CHECKING:
     from openai2.core import events as ev
@@ -70,8 +71,10 @@ class SqliteStore:
                 first.execute("PRAGMA query_only = 1")
                 self._idle.append(first)
         self._file = None if self.path is None else _file_id(self.path)
+        files = None if self.path is None or self.read_only else _Files(self.path)
+        _opened.add(self)
         open_writer = (lambda: first) if self.path is None else self._open_writer
-        self._steps = _SqliteSteps(open_writer, self._translated_errors)
+        self._steps = _SqliteSteps(open_writer, self.name, files)
         self._writer = Writer(self._steps, runs_at_once=self.path is None)
 
     @property
@@ -153,6 +156,12 @@ class SqliteStore:
     def is_orphan(self) -> bool:
         """Return True if the file that this store has open is no longer the one at its path."""
         return self.path is not None and _file_id(self.path) != self._file
+
+    def file_ids(self) -> set[tuple[int, int] | None]:
+        """Return (device, inode) of the files that this store uses."""
+        if self.path is None or self._closed:
+            return set()
+        return {self._file, *(_file_id(self.path + end) for end in ("", *BESIDE))}
 
     def close(self) -> None:
         """Finish the jobs that wait and close the file; closing twice is fine."""
@@ -260,15 +269,41 @@ class SqliteStore:
             )
 
 
+class _Files:
+    """The identity of a store's file and its write-ahead log, which exists as long as the store is open."""
+
+    __slots__ = ("_found", "_log", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        log = os.path.realpath(path) + "-wal"
+        self._log = (
+            log if os.path.exists(log) else path
+        )  # a file system may lack what a log in WAL mode needs
+        self._found = self._find()
+
+    def _find(self) -> tuple[int, int, int, int]:
+        file, log = os.stat(self._path), os.stat(self._log)
+        return file.st_ino, log.st_ino, file.st_dev, log.st_dev
+
+    def are_in_place(self) -> bool:
+        """Return True if the paths still name the same files."""
+        try:
+            return self._find() == self._found
+        except OSError:
+            return False
+
+
 class _SqliteSteps:
     """The steps of a write transaction, on the connection that *connect* opens when it is first needed.
 
     To open it takes as long as to read a conversation's head, so that a store that is only read does without.
     """
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], errors: TranslatedErrors) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection], name: str, files: _Files | None) -> None:
         self._connect = connect
-        self._errors = errors
+        self._name = name
+        self._files = files
         self.epoch = 0
 
     @cached_property
@@ -296,6 +331,12 @@ class _SqliteSteps:
         self._execute("RELEASE job")
 
     def commit(self) -> None:
+        if self._files is not None and not self._files.are_in_place():
+            raise StoreUnavailable(
+                "{name} was moved, removed or replaced while it was open: "
+                "nothing was recorded; open it again",
+                name=self._name,
+            )
         self._execute("COMMIT")
 
     def rollback(self) -> None:
@@ -307,12 +348,26 @@ class _SqliteSteps:
         return self.connection.in_transaction
 
     def _execute(self, statement: str) -> None:
-        with self._errors:
+        try:  # `with self._errors` takes a microsecond longer
             self.connection.execute(statement)
+        except sqlite3.Error as error:
+            raise translate(error, self._name) from error
 
     def _forget(self) -> None:
         self.epoch += self.transaction.is_dirty
         self.transaction.forget()
+
+
+#: What SQLite keeps beside a database, by the ends of the names.
+BESIDE = ("-wal", "-shm", "-journal")
+
+_opened: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+
+
+def is_open_here(found: os.stat_result) -> bool:
+    """Return True if *found* is the status of a file that an open store of this process uses."""
+    file = found.st_dev, found.st_ino
+    return any(file in store.file_ids() for store in list(_opened))
 
 
 def _file_id(path: str) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from openai2.archive import markdown
+from openai2.archive.atomic_file import refuse_database
 from openai2.cli.arguments import attachments
 from openai2.cli.session.session import Session
 from openai2.cli.session.slash import FILES, row
@@ -44,6 +45,7 @@ def _save(session: Session, rest: str) -> None:
     force = rest.startswith("-f ")
     name = _unquoted(rest.removeprefix("-f ") if force else rest)
     path = Path(name).expanduser()
+    refuse_database(path)
     held = session.chat.conversation.view_messages()
     if path.suffix.lower() == ".json":
         text = json.dumps([one.message for one in held], ensure_ascii=False, indent=2) + "\n"

@@ -17,7 +17,7 @@ import msgspec
 
 from openai2.archive import importer, markdown
 from openai2.archive import reader as archive_reader
-from openai2.archive.atomic_file import File
+from openai2.archive.atomic_file import File, is_database
 from openai2.archive.format import Progress
 from openai2.archive.importer import Arrived, Imported
 from openai2.core import decisions
@@ -63,6 +63,8 @@ def _open_seekable(file: File) -> Generator[IO[bytes], None, None]:
     """Yield the file at its beginning; a pipe is copied to a temporary file first."""
     if isinstance(file, (str, os.PathLike)):
         path = os.path.expanduser(file)
+        if is_database(path):
+            raise ArchiveError(archive_reader.IS_DATABASE)
         try:
             source = open(path, "rb")  # noqa: SIM115 - closed below; only errors of open become BadInput
         except OSError as error:

@@ -15,6 +15,7 @@ from openai2.core import events as ev
 from openai2.errors import ArchiveError
 
 _NOT_AN_ARCHIVE = "the file is not an openai2 archive"
+IS_DATABASE = "the file is a database, not an archive: `--db FILE` opens a store"
 _HEADS_LINE = b'{"heads":'
 
 
@@ -41,6 +42,8 @@ _decode_end = msgspec.json.Decoder(End, strict=True).decode
 
 def refuse_foreign(start: bytes) -> None:
     """Raise ArchiveError if *start*, the first bytes of a file, is not UTF-8 text."""
+    if start.startswith(b"SQLite format 3\0"):
+        raise ArchiveError(IS_DATABASE)
     if start[:2] == b"\x1f\x8b":
         raise ArchiveError("the file is compressed (gzip): unpack it first")
     if start[:3] == b"\xef\xbb\xbf":

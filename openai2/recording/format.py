@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from openai2.archive.atomic_file import refuse_database
 from openai2.core.typeguards import is_dict
 from openai2.errors import RecordingError
 
@@ -72,7 +73,8 @@ def body_of(content: bytes, content_type: str) -> Any:
 
 
 def write(path: Path, exchanges: Iterable[Exchange]) -> None:
-    """Write the exchanges to a file, all or nothing."""
+    """Write the exchanges to a file, all or nothing. Raises BadInput if it is a database."""
+    refuse_database(path)
     lines = [encode({_HEAD: VERSION})]
     for exchange in exchanges:
         response = exchange.response

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from openai2 import BadInput
+from openai2 import BadInput, Chat, Engine, user_msg
 from openai2.archive.atomic_file import atomic_write
+from openai2.errors import ArchiveError
+from openai2.recording import format as recording_format
+from tests.support.stores import python
 
 
 def test_file_appears_when_it_is_complete(tmp_path: Path) -> None:
@@ -80,3 +83,58 @@ def test_folder_or_missing_folder_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none" / "file"):
         with pytest.raises(BadInput, match="cannot be written"), atomic_write(path) as out:
             out.write(b"x")
+
+
+def _names(path: Path) -> list[Path]:
+    """The names under which the files of the store at *path* can be written to."""
+    log, index = path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+    names = [path, log, index, path.with_name(f"{path.name}-journal")]
+    for file in (path, log, index):
+        hard, symbolic = file.with_name(f"hard{file.name}"), file.with_name(f"symbolic{file.name}")
+        os.link(file, hard)
+        symbolic.symlink_to(file)
+        names += [hard, symbolic]
+    return [*names, path.parent / "none" / ".." / path.name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links are POSIX's")
+def test_output_onto_a_store_is_refused(tmp_path: Path) -> None:
+    """By each name of each of its files, for each output of a program; the store is used as before."""
+    path = tmp_path / "chats.db"
+    (tmp_path / "none").mkdir()
+    with Engine(path) as engine, Chat("sk-test", db=engine, conversation="c") as chat:
+        chat.add_dialogs(user_msg("hello"))
+        for name in _names(path):
+            for format_ in ("events", "messages", "markdown", "html"):
+                with pytest.raises(BadInput, match="belongs to a database"):
+                    engine.export(["c"], file=name, format=format_)
+            with pytest.raises(BadInput, match="belongs to a database"):
+                chat.dump(name)
+            with pytest.raises(BadInput, match="belongs to a database"):
+                recording_format.write(name, [])
+        with open(path, "ab") as file, pytest.raises(BadInput, match="belongs to a database"):
+            engine.export(file=file)
+        with pytest.raises(ArchiveError, match="is a database, not an archive"):
+            engine.import_(path)
+        chat.add_dialogs(user_msg("more"))
+        assert engine.verify().ok
+    with Engine(path) as engine:
+        assert len(engine.open("c").messages()) == 2
+        with pytest.raises(BadInput, match="belongs to a database"):
+            Engine().export(file=path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the locks are POSIX's")
+def test_refusal_leaves_the_locks_of_an_open_store(tmp_path: Path) -> None:
+    """Another process that closes the store does not take it for the last one, and leaves the log alone."""
+    path = tmp_path / "chats.db"
+    with Engine(path) as engine:
+        conversation = engine.create("c")
+        with pytest.raises(BadInput):
+            engine.export(file=path)
+        other = python("import sys; from openai2 import Engine; Engine(sys.argv[1]).close()", path)
+        other.communicate()
+        assert other.returncode == 0
+        conversation.add([user_msg("hello")])
+    with Engine(path) as engine:
+        assert len(engine.open("c").messages()) == 1

@@ -24,6 +24,15 @@ def test_archive_restores_the_same_conversations(forked_db: str, tmp_path: Path)
     assert ok("import", file, "--db", other).count("existed already") == 2
 
 
+def test_export_onto_the_database_is_refused(forked_db: str) -> None:
+    db = forked_db
+    before = Path(db).read_bytes()
+    for format_ in ("events", "messages", "markdown", "html"):
+        assert "belongs to a database" in refused("export", "数数", "-f", format_, "-o", db, "--db", db)
+    assert "is a database, not an archive" in refused("import", db, "--db", db)
+    assert Path(db).read_bytes() == before
+
+
 def test_archive_of_a_fork_includes_its_parent(forked_db: str) -> None:
     result = invoke("export", "支", "--db", forked_db)
     assert json.loads(result.stdout.splitlines()[0])["conversations"] == 2

@@ -178,6 +178,9 @@ def test_messages_are_saved(session: Session, tmp_path: Path, capsys: pytest.Cap
     assert session.chat.engine.import_(tmp_path / "talk.md")
     with pytest.raises(BadInput, match="by the name"):
         slash.run(session, "/save talk")
+    (tmp_path / "link.md").symlink_to("chat.db")
+    with pytest.raises(BadInput, match="belongs to a database"):
+        slash.run(session, f"/save -f {tmp_path / 'link.md'}")
 
 
 def test_files_go_with_the_next_question(
