@@ -150,18 +150,18 @@ def _ask(
         raise click.UsageError(_("-u, -x and --no-stream apply to one answer: give a PROMPT"))
     from openai2.cli.session import open_chat
 
-    with open_chat.opened(open_chat.Wishes(**options), fresh=is_new) as opened:
+    with open_chat.open_chat(open_chat.ChatOptions(**options), new=is_new) as opened:
         if has_question:
             from openai2.cli.session import one_shot
 
             if given.interactive and not is_terminal(sys.stdin):
-                one_shot.open_the_terminal()
-            output = one_shot.Ways(given.usage, given.extract, not given.no_stream)
+                one_shot.reopen_stdin()
+            output = one_shot.OutputOptions(given.usage, given.extract, not given.no_stream)
             one_shot.ask(opened, question, parts, output)
         if not has_question or given.interactive:
             from openai2.cli.session import repl
 
-            repl.converse(opened)
+            repl.run_session(opened)
 
 
 def _join(prompt: str | None, piped: str | None) -> str | None:

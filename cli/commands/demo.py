@@ -15,7 +15,7 @@ import click
 
 from openai2.chat import Chat
 from openai2.cli.arguments.options import db_option
-from openai2.cli.session.open_chat import NO_KEY, PACE
+from openai2.cli.session.open_chat import OFFLINE_DELAY, OFFLINE_KEY
 from openai2.cli.settings import paths
 from openai2.cli.settings.database import engine
 from openai2.cli.terminal.help_pages import wrapped
@@ -43,7 +43,10 @@ def demo(db: str | None) -> None:
     """Show the tour."""
     path = db or os.path.join(tempfile.mkdtemp(prefix="openai2-demo-"), "openai2.db")
     paths.bypass_proxy_for_loopback()
-    with OfflineServer(delay=PACE if is_terminal(sys.stdout) else 0.0) as server, engine(path) as opened:
+    with (
+        OfflineServer(delay=OFFLINE_DELAY if is_terminal(sys.stdout) else 0.0) as server,
+        engine(path) as opened,
+    ):
         Tour(opened, server).run()
     _heading(_("Try it yourself"))
     for command in ("chat --offline", "list", "log", "undo"):
@@ -129,7 +132,7 @@ class Tour:
 
     def _chat(self, name: str, limit: int | None = None) -> Chat:
         return Chat(
-            NO_KEY,
+            OFFLINE_KEY,
             self._server.MODEL,
             MsgMaxCount=limit,
             db=self._engine,

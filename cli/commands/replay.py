@@ -95,14 +95,14 @@ def replay(
         raise click.UsageError(_("give either conversations or --all"))
     models: list[str | None] = list(dict.fromkeys(model)) or [None]
     changes = ReplayOptions(models, *(options.pop(name) for name in ReplayOptions._fields[1:]))
-    chat_options = open_chat.Wishes(db=db, options=option, **options)
+    chat_options = open_chat.ChatOptions(db=db, options=option, **options)
     references = list(ref) or [conversation or ""]
     with existing_engine(db) as engine:
         sources = None if every else [refs.find_conversation(engine, item or None) for item in references]
         if changes.is_single and (sources is None or len(sources) > 1 or len(models) > 1):
             raise BadInput("--from and --name apply to one conversation and one model")
-        with open_chat.server(chat_options) as server, progress(_("replaying")) as line:
-            open_chat.say_who_answers(chat_options)
+        with open_chat.resolve_server(chat_options) as server, progress(_("replaying")) as line:
+            open_chat.note_offline(chat_options)
             replays = _run_interruptible(_replay_all(engine, sources, changes, server, line))
         _print_results(engine, replays)
 
@@ -116,7 +116,7 @@ async def _replay_all(
 
     client_options, create_options = split_options(server.options)
     client_options["send_reasoning"] = create_options.pop("send_reasoning", False)
-    default_model = server.model or server.usual or DEFAULT_MODEL
+    default_model = server.model or server.default_model or DEFAULT_MODEL
     source = sources[0] if sources and changes.is_single else None
     async with Chat(server.key, default_model, db=engine, conversation=source, **client_options) as chat:
         show = _progress_callback(line)

@@ -1,7 +1,8 @@
-"""What Tab can complete: commands, and after them what they want: a conversation, a model, a file.
+"""Tab completion in the session: slash commands and their arguments.
 
-Rule: what is known is looked up once in a while, not at each key; the log is asked for no more than its last
-requests.
+Invariants:
+- Names of conversations and models are cached for `_FRESH` seconds, so a key press rarely reads the store.
+- Models come from the last requests of the latest conversations only, not from the whole log.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from openai2.core import events as ev
 from openai2.engine import Engine
 
 _FRESH = 10.0  # seconds
-_CONVERSATIONS = 500
-_ASKED = 30  # conversations whose models are looked up, those that changed last
+_MAX_CONVERSATIONS = 500
+_MODELS_FROM = 30  # latest conversations to read models from
 
-#: The commands that are followed by more, and by what.
-_WANTS = {
+#: Commands with a completed argument, and the kind of that argument.
+_ARGUMENT_KINDS = {
     "/switch": "conversation",
     "/model": "model",
     "/retry": "model",
@@ -30,28 +31,28 @@ _WANTS = {
 }
 
 
-class Known:
-    """The names that can be completed: of commands (with what they do), conversations and models."""
+class CompletionNames:
+    """The names to complete with: commands (with their help), conversations and models."""
 
     def __init__(self, engine: Engine, commands: Sequence[tuple[str, str]]) -> None:
         self.commands = commands
         self._engine = engine
-        self._until = 0.0
-        self._found: dict[str, list[str]] = {}
+        self._expires = 0.0
+        self._names: dict[str, list[str]] = {}
 
     def names(self, kind: str) -> list[str]:
-        """The conversations, by name or the start of their id; or the models that were asked."""
-        if time.monotonic() >= self._until:
-            self._found = {"conversation": self._conversations(), "model": self._models()}
-            self._until = time.monotonic() + _FRESH
-        return self._found[kind]
+        """Return the names of *kind*: "conversation" (names or short ids) or "model" (models used so far)."""
+        if time.monotonic() >= self._expires:
+            self._names = {"conversation": self._conversations(), "model": self._models()}
+            self._expires = time.monotonic() + _FRESH
+        return self._names[kind]
 
     def _conversations(self) -> list[str]:
-        return [line.name or line.id[:8] for line in self._engine.conversations(limit=_CONVERSATIONS)]
+        return [line.name or line.id[:8] for line in self._engine.conversations(limit=_MAX_CONVERSATIONS)]
 
     def _models(self) -> list[str]:
         models: dict[str, None] = {}
-        for line in self._engine.conversations(archived=None, limit=_ASKED):
+        for line in self._engine.conversations(archived=None, limit=_MODELS_FROM):
             with self._engine.store.reading() as reader:
                 for record in reader.events(
                     line.id, types=("configured", "request_started"), newest_first=True, limit=5
@@ -61,26 +62,26 @@ class Known:
         return sorted(models)
 
 
-class Words(Completer):
-    """Completions of a line that begins with a slash."""
+class SlashCompleter(Completer):
+    """Complete a line that begins with a slash."""
 
-    def __init__(self, known: Known) -> None:
-        self._known = known
+    def __init__(self, names: CompletionNames) -> None:
+        self._names = names
         self._paths = PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """What the text before the cursor can go on with."""
+        """Yield the completions of the text before the cursor."""
         text = document.text_before_cursor
         if not text.startswith("/") or "\n" in text:
             return
-        command, space, rest = text.partition(" ")
+        command, space, argument = text.partition(" ")
         if not space:
-            for name, help in self._known.commands:
+            for name, help in self._names.commands:
                 if name.startswith(command):
                     yield Completion(name, -len(command), display_meta=help)
-        elif (wanted := _WANTS.get(command)) == "file":
-            yield from self._paths.get_completions(Document(rest), complete_event)
-        elif wanted is not None:
-            for name in self._known.names(wanted):
-                if name.casefold().startswith(rest.casefold()):
-                    yield Completion(name, -len(rest), display=one_line(name))
+        elif (kind := _ARGUMENT_KINDS.get(command)) == "file":
+            yield from self._paths.get_completions(Document(argument), complete_event)
+        elif kind is not None:
+            for name in self._names.names(kind):
+                if name.casefold().startswith(argument.casefold()):
+                    yield Completion(name, -len(argument), display=one_line(name))

@@ -1,7 +1,8 @@
-"""Where lines are typed: prompt_toolkit in a terminal, plain lines elsewhere.
+"""Input lines of the session: prompt_toolkit on a terminal, plain lines elsewhere.
 
-Rule: what was typed is never lost: it is in the history file (which nobody else may read), also when it
-was given up with Ctrl-C, or when its question failed.
+Invariants:
+- Every typed line goes to the history file, also if Ctrl-C cancelled it or its request failed.
+- Only its owner can read the history file.
 """
 
 from __future__ import annotations
@@ -20,41 +21,41 @@ if TYPE_CHECKING:
     from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-    from openai2.cli.session.completer import Known
+    from openai2.cli.session.completer import CompletionNames
 
-MARK = "> "
-#: Seconds between two looks at what others do, while nothing is typed.
-_LOOK = 2.0
+PROMPT = "> "
+#: Seconds between refreshes of the status line while no key is pressed.
+_REFRESH_INTERVAL = 2.0
 
-Status = Callable[[int], str]
+FormatStatus = Callable[[int], str]
 
 
-class Lines(Protocol):
-    """A place where lines are typed."""
+class LineInput(Protocol):
+    """A source of input lines."""
 
-    def read(self, mark: str = MARK, draft: str = "") -> str:
-        """The next line, or lines; *draft* stands there to begin with.
+    def read(self, prompt: str = PROMPT, draft: str = "") -> str:
+        """Return the next input, one line or several; *draft* is the text to start editing from.
 
-        Raises EOFError at the end, KeyboardInterrupt for Ctrl-C.
+        Raises EOFError at the end of the input, KeyboardInterrupt for Ctrl-C.
         """
         ...
 
 
-def lines(status: Status, known: Known) -> Lines:
-    """The best that there is. *status* gives the status line for so many columns."""
-    able = os.environ.get("TERM", "") not in ("", "dumb") or os.name == "nt"
-    if able and is_terminal(sys.stdin) and is_terminal(sys.stdout):
-        return _Edited(status, known)
-    return _Plain()
+def line_input(format_status: FormatStatus, names: CompletionNames) -> LineInput:
+    """Return the best input available. *format_status* returns the status line for a width in columns."""
+    has_editing = os.environ.get("TERM", "") not in ("", "dumb") or os.name == "nt"
+    if has_editing and is_terminal(sys.stdin) and is_terminal(sys.stdout):
+        return _EditedInput(format_status, names)
+    return _PlainInput()
 
 
-class _Plain:
-    """Lines as they come, with nothing to edit them by."""
+class _PlainInput:
+    """Read lines from standard input without editing."""
 
-    def read(self, mark: str = MARK, draft: str = "") -> str:
+    def read(self, prompt: str = PROMPT, draft: str = "") -> str:
         sys.stdout.flush()
         sys.stderr.write("".join(f"| {line}\n" for line in draft.split("\n")) if draft else "")
-        sys.stderr.write(mark)
+        sys.stderr.write(prompt)
         sys.stderr.flush()
         line = sys.stdin.readline()
         if not line:
@@ -62,23 +63,23 @@ class _Plain:
         return line.rstrip("\n")
 
 
-class _Edited:
-    """Lines that can be edited, several at a time, with a history."""
+class _EditedInput:
+    """Edit one or several lines, with history, completion and a status line."""
 
-    def __init__(self, status: Status, known: Known) -> None:
+    def __init__(self, format_status: FormatStatus, names: CompletionNames) -> None:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.filters import Condition
 
-        from openai2.cli.session.completer import Words
+        from openai2.cli.session.completer import SlashCompleter
 
-        completer: Completer = Words(known)
+        completer: Completer = SlashCompleter(names)
         self._session: PromptSession[str] = PromptSession(
             history=_history(paths.input_history()),
-            key_bindings=_keys(completer),
+            key_bindings=_key_bindings(completer),
             multiline=True,
             prompt_continuation=lambda width, number, wrapped: " " * width,
-            bottom_toolbar=lambda: " " + status(self._columns() - 1),
-            refresh_interval=_LOOK,
+            bottom_toolbar=lambda: " " + format_status(self._columns() - 1),
+            refresh_interval=_REFRESH_INTERVAL,
             completer=completer,
             complete_in_thread=True,
             complete_while_typing=Condition(self._is_command),
@@ -87,10 +88,10 @@ class _Edited:
         )
         self._question: PromptSession[str] = PromptSession()
 
-    def read(self, mark: str = MARK, draft: str = "") -> str:
-        if mark != MARK:
-            return self._question.prompt(mark)
-        return self._session.prompt(mark, default=draft)
+    def read(self, prompt: str = PROMPT, draft: str = "") -> str:
+        if prompt != PROMPT:
+            return self._question.prompt(prompt)
+        return self._session.prompt(prompt, default=draft)
 
     def _columns(self) -> int:
         return self._session.output.get_size().columns
@@ -111,24 +112,24 @@ def _history(path: Path) -> History:
                 os.fchmod(handle, 0o600)
         finally:
             os.close(handle)
-    except OSError:  # a read-only home: the session has its own history, at least
+    except OSError:  # the home folder is read-only: keep the history of this session in memory
         return InMemoryHistory()
     return FileHistory(os.fspath(path))
 
 
-def _keys(completer: Completer) -> KeyBindings:
+def _key_bindings(completer: Completer) -> KeyBindings:
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.key_binding import KeyBindings
 
-    keys = KeyBindings()
+    bindings = KeyBindings()
 
-    def send(event: KeyPressEvent) -> None:
+    def submit(event: KeyPressEvent) -> None:
         event.current_buffer.validate_and_handle()
 
-    def another_line(event: KeyPressEvent) -> None:
+    def insert_newline(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
-    def give_up(event: KeyPressEvent) -> None:
+    def cancel(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
         if not buffer.text:
             event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
@@ -136,12 +137,12 @@ def _keys(completer: Completer) -> KeyBindings:
         buffer.append_to_history()
         buffer.reset()
 
-    def edit_outside(event: KeyPressEvent) -> None:
-        # What the editor leaves stands at the prompt again: Enter sends it, as always.
+    def open_editor(event: KeyPressEvent) -> None:
+        # The edited text returns to the prompt and is not sent before Enter.
         event.current_buffer.open_in_editor(validate_and_handle=False)
 
     def complete(event: KeyPressEvent) -> None:
-        # At once, though the menu may still be on its way: Tab is often pressed before it is there.
+        # Computed here, because Tab is often pressed before the menu has been computed in its thread.
         buffer = event.current_buffer
         found = list(completer.get_completions(buffer.document, CompleteEvent(completion_requested=True)))
         if len(found) == 1:
@@ -151,10 +152,10 @@ def _keys(completer: Completer) -> KeyBindings:
         else:
             buffer.start_completion(insert_common_part=True)
 
-    keys.add("tab")(complete)
-    keys.add("enter")(send)
-    keys.add("escape", "enter")(another_line)
-    keys.add("c-c")(give_up)
-    keys.add("<sigint>")(give_up)
-    keys.add("c-x", "c-e")(edit_outside)
-    return keys
+    bindings.add("tab")(complete)
+    bindings.add("enter")(submit)
+    bindings.add("escape", "enter")(insert_newline)
+    bindings.add("c-c")(cancel)
+    bindings.add("<sigint>")(cancel)
+    bindings.add("c-x", "c-e")(open_editor)
+    return bindings

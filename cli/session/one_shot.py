@@ -1,20 +1,22 @@
-"""One question from the shell, and its answer on standard output.
+"""A single request from the shell: `openai2 chat PROMPT`.
 
-Rules: the answer, or of it the code that was asked for, is all that goes there. Whatever others do to the
-conversation meanwhile stands beside it, and is told.
+Invariants:
+- Standard output holds nothing but the answer, or its first block of code with `--extract`.
+- Rounds that other writers add meanwhile are kept, and a note tells of them.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from openai2.cli.session.other_writers import Watch
-from openai2.cli.session.streaming import Answers, screen
+from openai2.cli.session.other_writers import ChangeWatch
+from openai2.cli.session.streaming import AnswerLoop, AnswerOutput, answer_output
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import answer_text, note, out
 from openai2.cli.views.error_text import INTERRUPTED, warn
@@ -26,74 +28,74 @@ if TYPE_CHECKING:
     from openai2.chat import Chat
 
 
-class Ways(NamedTuple):
-    """How an answer is wanted."""
+class OutputOptions(NamedTuple):
+    """How to print an answer: with its usage, only its first block of code, while it streams."""
 
     usage: bool = False
     extract: bool = False
     stream: bool = True
 
 
-def ask(chat: Chat, question: str | None, parts: Sequence[dict[str, Any]], ways: Ways) -> None:
-    """Ask, and print the answer."""
+class _CollectedOutput(AnswerOutput):
+    """Collect an answer instead of showing it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def _write(self, piece: str) -> None:
+        self.pieces.append(piece)
+
+    def _settle(self) -> None:
+        pass
+
+
+def ask(chat: Chat, question: str | None, parts: Sequence[dict[str, Any]], options: OutputOptions) -> None:
+    """Ask, and print the answer. Raises Exit if Ctrl-C stopped it, Refused if it has no code to extract."""
     conversation = chat.conversation
     if conversation.interrupted():
         warn(
             _(
-                "an earlier answer in this conversation was cut off and is kept apart: "
+                "an earlier answer in this conversation was interrupted and set aside: "
                 "`openai2 chat` without a prompt asks what to do with it"
             )
         )
-    watch = Watch(conversation)
-    if watch.busy():
-        note(_("this conversation is being asked elsewhere, too: both rounds will stand in it"))
-    came: list[str] = []
-    pieces = _pieces(chat, question, parts, ways, came)
-    with Answers() as answers:
-        complete = answers.receive(pieces, screen())
-    if news := watch.news(own=1):
+    watch = ChangeWatch(conversation)
+    if watch.is_busy():
+        note(_("another process is asking in this conversation, too: both rounds will be recorded"))
+    collected = _CollectedOutput() if options.extract else None
+    request = chat.async_stream_request if options.stream else partial(_request_whole, chat)
+    with AnswerLoop() as answers:
+        complete = answers.receive(request(question, *parts), collected or answer_output())
+    if news := watch.news(own_rounds=1):
         note(news)
-    if ways.usage:
-        _tell_usage(conversation)
+    if options.usage:
+        _print_usage(conversation)
     if not complete:
         raise click.exceptions.Exit(INTERRUPTED)
-    if ways.extract:
-        _print_code("".join(came))
+    if collected is not None:
+        _print_code("".join(collected.pieces))
 
 
-async def _pieces(
-    chat: Chat, question: str | None, parts: Sequence[dict[str, Any]], ways: Ways, came: list[str]
+async def _request_whole(
+    chat: Chat, question: str | None, *parts: dict[str, Any]
 ) -> AsyncGenerator[str, None]:
-    """The pieces that are shown as they come; all of them are put into *came*."""
-    if not ways.stream:
-        text = await chat.async_request(question, *parts)
-        came.append(text)
-        if not ways.extract:
-            yield text
-        return
-    pieces: AsyncIterator[str] = chat.async_stream_request(question, *parts)
-    try:
-        async for piece in pieces:
-            came.append(piece)
-            if not ways.extract:
-                yield piece
-    finally:
-        if isinstance(pieces, AsyncGenerator):  # which puts on record that it was left
-            await pieces.aclose()
+    """Yield the answer in one piece, without streaming."""
+    yield await chat.async_request(question, *parts)
 
 
 def _print_code(answer: str) -> None:
-    code = first_block(answer)
+    code = first_code_block(answer)
     if code is None:
         note(answer)
-        raise Refused("there is no block of code in the answer, so nothing is printed")
+        raise Refused("the answer has no block of code, so nothing is printed")
     out(answer_text(code), end="" if code.endswith("\n") else "\n")
 
 
-def first_block(text: str) -> str | None:
-    """What stands in the first fenced block of Markdown; one that is never closed ends with the text."""
+def first_code_block(text: str) -> str | None:
+    """Return the content of the first fenced block of *text*, or None. An unclosed one ends with the text."""
     fence, indent = "", 0
-    held: list[str] = []
+    lines: list[str] = []
     for line in text.splitlines(keepends=True):
         bare = line.strip()
         if not fence:
@@ -102,15 +104,15 @@ def first_block(text: str) -> str | None:
             if size >= 3 and not (mark == "`" and mark in bare[size:]):
                 fence, indent = mark * size, len(line) - len(line.lstrip())
         elif bare.startswith(fence) and not bare.strip(fence[0]):
-            return "".join(held)
+            return "".join(lines)
         else:
             space = len(line) - len(line.lstrip(" "))
-            held.append(line[min(space, indent) :])
-    return "".join(held) if fence else None
+            lines.append(line[min(space, indent) :])
+    return "".join(lines) if fence else None
 
 
-def _tell_usage(conversation: Conversation) -> None:
-    """What the last answer has cost, as the server counted it."""
+def _print_usage(conversation: Conversation) -> None:
+    """Print the model, tokens (as counted by the server) and seconds of the last answer."""
     with conversation.store.reading() as reader:
         records = reader.events(conversation.id, types=("message_added",), newest_first=True)
         answer = next(
@@ -121,8 +123,8 @@ def _tell_usage(conversation: Conversation) -> None:
     usage = answer.usage or {}
     facts = [answer.model or ""]
     if "prompt_tokens" in usage:
-        asked, came = usage["prompt_tokens"], usage.get("completion_tokens", 0)
-        facts.append(_("{asked} + {came} tokens", asked=asked, came=came))
+        prompt, completion = usage["prompt_tokens"], usage.get("completion_tokens", 0)
+        facts.append(_("{asked} + {came} tokens", asked=prompt, came=completion))
     else:
         facts.append(_("the server did not count the tokens"))
     if answer.seconds is not None:
@@ -130,13 +132,13 @@ def _tell_usage(conversation: Conversation) -> None:
     note(" · ".join(filter(None, facts)))
 
 
-def open_the_terminal() -> None:
-    """Let a person type where standard input was a pipe. Raises Refused where there is no terminal."""
+def reopen_stdin() -> None:
+    """Make the terminal the standard input, if that was a pipe. Raises Refused if there is no terminal."""
     name = "CONIN$" if os.name == "nt" else "/dev/tty"
     try:
         handle = os.open(name, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     except OSError:
-        raise Refused("there is no terminal to go on talking at") from None
+        raise Refused("cannot continue interactively: there is no terminal") from None
     os.dup2(handle, 0)
     os.close(handle)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it lives as long as we do
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the process exits

@@ -1,9 +1,11 @@
-"""From the options of `chat` and `newchat` to a Chat that is ready to ask.
+"""Open a Chat from the options of `chat` and `newchat`.
 
-Rules: the nearest word wins. For the model: `-m`, that of a `--profile`, what the conversation was last
-talked in with, OPENAI2_MODEL, that of the config's profile, the default; for the server: `--base-url`, a
-`--profile`, OPENAI_BASE_URL, the config's profile, the key's own; for the key see `keychain`. Only what a
-person chose for a conversation (`-m`, `--max-messages`) is noted in it.
+Invariants (the first source that is set wins):
+- Model: `-m`, the model of `--profile`, the conversation's last model, OPENAI2_MODEL, the model of the
+  config's profile, the default.
+- Server: `--base-url`, `--profile`, OPENAI_BASE_URL, the config's profile, the key's own server.
+- Key: see `choose_key`.
+- Only settings chosen for a conversation (`-m`, `--max-messages`) are recorded in it.
 """
 
 from __future__ import annotations
@@ -31,16 +33,16 @@ from openai2.engine import Engine
 from openai2.errors import AmbiguousReference, BadInput, Refused, UnknownConversation
 from openai2.keys.pool import AKPool
 
-#: Seconds between the characters of an offline answer on a terminal: about as fast as people read.
-PACE = 0.03
-#: What the built-in server is sent for a key. It stands in no text, for what looks like the key is masked.
-NO_KEY = "the-built-in-server-needs-no-key"
-#: What is said by other options, or by nobody.
+#: Seconds between the characters of an offline answer on a terminal, about the speed of reading.
+OFFLINE_DELAY = 0.03
+#: The key for the offline server. No text contains it, because text that equals a key is masked.
+OFFLINE_KEY = "the-built-in-server-needs-no-key"
+#: Arguments of a request that the command sets by other options or by PROMPT.
 _NOT_OPTIONS = frozenset(("api_key", "base_url", "model", "messages", "stream"))
 
 
-class Wishes(NamedTuple):
-    """The options as they were given; *options* are those of the API."""
+class ChatOptions(NamedTuple):
+    """The options of the command line; *options* are those of the API (`-o`)."""
 
     db: str | None = None
     conversation: str | None = None
@@ -55,47 +57,46 @@ class Wishes(NamedTuple):
 
 
 class Server(NamedTuple):
-    """Whom to ask: *model* where it is settled, else *usual* if it has one; *options* are those of Chat."""
+    """A server, and how to ask it.
+
+    *model* is the chosen model, *default_model* the profile's. *options* are arguments of Chat.
+    """
 
     key: str | AKPool
     model: str | None
-    usual: str | None
+    default_model: str | None
     options: dict[str, Any]
 
 
 @contextmanager
-def opened(wishes: Wishes, *, fresh: bool) -> Generator[Chat, None, None]:
-    """The chat that the options describe; *fresh*: in a new conversation."""
-    _check_system(wishes)
-    with server(wishes) as asked, engine(wishes.db) as opened_engine:
-        conversation = _fresh(opened_engine, wishes) if fresh else _continued(opened_engine, wishes)
-        if wishes.model or wishes.max_messages:
-            conversation.configure(wishes.model, wishes.max_messages)
-        if wishes.system is not None:
-            add_system(conversation, wishes.system)
+def open_chat(chosen: ChatOptions, *, new: bool) -> Generator[Chat, None, None]:
+    """Yield the chat that the options describe, in a new conversation if *new*."""
+    if chosen.system is not None and not chosen.system.strip():
+        raise Refused("the system message is empty")
+    with resolve_server(chosen) as server, engine(chosen.db) as opened_engine:
+        find_conversation = _create_conversation if new else _continue_conversation
+        conversation = find_conversation(opened_engine, chosen.conversation)
+        if chosen.model or chosen.max_messages:
+            conversation.configure(chosen.model, chosen.max_messages)
+        if chosen.system is not None:
+            add_system(conversation, chosen.system)
         settings = conversation.settings()
         with Chat(
-            asked.key,
-            asked.model or settings.model or paths.model() or asked.usual or DEFAULT_MODEL,
+            server.key,
+            server.model or settings.model or paths.model() or server.default_model or DEFAULT_MODEL,
             MsgMaxCount=settings.limit,
             db=opened_engine,
             conversation=conversation,
-            **asked.options,
+            **server.options,
         ) as chat:
-            say_who_answers(wishes)
+            note_offline(chosen)
             yield chat
 
 
-def _check_system(wishes: Wishes) -> None:
-    """Refuse a system message that says nothing, before anything is written."""
-    if wishes.system is not None and not wishes.system.strip():
-        raise Refused("the system message is empty")
-
-
 def add_system(conversation: Conversation, text: str) -> None:
-    """Add a system message and pin it, in one step; one that says the same and is pinned stays alone."""
+    """Add a pinned system message in one transaction, unless the same one is pinned already."""
     message = msg.system_msg(text)
-    if any(held.pinned and held.message == message for held in conversation.view_messages()):
+    if any(item.pinned and item.message == message for item in conversation.view_messages()):
         return
     encoded = msgspec.Raw(msg.encode(message, "the system message"))
 
@@ -105,56 +106,56 @@ def add_system(conversation: Conversation, text: str) -> None:
     conversation.commit(decide)
 
 
-def say_who_answers(wishes: Wishes) -> None:
-    """That no language model answers, where none does; once all else is known to be in order."""
-    if wishes.offline:
+def note_offline(chosen: ChatOptions) -> None:
+    """Note that no language model answers, if so. Call it after all checks of the options."""
+    if chosen.offline:
         note(_("offline: fixed rules answer here, not a language model"))
 
 
 @contextmanager
-def server(wishes: Wishes) -> Generator[Server, None, None]:
-    """The server to ask. Raises NoKey, BadInput."""
-    options = _checked(wishes.options)
-    if not wishes.offline:
-        yield _online(wishes, options)
+def resolve_server(chosen: ChatOptions) -> Generator[Server, None, None]:
+    """Yield the server to ask; start the offline server if chosen. Raises NoKey, BadInput."""
+    options = _check_options(chosen.options)
+    if not chosen.offline:
+        yield _online_server(chosen, options)
         return
     from openai2.offline import OfflineServer
 
     paths.bypass_proxy_for_loopback()
-    with OfflineServer(delay=PACE if is_terminal(sys.stdout) else 0.0) as built_in:
-        # On record it says who answered, rather than the name of a model that did not.
-        model = wishes.model or built_in.MODEL
-        yield Server(NO_KEY, model, None, {**options, "base_url": built_in.base_url})
+    with OfflineServer(delay=OFFLINE_DELAY if is_terminal(sys.stdout) else 0.0) as built_in:
+        # Record the offline server's own model name: a configured model did not answer.
+        model = chosen.model or built_in.MODEL
+        yield Server(OFFLINE_KEY, model, None, {**options, "base_url": built_in.base_url})
 
 
-def _online(wishes: Wishes, options: dict[str, Any]) -> Server:
-    chosen = config_file.choose_profile(wishes.profile)
-    named = chosen if wishes.profile is not None else None
-    address = wishes.base_url
-    if address is None and named is None:
-        address = paths.base_url()
-    # A server that is named goes before the one that the config has for whenever none is.
-    profile = chosen if named is not None or address is None else None
+def _online_server(chosen: ChatOptions, options: dict[str, Any]) -> Server:
+    selected = config_file.choose_profile(chosen.profile)
+    named = selected if chosen.profile is not None else None
+    base_url = chosen.base_url
+    if base_url is None and named is None:
+        base_url = paths.base_url()
+    # The config's default profile applies only if no server was named.
+    profile = selected if named is not None or base_url is None else None
     if profile is not None:
-        _checked(profile.profile.create)
-        ground = profile.profile.options(address)
-        address = ground.pop("base_url", address)
-        options = {**ground, **options}
-    key, address = choose_key(wishes.key, address, profile)
-    model = wishes.model or (named.profile.model if named is not None else None)
-    usual = profile.profile.model if profile is not None else None
-    return Server(key, model, usual, {**options, "base_url": address})
+        _check_options(profile.profile.create)
+        profile_options = profile.profile.options(base_url)
+        base_url = profile_options.pop("base_url", base_url)
+        options = {**profile_options, **options}
+    key, base_url = choose_key(chosen.key, base_url, profile)
+    model = chosen.model or (named.profile.model if named is not None else None)
+    default_model = profile.profile.model if profile is not None else None
+    return Server(key, model, default_model, {**options, "base_url": base_url})
 
 
-def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The API's options, before anything is written. Raises BadInput for one that it does not know."""
+def _check_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the API options, checked before anything is written. Raises BadInput for an unknown one."""
     if not options:
         return {}
     from openai2.api import options as api_options
 
     for name in options:
         if name in _NOT_OPTIONS:
-            raise BadInput("-o {name} is no option here: there is one of the command for it", name=name)
+            raise BadInput("-o {name} is not allowed: use the command's own option or PROMPT", name=name)
     create = api_options.split_options(options).create
     try:
         api_options.check_create_options(create)
@@ -163,20 +164,17 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     return dict(options)
 
 
-def _fresh(engine: Engine, wishes: Wishes) -> Conversation:
-    if wishes.conversation is None:
-        return engine.new()
-    return engine.create(wishes.conversation)
+def _create_conversation(engine: Engine, name: str | None) -> Conversation:
+    return engine.new() if name is None else engine.create(name)
 
 
-def _continued(engine: Engine, wishes: Wishes) -> Conversation:
-    reference = wishes.conversation
+def _continue_conversation(engine: Engine, reference: str | None) -> Conversation:
     if reference is None:
         return engine.current() or engine.new()
     name, at, _version = reference.partition("@")
     if at:
         raise Refused(
-            "a conversation goes on at its end: `openai2 fork {reference}` makes one that goes on from there",
+            "cannot continue from an earlier version: `openai2 fork {reference}` makes a fork that can",
             reference=reference,
         )
     try:
@@ -184,9 +182,9 @@ def _continued(engine: Engine, wishes: Wishes) -> Conversation:
     except AmbiguousReference:
         raise
     except UnknownConversation:
-        note(_("there is no conversation {name} yet: it begins now", name=name))
-        return engine.open_or_create(name)  # another process may be quicker
+        note(_("there is no conversation {name} yet: it is created now", name=name))
+        return engine.open_or_create(name)  # another process may create it first
     found = conversation.name
     if found is not None and found != name and conversation.id != name:
-        note(_("going on with {name}", name=found))
+        note(_("continuing {name}", name=found))
     return conversation

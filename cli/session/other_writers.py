@@ -1,7 +1,8 @@
-"""What others do to the conversation meanwhile: another terminal, another program.
+"""Changes to the conversation by other writers: another terminal or another program.
 
-Rules: nobody is locked out, and each is told. What is not our own is found by comparing versions: all that
-came while we waited for a line, and what came besides our own round while an answer streamed.
+Invariants:
+- Other writers are not locked out; the person is told about their changes.
+- Foreign changes are found by version: all events during the prompt, and during an answer all but our round.
 """
 
 from __future__ import annotations
@@ -11,42 +12,45 @@ from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.history import drafts
 
-#: What comes with a round, and how a conversation begins.
-_ROUNDS = frozenset(
+#: Types of the events that belong to rounds or to the start of a conversation.
+_ROUND_TYPES = frozenset(
     "created forked message_added request_started request_stopped request_failed truncated".split()
 )
 
 
-class Watch:
-    """A conversation, and the version up to which a person knows it."""
+class ChangeWatch:
+    """Watch a conversation for events after the version that the person has seen."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
         self._version = conversation.version
 
-    def seen(self) -> None:
-        """All that has happened is known."""
+    def mark_seen(self) -> None:
+        """Mark all events up to the current version as seen."""
         self._version = self._conversation.version
 
-    def news(self, own: int = 0) -> str | None:
-        """What others did since then, of which *own* rounds are ours; None for nothing. It counts as seen."""
+    def news(self, own_rounds: int = 0) -> str | None:
+        """Return a line about the changes by other writers since the last look, or None; mark them as seen.
+
+        *own_rounds* of the new rounds are those of this session.
+        """
         if self._conversation.version == self._version:
             return None
-        rounds, others = -own, False
+        rounds, has_other_changes = -own_rounds, False
         for record in self._conversation.events(after=self._version):
             event = record.event
             self._version = record.version
             if isinstance(event, ev.MessageAdded):
-                # A question joins with its answer; what was imported is in no request.
+                # A round is counted by its answer. An imported message belongs to no request.
                 rounds += event.answer is not None
-                others = others or event.request is None
-            elif record.type not in _ROUNDS and not (own and isinstance(event, ev.RolledBack)):
-                others = True
+                has_other_changes = has_other_changes or event.request is None
+            elif record.type not in _ROUND_TYPES and not (own_rounds and isinstance(event, ev.RolledBack)):
+                has_other_changes = True
         if rounds > 0:
-            return counted("{n} round was added elsewhere", "{n} rounds were added elsewhere", rounds)
-        return _("the conversation was changed elsewhere") if others else None
+            return counted("another process added {n} round", "another process added {n} rounds", rounds)
+        return _("another process changed the conversation") if has_other_changes else None
 
-    def busy(self) -> bool:
-        """Whether a request is under way, which, while we ask nothing, is somebody else's."""
+    def is_busy(self) -> bool:
+        """True if a request is running. Between our own requests, that is a request of another writer."""
         with self._conversation.store.reading() as reader:
             return any(drafts.is_alive(draft) for draft in reader.drafts(self._conversation.id))

@@ -1,8 +1,8 @@
-"""Answers that a crash cut off: shown to a person, who says what becomes of them."""
+"""Answers that a crash interrupted: show each one and let the person keep it, ask again or drop it."""
 
 from __future__ import annotations
 
-from openai2.cli.session.line_input import Lines
+from openai2.cli.session.line_input import LineInput
 from openai2.cli.session.session import Session
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import note, one_line, out, visible
@@ -11,18 +11,18 @@ from openai2.history.lineage import Lineage
 from openai2.history.requests import started_request
 from openai2.store import Draft
 
-#: What may be answered; the first letter of a word is enough, and an empty answer means the first.
+#: The choices. A prefix selects the first match, so an empty reply means "keep".
 KEEP, AGAIN, DROP = _("keep"), _("again"), _("drop")
 
 
-def offer(session: Session, lines: Lines) -> None:
-    """For each cut answer: keep it, ask again, or drop it. Ctrl-D and Ctrl-C leave it for next time."""
+def offer_recovery(session: Session, line_input: LineInput) -> None:
+    """Ask what to do with each interrupted answer. Ctrl-D and Ctrl-C postpone that to the next session."""
     for draft in session.chat.interrupted():
         _show(session, draft)
         try:
-            choice = _choice(lines)
+            choice = _read_choice(line_input)
         except (EOFError, KeyboardInterrupt):
-            note(_("left as it is; you will be asked again"))
+            note(_("nothing was changed; you will be asked again next time"))
             return
         if choice == KEEP:
             session.chat.keep(draft)
@@ -36,19 +36,24 @@ def _show(session: Session, draft: Draft) -> None:
     conversation = session.chat.conversation
     with conversation.store.reading() as reader:
         base = Lineage.read(reader, conversation.id).base
-        _started, question = started_request(reader, conversation.id, base, draft.request)
-    asked = " ".join(msg.text_of(conversation.message(number)) for number, _kind in question)
-    note(_("This question's answer was cut off when the program ended: {question}", question=one_line(asked)))
+        _started, numbers = started_request(reader, conversation.id, base, draft.request)
+    question = " ".join(msg.text_of(conversation.message(number)) for number, _kind in numbers)
+    note(
+        _(
+            "The answer to this question was interrupted when the program ended: {question}",
+            question=one_line(question),
+        )
+    )
     if draft.partial is None:
-        note(_("(nothing of the answer had come)"))
+        note(_("(no part of the answer was received)"))
     else:
         out(visible(msg.text_of(msg.decode(draft.partial))))
 
 
-def _choice(lines: Lines) -> str:
-    words = (KEEP, AGAIN, DROP)
+def _read_choice(line_input: LineInput) -> str:
+    choices = (KEEP, AGAIN, DROP)
     while True:
-        typed = lines.read(_("keep it, ask again, or drop it? [keep/again/drop] ")).strip().lower()
-        for word in words:
-            if word.startswith(typed):
-                return word
+        reply = line_input.read(_("keep it, ask again, or drop it? [keep/again/drop] ")).strip().lower()
+        for choice in choices:
+            if choice.startswith(reply):
+                return choice

@@ -1,7 +1,7 @@
-"""The session's loop: a line in, an answer out, until the person leaves.
+"""The loop of the session: read a line, run the command or ask the question, until the person leaves.
 
-Rule: whatever a line leads to, the prompt comes back, unless leaving was asked for: by Ctrl-D, by `/exit`, or
-by Ctrl-C where there is nothing to stop and nothing typed, a second time.
+Invariant: after every line the prompt returns, also after a failure. Only Ctrl-D, `/exit`, or a second Ctrl-C
+in a row at an empty prompt end the loop.
 """
 
 from __future__ import annotations
@@ -10,90 +10,92 @@ from collections.abc import Callable
 
 from openai2.chat import Chat
 from openai2.cli.session import recovery, slash, slash_files, slash_navigation
-from openai2.cli.session.completer import Known
-from openai2.cli.session.line_input import Lines, lines
+from openai2.cli.session.completer import CompletionNames
+from openai2.cli.session.line_input import LineInput, line_input
 from openai2.cli.session.session import Session
-from openai2.cli.session.streaming import Answers
+from openai2.cli.session.streaming import AnswerLoop
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import note
 from openai2.cli.views import error_text
 
-# The modules that fill the table of commands.
-TABLES = (slash, slash_navigation, slash_files)
+# Importing these modules fills the table of commands.
+COMMAND_MODULES = (slash, slash_navigation, slash_files)
 
 
-def converse(chat: Chat) -> None:
-    """Talk until the person leaves."""
-    with Answers() as answers:
+def run_session(chat: Chat) -> None:
+    """Read and handle lines until the person leaves."""
+    with AnswerLoop() as answers:
         session = Session(chat, answers)
         session.introduce()
-        note(_("/help tells what can be done here, Ctrl-D leaves."))
-        session.say_where()
-        typed = lines(lambda columns: session.status.line(columns, len(session.attached)), _known(session))
-        loop = Loop(session, typed)
-        loop.carefully(lambda: recovery.offer(session, typed))
-        while loop.turn():
+        note(_("/help lists the commands, Ctrl-D leaves."))
+        session.show_last_round()
+        source = line_input(
+            lambda columns: session.status.line(columns, len(session.attached)), _completion_names(session)
+        )
+        repl = Repl(session, source)
+        repl.guard(lambda: recovery.offer_recovery(session, source))
+        while repl.step():
             pass
 
 
-def _known(session: Session) -> Known:
+def _completion_names(session: Session) -> CompletionNames:
     engine = session.chat.engine
-    return Known(engine, [(f"/{row.name}", row.help) for row in slash.ROWS.values()])
+    return CompletionNames(engine, [(f"/{row.name}", row.help) for row in slash.ROWS.values()])
 
 
-class Loop:
-    """Lines, and what they lead to."""
+class Repl:
+    """Read lines and handle them, one by one."""
 
-    def __init__(self, session: Session, typed: Lines) -> None:
+    def __init__(self, session: Session, source: LineInput) -> None:
         self._session = session
-        self._typed = typed
-        self._stopped = False  # by Ctrl-C; the next one leaves
+        self._source = source
+        self._was_interrupted = False  # by Ctrl-C; a second Ctrl-C leaves
 
-    def turn(self) -> bool:
-        """One line and what it leads to; False where the person leaves."""
+    def step(self) -> bool:
+        """Read and handle one line. Return False if the person leaves."""
         session = self._session
-        session.status.forget()
+        session.status.expire()
         draft, session.draft = session.draft, ""
         try:
-            line = self._typed.read(draft=draft)
+            line = self._source.read(draft=draft)
         except EOFError:
             return False
         except KeyboardInterrupt:
-            if self._stopped:
+            if self._was_interrupted:
                 return False
-            note(_("Ctrl-C again, Ctrl-D or /exit leaves."))
-            self._stopped = True
+            note(_("To leave, press Ctrl-C again or Ctrl-D, or enter /exit."))
+            self._was_interrupted = True
             return True
-        self._stopped = False
+        self._was_interrupted = False
         if not line.strip():
             return True
         try:
             if slash.is_command(line):
-                self.carefully(lambda: self._command(line))
+                self.guard(lambda: self._run_command(line))
             else:
-                self.carefully(lambda: self._question(line[1:] if line.startswith("//") else line))
+                self.guard(lambda: self._ask(line[1:] if line.startswith("//") else line))
         except slash.Leave:
             return False
         return True
 
-    def carefully(self, act: Callable[[], None]) -> None:
-        """Do it; what goes wrong is one line, and the session goes on."""
+    def guard(self, action: Callable[[], None]) -> None:
+        """Run *action*. Report a failure in one line instead of ending the session."""
         try:
-            act()
+            action()
         except (BrokenPipeError, slash.Leave):
             raise
         except KeyboardInterrupt:
             note(_("stopped"))
-            self._stopped = True
-        except Exception as error:  # noqa: BLE001 - a session outlives every failure
+            self._was_interrupted = True
+        except Exception as error:  # noqa: BLE001 - the session must survive every failure
             error_text.print_error(error)
 
-    def _question(self, text: str) -> None:
-        self._stopped = not self._session.ask(text)
+    def _ask(self, text: str) -> None:
+        self._was_interrupted = not self._session.ask(text)
 
-    def _command(self, line: str) -> None:
-        self._session.tell_news()
+    def _run_command(self, line: str) -> None:
+        self._session.report_changes()
         try:
             slash.run(self._session, line)
         finally:
-            self._session.acted()
+            self._session.mark_seen()

@@ -1,7 +1,6 @@
-"""A session: the chat that is open, and what a person may do with it.
+"""The state of a session: the open chat, the next question's attachments, and the actions on them.
 
-Rule: the session knows the chat and how an answer is shown; it does not know where lines are typed
-(`prompt`) nor which words begin with a slash (`slash`).
+Invariant: this module does not know where lines are typed (`line_input`) nor the slash commands (`slash`).
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ from typing import Any
 
 from openai2.api import exchange
 from openai2.chat import Chat
-from openai2.cli.session.other_writers import Watch
-from openai2.cli.session.status_line import Status
-from openai2.cli.session.streaming import Answers, Screen
-from openai2.cli.session.streaming import screen as best_screen
+from openai2.cli.session.other_writers import ChangeWatch
+from openai2.cli.session.status_line import StatusLine
+from openai2.cli.session.streaming import AnswerLoop, AnswerOutput, answer_output
 from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.text import clip, note, one_line, screen
 from openai2.conversation import Conversation
@@ -25,96 +23,96 @@ from openai2.core import messages as msg
 
 
 class Session:
-    """An open chat, talked with from a terminal.
+    """An open chat on a terminal.
 
-    *attached* are the parts that go with the next question, *draft* is what stands at the next prompt.
+    *attached* are the content parts to send with the next question, *draft* is the text of the next prompt.
     """
 
-    def __init__(self, chat: Chat, answers: Answers) -> None:
+    def __init__(self, chat: Chat, answers: AnswerLoop) -> None:
         self.chat = chat
         self.answers = answers
         self.attached: list[dict[str, Any]] = []
         self.draft = ""
-        self.watch = Watch(chat.conversation)
-        self.status = Status(chat, self.watch)
-        # The openai package takes a second to import: let that pass while the person is typing.
-        self._loading = threading.Thread(target=_load, name="openai2-load", daemon=True)
-        self._loading.start()
+        self.watch = ChangeWatch(chat.conversation)
+        self.status = StatusLine(chat, self.watch)
+        # Importing openai takes about a second: do it while the person types the first question.
+        self._preload = threading.Thread(target=_preload, name="openai2-load", daemon=True)
+        self._preload.start()
 
-    # -- asking
+    # -- requests
 
     def ask(self, text: str) -> bool:
-        """Ask, and show the answer as it arrives; whether it came to its end (else it was stopped).
+        """Ask, and show the answer while it streams. Return False if the person stopped it.
 
-        Raises what a failed request raises. What was attached stays until it was answered.
+        Raises the error of a failed request. Attachments are kept until a round was recorded.
         """
-        held = self.chat.conversation.view().ids
+        ids_before = self.chat.conversation.view().ids
         parts = tuple(self.attached)
         complete = self._receive(
-            lambda screen: self.chat.async_stream_request(text, *parts, on_reasoning=screen.think)
+            lambda output: self.chat.async_stream_request(text, *parts, on_reasoning=output.show_reasoning)
         )
-        if complete or self.chat.conversation.view().ids != held:
+        if complete or self.chat.conversation.view().ids != ids_before:
             self.attached.clear()
         return complete
 
     def ask_again(self, model: str | None = None) -> bool:
-        """Ask the last question again, perhaps another model; the old answer makes way for the new one."""
+        """Ask the last question again, of *model* if given. The new answer replaces the old one."""
         options = {} if model is None else {"model": model}
         return self._receive(
-            lambda screen: self.chat.async_stream_retry(on_reasoning=screen.think, **options)
+            lambda output: self.chat.async_stream_retry(on_reasoning=output.show_reasoning, **options)
         )
 
-    def _receive(self, pieces: Callable[[Screen], AsyncIterator[str]]) -> bool:
-        self._loading.join()
-        self.tell_news()
-        if self.watch.busy():
-            note(_("this conversation is being asked elsewhere, too: both rounds will stand in it"))
-        screen, complete = best_screen(), False
+    def _receive(self, request: Callable[[AnswerOutput], AsyncIterator[str]]) -> bool:
+        self._preload.join()
+        self.report_changes()
+        if self.watch.is_busy():
+            note(_("another process is asking in this conversation, too: both rounds will be recorded"))
+        output, complete = answer_output(), False
         try:
-            complete = self.answers.receive(pieces(screen), screen)
+            complete = self.answers.receive(request(output), output)
         finally:
-            self.tell_news(own=int(complete or not screen.empty))
+            self.report_changes(own_rounds=int(complete or not output.is_empty))
         return complete
 
-    # -- what others do
+    # -- other writers
 
-    def tell_news(self, own: int = 0) -> None:
-        """Say what was done to the conversation elsewhere; *own* rounds of it are ours."""
-        if news := self.watch.news(own):
+    def report_changes(self, own_rounds: int = 0) -> None:
+        """Show what other writers changed; *own_rounds* of the new rounds are those of this session."""
+        if news := self.watch.news(own_rounds):
             note(news)
-        self.status.forget()
+        self.status.expire()
 
-    def acted(self) -> None:
-        """What was done just now was done here."""
-        self.watch.seen()
-        self.status.forget()
+    def mark_seen(self) -> None:
+        """Mark all events so far as seen, after a command of this session."""
+        self.watch.mark_seen()
+        self.status.expire()
 
-    # -- where we are
+    # -- the conversation
 
     def go_to(self, conversation: Conversation, limit: int | None = None) -> None:
-        """Go on with another conversation; what was noted of model and limit in it holds, else *limit*."""
+        """Continue in *conversation* with its recorded model and message limit, else *limit*."""
         settings = conversation.settings()
         self.chat.conversation = conversation
         self.chat.model = settings.model or self.chat.model
         self.chat.MsgMaxCount = settings.limit or limit
-        self.watch = Watch(conversation)
-        self.status = Status(self.chat, self.watch)
+        self.watch = ChangeWatch(conversation)
+        self.status = StatusLine(self.chat, self.watch)
 
     @property
     def title(self) -> str:
-        """The conversation's name, or the start of its id."""
+        """The name of the conversation, or the start of its id."""
         conversation = self.chat.conversation
         return conversation.name or conversation.id[:8]
 
     def last_answer(self) -> str | None:
-        """The text of the last answer in view."""
+        """Return the text of the last answer in view, or None."""
         for message in reversed(self.chat.conversation.messages()):
             if message.get("role") == "assistant":
                 return msg.text_of(message)
         return None
 
     def introduce(self) -> None:
-        """Say what is open, and how it ended last time."""
+        """Show the conversation, model, number of messages and limit."""
         size = len(self.chat.conversation.view())
         name = self.title if size or self.chat.conversation.name else _("a new conversation")
         parts = [name, str(self.chat.model)]
@@ -124,13 +122,13 @@ class Session:
             parts.append(_("at most {limit}", limit=self.chat.MsgMaxCount))
         note(" · ".join(parts))
 
-    def say_where(self) -> None:
-        """Show the round that is last now."""
+    def show_last_round(self) -> None:
+        """Show the last round in one line."""
         if last := one_line(str(self.chat.conversation.last_round())):
             note(clip(last, screen() - 1))
 
 
-def _load() -> None:
-    with suppress(Exception):  # the first question meets it too, and says so in its place
+def _preload() -> None:
+    with suppress(Exception):  # the first question meets the same error and reports it
         import_module("openai2.cli.terminal.markdown")
         exchange.load()

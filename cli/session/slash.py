@@ -1,9 +1,7 @@
-"""What can be said to the session itself: `/undo`, `/pin 0` and the like.
+"""Slash commands of the session: the table, and the commands on the open conversation.
 
-A command is a row of the table: its group, its name, its arguments, what it is for, and a small function. To
-add one, write the function and give it the decorator; `/help` lists the rows in their groups. Here are the
-table and what goes back and forth in a conversation; `slash_places` leads to other conversations and to
-other versions, `slash_files` to files and the clipboard.
+A command is a function with the decorator `command`; `/help` lists all rows by group. `slash_navigation` adds
+commands for other conversations and versions, `slash_files` for files and the clipboard.
 """
 
 from __future__ import annotations
@@ -25,22 +23,22 @@ from openai2.core import messages as msg
 from openai2.core.typeguards import is_list
 from openai2.errors import BadInput, Refused
 
-#: Is given what stands behind the command's name.
-Run = Callable[[Session, str], None]
+#: A command's function. Its second argument is the text after the command's name, stripped.
+Handler = Callable[[Session, str], None]
 
-#: The groups, in the order in which `/help` lists them.
-BACK, ASK, SETTINGS, PLACES, FILES, REST = (
+#: The groups, in the order of `/help`.
+HISTORY, ASK, SETTINGS, CONVERSATIONS, FILES, OTHER = (
     _("Go back"),
     _("Ask again"),
     _("Settings"),
     _("Conversations"),
     _("Files"),
-    _("The rest"),
+    _("Other"),
 )
 
 
 class Leave(Exception):
-    """The person wants to leave the session."""
+    """Raised by `/exit`: leave the session."""
 
 
 class Row(NamedTuple):
@@ -50,130 +48,137 @@ class Row(NamedTuple):
     name: str
     arguments: str
     help: str
-    run: Run
+    handler: Handler
 
 
 ROWS: dict[str, Row] = {}
 
 
-def row(group: str, name: str, arguments: str, help: str) -> Callable[[Run], Run]:
-    """Put the function into the table."""
+def command(group: str, name: str, arguments: str, help: str) -> Callable[[Handler], Handler]:
+    """Return a decorator that adds a function to the table."""
 
-    def enter(run: Run) -> Run:
-        ROWS[name] = Row(group, name, arguments, help, run)
-        return run
+    def add(handler: Handler) -> Handler:
+        ROWS[name] = Row(group, name, arguments, help, handler)
+        return handler
 
-    return enter
+    return add
 
 
 def run(session: Session, line: str) -> None:
-    """Do what a line that begins with a slash says. Raises BadInput, Leave, and what it leads to."""
+    """Run the command in *line*. Raises BadInput, Leave, and the errors of the command."""
     name, *rest = line[1:].split(None, 1)
-    found = ROWS.get(name)
-    if found is None:
-        near = get_close_matches(name, ROWS, n=1, cutoff=0.5) or [one for one in ROWS if one.startswith(name)]
+    row = ROWS.get(name)
+    if row is None:
+        near = get_close_matches(name, ROWS, n=1, cutoff=0.5) or [it for it in ROWS if it.startswith(name)]
         if near:
             raise BadInput("there is no /{name}: did you mean /{near}?", name=name, near=near[0])
-        raise BadInput("there is no /{name}: /help lists what there is", name=name)
-    if rest and not found.arguments:
-        raise BadInput("/{name} stands alone, without anything behind it", name=name)
-    found.run(session, rest[0].strip() if rest else "")
+        raise BadInput("there is no /{name}: /help lists the commands", name=name)
+    if rest and not row.arguments:
+        raise BadInput("/{name} takes no argument", name=name)
+    row.handler(session, rest[0].strip() if rest else "")
 
 
 def is_command(line: str) -> bool:
-    """Whether the line is for the session: not a path, not a comment; `//` begins a question with a slash."""
+    """True if *line* is a slash command, and not a path, a comment or a question that begins with `//`."""
     found = re.match(r"/([a-z]+)(?!\S)", line)
     return found is not None and (found[1] in ROWS or not os.path.exists(found[0]))
 
 
-# -- the conversation as it stands
+# -- the open conversation
 
 
-@row(BACK, "undo", "[n]", _("undo the last action: a round, a rollback, a pin"))
-def _undo(session: Session, rest: str) -> None:
-    done = session.chat.undo(_count(rest))
-    _stepped(session, counted("{n} action undone", "{n} actions undone", done) if done else None)
+@command(HISTORY, "undo", "[n]", _("undo the last n actions: rounds, rollbacks, pins"))
+def _undo(session: Session, argument: str) -> None:
+    done = session.chat.undo(_count(argument))
+    _report(session, counted("{n} action undone", "{n} actions undone", done) if done else None)
 
 
-@row(BACK, "redo", "[n]", _("take the last undo back"))
-def _redo(session: Session, rest: str) -> None:
-    done = session.chat.redo(_count(rest))
-    _stepped(session, counted("{n} action redone", "{n} actions redone", done) if done else None)
+@command(HISTORY, "redo", "[n]", _("redo the last n undone actions"))
+def _redo(session: Session, argument: str) -> None:
+    done = session.chat.redo(_count(argument))
+    _report(session, counted("{n} action redone", "{n} actions redone", done) if done else None)
 
 
-@row(BACK, "rollback", "[n]", _("take the last n rounds out"))
-def _rollback(session: Session, rest: str) -> None:
+@command(HISTORY, "rollback", "[n]", _("remove the last n rounds from view"))
+def _rollback(session: Session, argument: str) -> None:
     before = len(session.chat.conversation.view())
-    session.chat.rollback(_count(rest))
-    gone = before - len(session.chat.conversation.view())
-    _stepped(session, counted("{n} message taken out", "{n} messages taken out", gone) if gone else None)
+    session.chat.rollback(_count(argument))
+    removed = before - len(session.chat.conversation.view())
+    _report(
+        session,
+        counted("{n} message removed from view", "{n} messages removed from view", removed)
+        if removed
+        else None,
+    )
 
 
-@row(BACK, "history", "", _("show the messages, with their indexes and pins"))
-def _history(session: Session, rest: str) -> None:
-    held = session.chat.conversation.view_messages()
-    for line in message_lines(held):
+@command(HISTORY, "history", "", _("show the messages, with their indexes and pins"))
+def _history(session: Session, argument: str) -> None:
+    items = session.chat.conversation.view_messages()
+    for line in message_lines(items):
         out(line)
-    if not held:
-        note(_("nothing has been said yet"))
+    if not items:
+        note(_("there are no messages yet"))
 
 
-@row(BACK, "pin", "index...", _("keep these messages from being removed by a limit"))
-def _pin(session: Session, rest: str) -> None:
-    session.chat.pin_messages(*_indexes(rest))
+@command(HISTORY, "pin", "index...", _("protect these messages from removal by the message limit"))
+def _pin(session: Session, argument: str) -> None:
+    session.chat.pin_messages(*_indexes(argument))
     note(_("pinned"))
 
 
-@row(BACK, "unpin", "index...", _("let these messages go again"))
-def _unpin(session: Session, rest: str) -> None:
-    session.chat.unpin_messages(*_indexes(rest))
+@command(HISTORY, "unpin", "index...", _("remove the pins of these messages"))
+def _unpin(session: Session, argument: str) -> None:
+    session.chat.unpin_messages(*_indexes(argument))
     note(_("unpinned"))
 
 
 # -- asking again
 
 
-@row(ASK, "retry", "[model]", _("ask the last question again, perhaps another model"))
-def _retry(session: Session, rest: str) -> None:
-    session.ask_again(rest or None)
+@command(ASK, "retry", "[model]", _("ask the last question again, of another model if given"))
+def _retry(session: Session, argument: str) -> None:
+    session.ask_again(argument or None)
 
 
-@row(ASK, "edit", "[n]", _("change the last question, or the n-th last, in a fork"))
-def _edit(session: Session, rest: str) -> None:
+@command(ASK, "edit", "[n]", _("edit the last question, or the n-th last, in a fork"))
+def _edit(session: Session, argument: str) -> None:
     conversation = session.chat.conversation
     view = conversation.view()
-    starts, back = view.round_starts(), _count(rest)
+    starts, back = view.round_starts(), _count(argument)
     if not 1 <= back <= len(starts):
         raise Refused(
-            counted("there is {n} question to change", "there are {n} questions to change", len(starts))
+            counted("there is {n} question to edit", "there are {n} questions to edit", len(starts))
         )
     question = conversation.message(view.ids[starts[-back]])
     name = session.title
-    session.go_to(_before(conversation, starts[-back], back), session.chat.MsgMaxCount)
-    session.draft, session.attached = _taken_apart(question)
-    note(_("this is a fork; `/switch {name}` goes back to what was", name=name))
+    session.go_to(_fork_before(conversation, starts[-back], back), session.chat.MsgMaxCount)
+    session.draft, session.attached = _text_and_parts(question)
+    note(_("this is a fork; `/switch {name}` goes back to the original", name=name))
 
 
-def _before(conversation: Conversation, start: int, back: int) -> Conversation:
-    """A fork that stands where that question was asked: at that version, if the view was then what it is now
-    before the question; else of today, the last rounds rolled back."""
-    held = conversation.view_messages()
+def _fork_before(conversation: Conversation, start: int, back: int) -> Conversation:
+    """Return a fork whose view ends before the question at index *start*, the *back*-th last.
+
+    Fork at the question's version if the view had the same messages then, else fork now and roll back.
+    """
+    items = conversation.view_messages()
     first = next(conversation.events()).event
     base = first.base if isinstance(first, ev.Forked) else 0
-    version = held[start].id - base
+    version = items[start].id - base
     if version > 0:
         added = next(conversation.events(after=version - 1)).event
         if isinstance(added, ev.MessageAdded) and added.request is not None:
             version = added.request - base
-        if version > 1 and conversation.view_messages(version - 1) == held[:start]:
+        if version > 1 and conversation.view_messages(version - 1) == items[:start]:
             return conversation.fork(at=version - 1, reason="edit")
-    twin = conversation.fork(reason="edit")
-    twin.rollback(back)
-    return twin
+    fork = conversation.fork(reason="edit")
+    fork.rollback(back)
+    return fork
 
 
-def _taken_apart(question: msg.Message) -> tuple[str, list[dict[str, Any]]]:
-    """A question's text, and the parts that went with it."""
+def _text_and_parts(question: msg.Message) -> tuple[str, list[dict[str, Any]]]:
+    """Return the text of *question* and its other content parts."""
     content = question.get("content")
     if not is_list(content):
         return msg.text_of(question), []
@@ -186,34 +191,34 @@ def _taken_apart(question: msg.Message) -> tuple[str, list[dict[str, Any]]]:
 # -- settings
 
 
-@row(SETTINGS, "model", "[name]", _("ask this model from now on; alone: which one is asked"))
-def _model(session: Session, rest: str) -> None:
-    if rest:
-        session.chat.conversation.configure(model=rest)
-        session.chat.model = rest
+@command(SETTINGS, "model", "[name]", _("use this model from now on; without a name: show the model"))
+def _model(session: Session, argument: str) -> None:
+    if argument:
+        session.chat.conversation.configure(model=argument)
+        session.chat.model = argument
     note(_("the model is {model}", model=str(session.chat.model)))
 
 
-@row(SETTINGS, "system", "[text]", _("add a system message, and pin it; alone: show what there is"))
-def _system(session: Session, rest: str) -> None:
+@command(SETTINGS, "system", "[text]", _("add and pin a system message; without text: show them"))
+def _system(session: Session, argument: str) -> None:
     conversation = session.chat.conversation
-    if rest:
-        open_chat.add_system(conversation, rest)
-        note(_("added, and pinned"))
+    if argument:
+        open_chat.add_system(conversation, argument)
+        note(_("added and pinned"))
         return
-    told = [msg.text_of(held) for held in conversation.messages() if msg.kind(held) == msg.SYSTEM]
-    for text in told:
+    texts = [msg.text_of(item) for item in conversation.messages() if msg.kind(item) == msg.SYSTEM]
+    for text in texts:
         out(visible(text))
-    if not told:
+    if not texts:
         note(_("there is no system message"))
 
 
-@row(SETTINGS, "max", "[n]", _("send and keep n messages at most; 0 for no limit in this session"))
-def _max(session: Session, rest: str) -> None:
-    if rest:
-        limit = _whole(rest)
+@command(SETTINGS, "max", "[n]", _("send and keep at most n messages; 0 for no limit in this session"))
+def _max(session: Session, argument: str) -> None:
+    if argument:
+        limit = _parse_int(argument)
         if limit < 0:
-            raise BadInput("a limit is 1 or more, or 0 for none")
+            raise BadInput("expected a limit of 1 or more, or 0 for no limit, got {limit}", limit=limit)
         if limit:
             session.chat.conversation.configure(limit=limit)
         session.chat.MsgMaxCount = limit or None
@@ -221,63 +226,63 @@ def _max(session: Session, rest: str) -> None:
     if not limit:
         note(_("there is no limit"))
     else:
-        note(counted("{n} message is kept at most", "{n} messages are kept at most", limit))
+        note(counted("at most {n} message is kept", "at most {n} messages are kept", limit))
 
 
-# -- the rest
+# -- other commands
 
 
-@row(REST, "help", "", _("list these commands"))
-def _help(session: Session, rest: str) -> None:
-    names = {entry.name: f"/{entry.name} {entry.arguments}".rstrip() for entry in ROWS.values()}
-    wide = max(map(len, names.values())) + 4
+@command(OTHER, "help", "", _("list these commands"))
+def _help(session: Session, argument: str) -> None:
+    usages = {row.name: f"/{row.name} {row.arguments}".rstrip() for row in ROWS.values()}
+    indent = max(map(len, usages.values())) + 4
     columns = screen() - 1
-    for group in (BACK, ASK, SETTINGS, PLACES, FILES, REST):
+    for group in (HISTORY, ASK, SETTINGS, CONVERSATIONS, FILES, OTHER):
         out(paint(group, "bold"))
-        for entry in (entry for entry in ROWS.values() if entry.group == group):
-            if columns < wide + 20:  # too narrow for two columns
-                out(f"  {names[entry.name]}")
-                lead, rows = " " * 6, list(fold(entry.help, columns - 6))
+        for row in (row for row in ROWS.values() if row.group == group):
+            if columns < indent + 20:  # too narrow for two columns
+                out(f"  {usages[row.name]}")
+                lead, lines = " " * 6, list(fold(row.help, columns - 6))
             else:
-                lead = " " * wide
-                first, *rows = fold(entry.help, columns - wide)
-                out(pad(f"  {names[entry.name]}", wide) + first)
-            for line in rows:
+                lead = " " * indent
+                first, *lines = fold(row.help, columns - indent)
+                out(pad(f"  {usages[row.name]}", indent) + first)
+            for line in lines:
                 out(lead + line)
     note(
         _(
-            "Alt-Enter begins another line, Tab completes, Ctrl-X Ctrl-E opens an editor, Ctrl-C stops an "
-            "answer; // begins a question with a slash."
+            "Alt-Enter inserts a line break, Tab completes, Ctrl-X Ctrl-E opens an editor, Ctrl-C stops an "
+            "answer. To ask a question that begins with a slash, type // instead of /."
         )
     )
 
 
-@row(REST, "exit", "", _("leave; so does Ctrl-D"))
-def _exit(session: Session, rest: str) -> None:
+@command(OTHER, "exit", "", _("leave the session, like Ctrl-D"))
+def _exit(session: Session, argument: str) -> None:
     raise Leave
 
 
-# -- arguments, and what is said afterwards
+# -- arguments and reports
 
 
-def _whole(text: str) -> int:
+def _parse_int(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise BadInput("{text} is no whole number", text=one_line(text)) from None
+        raise BadInput("expected a whole number, got {text}", text=one_line(text)) from None
 
 
-def _count(rest: str) -> int:
-    return _whole(rest) if rest else 1
+def _count(argument: str) -> int:
+    return _parse_int(argument) if argument else 1
 
 
-def _indexes(rest: str) -> Sequence[int]:
-    if not rest:
-        raise BadInput("say which messages, by their index: /history shows them")
-    return [_whole(text) for text in rest.split()]
+def _indexes(argument: str) -> Sequence[int]:
+    if not argument:
+        raise BadInput("expected the index of one or more messages: /history shows them")
+    return [_parse_int(text) for text in argument.split()]
 
 
-def _stepped(session: Session, done: str | None) -> None:
-    note(done or _("there is nothing to go back or forward to"))
+def _report(session: Session, done: str | None) -> None:
+    note(done or _("there is nothing to undo, redo or roll back"))
     if done:
-        session.say_where()
+        session.show_last_round()

@@ -1,8 +1,9 @@
-"""The status line: what is open, who answers, how much is in view.
+"""The status line: conversation, model, messages in view, tokens.
 
-Rules: it is cheap. Tokens are counted once when a conversation is opened, and from then on only in events
-that are new; everything else is in memory; and between two looks, however many keys are pressed, a second
-passes. On a narrow terminal the parts that matter least are left out.
+Invariants:
+- It is computed at most once per `_FRESH` seconds, however many keys are pressed.
+- Tokens are summed once, then only over new events. All other parts are in memory.
+- On a narrow terminal the least important parts are left out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openai2.chat import Chat
-from openai2.cli.session.other_writers import Watch
+from openai2.cli.session.other_writers import ChangeWatch
 from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.text import clip, one_line, width
 from openai2.conversation import Conversation
@@ -20,11 +21,11 @@ from openai2.core import events as ev
 from openai2.core.typeguards import is_int, is_mapping
 
 _FRESH = 1.0  # seconds
-_BETWEEN = " · "
+_SEPARATOR = " · "
 
 
-class Tokens:
-    """The tokens that a conversation's answers have cost so far."""
+class TokenSum:
+    """The sum of the tokens of a conversation's answers, updated incrementally."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -32,7 +33,7 @@ class Tokens:
         self._total = 0
 
     def total(self) -> int:
-        """Up to the last event."""
+        """Return the sum up to the current version."""
         last = self._conversation.version
         if last > self._version:
             store = self._conversation.store
@@ -42,52 +43,52 @@ class Tokens:
                 ):
                     event = record.event
                     if isinstance(event, ev.MessageAdded) and event.answer is not None:
-                        self._total += _spent(event.answer.usage)
+                        self._total += _tokens(event.answer.usage)
             self._version = last
         return self._total
 
 
-def _spent(usage: Any) -> int:
+def _tokens(usage: Any) -> int:
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if is_mapping(usage) else []
     return sum(count for count in counts if is_int(count, 0))
 
 
-class Status:
+class StatusLine:
     """The status line of a chat."""
 
-    def __init__(self, chat: Chat, watch: Watch) -> None:
+    def __init__(self, chat: Chat, watch: ChangeWatch) -> None:
         self._chat = chat
         self._conversation = chat.conversation
         self._watch = watch
-        self._tokens = Tokens(chat.conversation)
+        self._tokens = TokenSum(chat.conversation)
         self._parts: list[str] = []
-        self._until = 0.0
+        self._expires = 0.0
 
     def line(self, columns: int, attached: int = 0) -> str:
-        """The line, at most so many columns wide."""
-        if time.monotonic() >= self._until:
-            self._parts = self._look()
-            self._until = time.monotonic() + _FRESH
+        """Return the line, narrower than *columns*; *attached* is the number of attachments."""
+        if time.monotonic() >= self._expires:
+            self._parts = self._compute_parts()
+            self._expires = time.monotonic() + _FRESH
         parts = [*self._parts]
         if attached:
             parts.insert(1, counted("{n} attached", "{n} attached", attached))
-        return _fitting(parts, columns)
+        return _join_fitting(parts, columns)
 
-    def forget(self) -> None:
-        """Look again the next time."""
-        self._until = 0.0
+    def expire(self) -> None:
+        """Make the next call of `line` compute the parts again."""
+        self._expires = 0.0
 
-    def _look(self) -> list[str]:
-        """The parts, those that matter most first but for the model, which people expect second."""
+    def _compute_parts(self) -> list[str]:
+        """Return the parts, the most important first; the model is second, where people look for it."""
         view = self._conversation.view()
-        held, limit = len(view), self._chat.MsgMaxCount
-        name = self._conversation.name or (self._conversation.id[:8] if held else _("a new conversation"))
-        size = counted("{n} message", "{n} messages", held)
+        size, limit = len(view), self._chat.MsgMaxCount
+        name = self._conversation.name or (self._conversation.id[:8] if size else _("a new conversation"))
+        messages = counted("{n} message", "{n} messages", size)
         if limit is not None:
-            size = _("{held} of {limit} messages", held=held, limit=limit)
-        parts = [one_line(name), one_line(str(self._chat.model)), size]
-        if self._watch.busy():
-            parts.insert(1, _("being asked elsewhere"))
+            messages = _("{size} of {limit} messages", size=size, limit=limit)
+        parts = [one_line(name), one_line(str(self._chat.model)), messages]
+        if self._watch.is_busy():
+            parts.insert(1, _("another process is asking"))
         if view.pins:
             parts.append(counted("{n} pinned", "{n} pinned", len(view.pins)))
         if tokens := self._tokens.total():
@@ -95,10 +96,10 @@ class Status:
         return parts
 
 
-def _fitting(parts: Sequence[str], columns: int) -> str:
-    """As many of the parts as fit, from the first on; the first is cut if it must be."""
+def _join_fitting(parts: Sequence[str], columns: int) -> str:
+    """Join the parts that fit, in order; the first is clipped if necessary."""
     line = clip(parts[0], max(columns - 1, 2))
     for part in parts[1:]:
-        if width(line + _BETWEEN + part) < columns:
-            line += _BETWEEN + part
+        if width(line + _SEPARATOR + part) < columns:
+            line += _SEPARATOR + part
     return line

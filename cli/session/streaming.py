@@ -1,8 +1,7 @@
-"""One answer, as it arrives, and how it is stopped.
+"""Show an answer while it streams, and stop it on Ctrl-C.
 
-Rule: Ctrl-C never strikes in the middle of writing to the log. The answer is awaited in an event loop;
-the signal cancels the task, at a point where it waits, and the engine then puts on record what came. A
-second Ctrl-C while it does so changes nothing.
+Invariant: Ctrl-C never interrupts a write to the log. SIGINT cancels the task of the answer while it waits.
+The engine then records the text received so far. A second Ctrl-C meanwhile changes nothing.
 """
 
 from __future__ import annotations
@@ -23,69 +22,69 @@ from openai2.cli.terminal.text import answer_text, is_terminal, note, out, paint
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: Seconds between two drawings of what has come; and how many times as long as a drawing takes.
-_PAUSE, _REST = 0.05, 5
+#: Pause between two drawings: at least so many seconds, and so many times the duration of the last drawing.
+_MIN_PAUSE, _PAUSE_FACTOR = 0.05, 5
 
 
-class Screen:
-    """Where an answer is shown: standard output, each piece as it arrives."""
+class AnswerOutput:
+    """Write an answer to standard output, each piece when it arrives."""
 
     def __init__(self) -> None:
-        self._last = ""
-        self._thought = ""
+        self._last_piece = ""
+        self._last_reasoning = ""
 
     @property
-    def empty(self) -> bool:
-        """Whether nothing of the answer has come."""
-        return not self._last
+    def is_empty(self) -> bool:
+        """True if no piece of the answer has arrived."""
+        return not self._last_piece
 
-    def think(self, piece: str) -> None:
-        """The next piece of what the model thinks: for people only, and paler than the answer."""
+    def show_reasoning(self, piece: str) -> None:
+        """Show a piece of the model's reasoning, dimmed, if standard output is a terminal."""
         if piece and is_terminal(sys.stdout):
             self._settle()
-            self._thought = piece
+            self._last_reasoning = piece
             out(paint(answer_text(piece), "dim"), end="")
             sys.stdout.flush()
 
     def show(self, piece: str) -> None:
-        """The next piece."""
+        """Show a piece of the answer."""
         if piece:
-            self._end_of_thought()
-            self._last = piece
+            self._end_reasoning()
+            self._last_piece = piece
             self._write(piece)
 
     def draw(self) -> None:
-        """Bring the screen up to what has come."""
+        """Update the display with the pieces so far."""
 
     def end(self, *, stopped: bool = False) -> None:
-        """The answer is over: what follows begins on a line of its own."""
+        """Finish the answer with a line end, and a note if it was stopped."""
         self._settle()
-        self._end_of_thought()
+        self._end_reasoning()
         sys.stdout.flush()
-        if stopped and self._last:
-            note(_("(stopped; what had come is kept)"))
+        if stopped and self._last_piece:
+            note(_("(stopped; the text so far is kept)"))
         elif stopped:
-            note(_("(stopped before anything came; the conversation is as it was)"))
+            note(_("(stopped before any text arrived; the conversation is unchanged)"))
 
-    def _end_of_thought(self) -> None:
-        """An empty line between what was thought and what is said."""
-        if self._thought:
-            out("" if self._thought.endswith("\n") else "\n")
-            self._thought = ""
+    def _end_reasoning(self) -> None:
+        """Separate the reasoning from the answer by an empty line."""
+        if self._last_reasoning:
+            out("" if self._last_reasoning.endswith("\n") else "\n")
+            self._last_reasoning = ""
 
     def _write(self, piece: str) -> None:
         out(answer_text(piece), end="")
         sys.stdout.flush()
 
     def _settle(self) -> None:
-        """What has come is finished: what follows stands on a line of its own."""
-        if self._last and not self._last.endswith("\n"):
+        """Complete the answer so far, so that the next output begins on a new line."""
+        if self._last_piece and not self._last_piece.endswith("\n"):
             out()
-            self._last = "\n"
+            self._last_piece = "\n"
 
 
-class Rendered(Screen):
-    """A terminal that shows Markdown as what it means."""
+class MarkdownOutput(AnswerOutput):
+    """Render an answer as Markdown on a terminal."""
 
     def __init__(self) -> None:
         from openai2.cli.terminal.live_region import Region
@@ -95,22 +94,22 @@ class Rendered(Screen):
         self._size = shutil.get_terminal_size((80, 24))
         self._stream = Stream(self._size.columns, self._size.lines, colours=not os.environ.get("NO_COLOR"))
         self._region = Region(sys.stdout)
-        self._news = False
+        self._is_outdated = False
 
     def draw(self) -> None:
-        """Show what has come since the last drawing."""
+        """Render the pieces that arrived since the last call, or all live lines after a resize."""
         size = shutil.get_terminal_size((80, 24))
         if size != self._size:
-            self._size, self._news = size, True
+            self._size, self._is_outdated = size, True
             self._stream.resize(size.columns, size.lines)
-        if self._news:
-            self._news = False
+        if self._is_outdated:
+            self._is_outdated = False
             finished, live = self._stream.lines()
             self._region.put(finished, live, size.columns)
 
     def _write(self, piece: str) -> None:
         self._stream.feed(piece)
-        self._news = True
+        self._is_outdated = True
 
     def _settle(self) -> None:
         self.draw()
@@ -118,15 +117,15 @@ class Rendered(Screen):
         self._region.put(finished, live, self._size.columns)
 
 
-def screen() -> Screen:
-    """The best that standard output can show."""
+def answer_output() -> AnswerOutput:
+    """Return the best output that standard output supports."""
     if is_terminal(sys.stdout) and os.environ.get("TERM", "") not in ("", "dumb"):
-        return Rendered()
-    return Screen()
+        return MarkdownOutput()
+    return AnswerOutput()
 
 
-class Answers:
-    """An event loop that outlives a single answer, so that the connections are used again."""
+class AnswerLoop:
+    """An event loop for all answers of a session, so that connections are reused."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -138,28 +137,28 @@ class Answers:
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
-    def receive(self, pieces: AsyncIterator[str], screen: Screen) -> bool:
-        """Show the pieces as they arrive; whether the answer came to its end (else it was stopped).
+    def receive(self, pieces: AsyncIterator[str], output: AnswerOutput) -> bool:
+        """Show the pieces as they arrive. Return False if Ctrl-C stopped the answer.
 
-        Raises what a failed request raises.
+        Raises the error of a failed request.
         """
         complete = False
         try:
-            with _keys_unseen():
-                complete = self._receive(self._loop.create_task(_pump(pieces, screen)))
+            with _echo_disabled():
+                complete = self._run(self._loop.create_task(_show_all(pieces, output)))
         except BrokenPipeError:
             raise
         except Exception:
-            screen.end()
+            output.end()
             raise
-        screen.end(stopped=not complete)
+        output.end(stopped=not complete)
         return complete
 
-    def _receive(self, task: asyncio.Task[None]) -> bool:
+    def _run(self, task: asyncio.Task[None]) -> bool:
         try:
             self._loop.add_signal_handler(signal.SIGINT, task.cancel)
         except (NotImplementedError, ValueError, RuntimeError):
-            return self._receive_plainly(task)
+            return self._run_without_handler(task)
         try:
             self._loop.run_until_complete(task)
         except asyncio.CancelledError:
@@ -168,58 +167,56 @@ class Answers:
             self._loop.remove_signal_handler(signal.SIGINT)
         return True
 
-    def _receive_plainly(self, task: asyncio.Task[None]) -> bool:
-        """The same where loops know no signals: Ctrl-C leaves the loop, which is then gone back to."""
+    def _run_without_handler(self, task: asyncio.Task[None]) -> bool:
+        """Run *task* in a loop without signal handlers: after KeyboardInterrupt, cancel it and run on."""
         try:
             self._loop.run_until_complete(task)
         except KeyboardInterrupt:
             task.cancel()
-            try:
+            with suppress(asyncio.CancelledError):
                 self._loop.run_until_complete(task)
-            except asyncio.CancelledError:
-                pass
             return False
         return True
 
 
-async def _pump(pieces: AsyncIterator[str], screen: Screen) -> None:
-    drawing = asyncio.create_task(_draw(screen))
+async def _show_all(pieces: AsyncIterator[str], output: AnswerOutput) -> None:
+    drawing = asyncio.create_task(_draw_repeatedly(output))
     try:
         async for piece in pieces:
-            screen.show(piece)
+            output.show(piece)
     finally:
         drawing.cancel()
-        if isinstance(pieces, AsyncGenerator):  # which puts on record that it was left
+        if isinstance(pieces, AsyncGenerator):  # closing it records the text so far
             await pieces.aclose()
         with suppress(asyncio.CancelledError):
             await drawing
 
 
-async def _draw(screen: Screen) -> None:
-    """Draw now and then, rather than for each piece; a long block, which takes its time, less often."""
+async def _draw_repeatedly(output: AnswerOutput) -> None:
+    """Draw at intervals, not for each piece; the slower a drawing (a long block), the longer the pause."""
     while True:
         start = time.monotonic()
-        screen.draw()
-        await asyncio.sleep(max(_PAUSE, _REST * (time.monotonic() - start)))
+        output.draw()
+        await asyncio.sleep(max(_MIN_PAUSE, _PAUSE_FACTOR * (time.monotonic() - start)))
 
 
 @contextmanager
-def _keys_unseen() -> Generator[None, None, None]:
-    """What is typed during an answer is not mixed into it; the next prompt has it."""
+def _echo_disabled() -> Generator[None, None, None]:
+    """Disable the terminal's echo during an answer. Keys pressed meanwhile wait for the next prompt."""
     try:
         import termios
-    except ImportError:  # another system's terminals
+    except ImportError:  # not POSIX
         yield
         return
     if not is_terminal(sys.stdin):
         yield
         return
     descriptor = sys.stdin.fileno()
-    held = termios.tcgetattr(descriptor)
-    quiet = [*held]
-    quiet[3] = held[3] & ~termios.ECHO | termios.NOFLSH  # Ctrl-C is to throw nothing away
+    original = termios.tcgetattr(descriptor)
+    quiet = [*original]
+    quiet[3] = original[3] & ~termios.ECHO | termios.NOFLSH  # without NOFLSH, Ctrl-C discards the queued keys
     termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
     try:
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSANOW, held)
+        termios.tcsetattr(descriptor, termios.TCSANOW, original)

@@ -332,7 +332,7 @@ def test_demo_in_chinese(tmp_path: Path) -> None:
 def test_session_in_chinese() -> None:
     with Terminal("newchat", "--offline", OPENAI2_LANG="zh_CN") as terminal:
         terminal.enters("自然数1的后面是几?").shows("2")
-        terminal.enters("/help").shows("撤销上次操作").shows("Alt-Enter")
+        terminal.enters("/help").shows("撤销最后 n 次操作").shows("Alt-Enter")
         terminal.enters("/nosuch").shows("没有 /nosuch")
         terminal.enters("/undo").shows("已撤销 1 次操作")
         terminal.enters("/exit")

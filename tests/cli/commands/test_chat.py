@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from openai2.cli.session.one_shot import first_block
+from openai2.cli.session.one_shot import first_code_block
 from openai2.engine import Engine
 from openai2.offline import OfflineServer
 from tests.support import cli as cli_support
@@ -121,7 +121,7 @@ def test_extract_prints_the_first_code_block_only(server: OfflineServer) -> None
     ],
 )
 def test_first_block_follows_the_rules_of_fences(text: str, code: str | None) -> None:
-    assert first_block(text) == code
+    assert first_code_block(text) == code
 
 
 def test_options_for_one_answer_need_a_prompt(server: OfflineServer) -> None:
@@ -177,7 +177,7 @@ def test_concurrent_questions_are_both_kept_and_reported() -> None:
         _, errors = first.communicate(timeout=TIMEOUT)
         guard.cancel()
     assert (first.returncode, second.returncode) == (0, 0)
-    assert "elsewhere" in second.stderr
-    assert "1 round was added elsewhere" in errors.decode() + second.stderr  # by the process that ends last
+    assert "another process is asking" in second.stderr
+    assert "another process added 1 round" in errors.decode() + second.stderr  # by the process that ends last
     assert len(json.loads(ok("show", "both", "--json"))) == 6
     assert ok("verify") == ""

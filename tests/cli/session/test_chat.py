@@ -51,8 +51,8 @@ def test_stopping_leaving_and_what_is_typed_meanwhile() -> None:
         terminal.enters(LONG).shows(NOTICE + "请慢")
         terminal.types("自然数8的后面是几?\r")  # during the answer: it is not mixed into it
         time.sleep(0.3)
-        terminal.types(CTRL_C).shows("what had come is kept")
-        assert "自然数8" not in "".join(terminal.lines).partition("what had come")[0]
+        terminal.types(CTRL_C).shows("the text so far is kept")
+        assert "自然数8" not in "".join(terminal.lines).partition("the text so far")[0]
         terminal.says("9")
         terminal.enters(LONG).until(lambda lines: "".join(lines).count(NOTICE) == 2, "second answer")
         terminal.types(CTRL_C).until(lambda lines: "".join(lines).count("is kept") == 2, "second stop")
@@ -111,13 +111,13 @@ def test_two_terminals_on_one_conversation() -> None:
         Terminal("chat", "--offline", "-c", "both", status=True) as two,
     ):
         one.enters("自然数50的后面是几?").says("51")
-        two.enters("自然数7的后面是几?").shows("1 round was added elsewhere").says("8").ready()
+        two.enters("自然数7的后面是几?").shows("another process added 1 round").says("8").ready()
         one.enters(LONG).shows(NOTICE + "请慢")
-        two.shows("being asked elsewhere")
-        two.enters("再往后是几?").shows("is being asked elsewhere, too")
+        two.shows("another process is asking")
+        two.enters("再往后是几?").shows("is asking in this conversation, too")
         two.until(lambda lines: any(line.isdigit() and line != "8" for line in lines), "answer").ready()
-        one.types(CTRL_C).shows("what had come is kept")
-        one.until(lambda lines: lines.count("1 round was added elsewhere") == 2, "news")
+        one.types(CTRL_C).shows("the text so far is kept")
+        one.until(lambda lines: lines.count("another process added 1 round") == 2, "news")
         one.ready().types(CTRL_D)
         two.types(CTRL_D)
         assert one.ends() == two.ends() == 0
@@ -137,7 +137,7 @@ def test_an_editor_and_a_question_that_failed(tmp_path: Path) -> None:
     where = ("--key", "sk-1234567890abcdefgh", "--base-url", "http://127.0.0.1:9/v1")
     with Terminal("newchat", *where, EDITOR=str(editor), VISUAL="") as terminal:
         terminal.ready().types("one line").shows("one line").types("\x18\x05").shows("one line and more")
-        terminal.types("\r").shows("openai2: the server cannot be reached")
+        terminal.types("\r").shows("openai2: cannot reach the server")
         terminal.ready().types(UP).shows("> one line and more").types(CTRL_C).ready().types(CTRL_D)
         assert terminal.ends() == 0
 

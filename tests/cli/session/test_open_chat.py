@@ -32,7 +32,7 @@ def test_a_dialogue_in_chinese() -> None:
         terminal.enters("再往后是几?").says("52")
         terminal.enters("/undo").shows("1 action undone")
         terminal.enters("/redo").shows("1 action redone")
-        terminal.enters("/rollback").shows("2 messages taken out")
+        terminal.enters("/rollback").shows("2 messages removed from view")
         terminal.enters("/pin 0 -1").says("pinned")
         terminal.enters("/history").says("[0] user (pinned)").says("[1] assistant (pinned)")
         terminal.enters("/retry").ready()
@@ -47,7 +47,7 @@ def test_a_dialogue_in_chinese() -> None:
 def test_ctrl_c_stops_an_answer_and_keeps_what_came() -> None:
     with Terminal("newchat", "--offline") as terminal:
         terminal.enters("自然数1的后面是几?").says("2")
-        terminal.enters(LONG).shows(NOTICE + "请慢").types("\x03").shows("what had come is kept")
+        terminal.enters(LONG).shows(NOTICE + "请慢").types("\x03").shows("the text so far is kept")
         terminal.enters("自然数7的后面是几?").says("8")
         terminal.ready().types("\x04")
         assert terminal.ends() == 0
@@ -67,7 +67,7 @@ def test_ctrl_c_stops_waiting_for_a_server_that_says_nothing() -> None:
             connection, _address = silent.accept()
             with connection:
                 assert connection.recv(1)
-                terminal.types("\x03").shows("before anything came").ready().types("\x04")
+                terminal.types("\x03").shows("before any text arrived").ready().types("\x04")
                 assert terminal.ends() == 0
     assert shown() == []
     assert logged()[-1]["type"] == "request_stopped"
@@ -75,7 +75,7 @@ def test_ctrl_c_stops_waiting_for_a_server_that_says_nothing() -> None:
 
 def test_ctrl_c_at_the_prompt_says_how_to_leave_and_loses_nothing() -> None:
     with Terminal("newchat", "--offline") as terminal:
-        terminal.ready().types("\x03").shows("Ctrl-D or /exit leaves.")
+        terminal.ready().types("\x03").shows("or enter /exit.")
         terminal.ready().types("自然数8的后面是几?").shows("是几?").types("\x03").ready()
         terminal.types("\x1b[A").shows("自然数8的后面是几?").types("\r").says("9")
         terminal.enters("/exit")
@@ -108,7 +108,7 @@ def test_an_error_is_a_line_and_the_prompt_comes_back() -> None:
     with Terminal(
         "newchat", "--key", "sk-1234567890abcdefgh", "--base-url", "http://127.0.0.1:9/v1"
     ) as terminal:
-        terminal.enters("在吗?").shows("openai2: the server cannot be reached").ready().types("\x04")
+        terminal.enters("在吗?").shows("openai2: cannot reach the server").ready().types("\x04")
         assert terminal.ends() == 0
     assert shown() == []
 
@@ -128,7 +128,7 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
 
 def test_ctrl_c_ends_a_single_question_with_130() -> None:
     with Terminal("newchat", "--offline", LONG) as terminal:
-        terminal.shows(NOTICE + "请慢").types("\x03").shows("what had come is kept")
+        terminal.shows(NOTICE + "请慢").types("\x03").shows("the text so far is kept")
         assert terminal.ends() == 130
     assert shown()[1]["content"].startswith(NOTICE + "请慢")
 
@@ -153,9 +153,9 @@ def _crash() -> None:
 def test_a_cut_answer_is_kept_asked_again_or_dropped() -> None:
     _crash()
     note = run("chat", "--offline", "自然数1的后面是几?")
-    assert note.stdout == "2\n" and "was cut off" in note.stderr
+    assert note.stdout == "2\n" and "was interrupted" in note.stderr
     with Terminal("chat", "--offline") as terminal:
-        terminal.shows("cut off when the program ended").shows(NOTICE + "请慢").shows("keep/again/drop]")
+        terminal.shows("interrupted when the program ended").shows(NOTICE + "请慢").shows("keep/again/drop]")
         terminal.types("\x04").shows("you will be asked again").ready().types("\x04")
         assert terminal.ends() == 0
     with Terminal("chat", "--offline") as terminal:
@@ -172,7 +172,7 @@ def test_a_cut_question_is_asked_again() -> None:
     with Terminal("chat", "--offline") as terminal:
         terminal.shows("keep/again/drop]").types("again\r")
         terminal.until(lambda lines: "".join(lines).count(NOTICE) == 2, "new answer").types("\x03")
-        terminal.shows("what had come is kept").ready().types("\x04")
+        terminal.shows("the text so far is kept").ready().types("\x04")
         assert terminal.ends() == 0
     assert len(shown()) == 4
     assert [event["data"]["error"] for event in logged() if event["type"] == "request_failed"] == [

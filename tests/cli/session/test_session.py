@@ -15,9 +15,9 @@ from prompt_toolkit.document import Document
 from openai2 import Chat, Engine
 from openai2.cli.arguments import attachments
 from openai2.cli.session import slash, slash_files, slash_navigation
-from openai2.cli.session.completer import Known, Words
+from openai2.cli.session.completer import CompletionNames, SlashCompleter
 from openai2.cli.session.session import Session
-from openai2.cli.session.streaming import Answers
+from openai2.cli.session.streaming import AnswerLoop
 from openai2.cli.terminal import clipboard
 from openai2.cli.terminal.text import width
 from openai2.core.messages import Multimodal_Part
@@ -36,7 +36,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
         OfflineServer() as server,
         Engine(tmp_path / "chat.db") as engine,
         Chat("sk-made-up-for-the-tests", "offline", db=engine, base_url=server.base_url) as chat,
-        Answers() as answers,
+        AnswerLoop() as answers,
     ):
         opened = Session(chat, answers)
         opened.ask("自然数50的后面是几?")
@@ -52,7 +52,7 @@ def told(session: Session, capsys: pytest.CaptureFixture[str], line: str) -> str
     """What a command says."""
     capsys.readouterr()
     slash.run(session, line)
-    session.acted()
+    session.mark_seen()
     captured = capsys.readouterr()
     return captured.out + captured.err
 
@@ -99,7 +99,7 @@ def test_settings(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no limit" in told(session, capsys, "/max 0") and session.chat.MsgMaxCount is None
     told(session, capsys, "/new other")
     assert session.chat.model == "gpt-x" and texts(session) == [] and session.title == "other"
-    with pytest.raises(BadInput, match="no whole number"):
+    with pytest.raises(BadInput, match="expected a whole number"):
         slash.run(session, "/max many")
 
 
@@ -117,12 +117,12 @@ def test_elsewhere_and_back(session: Session, capsys: pytest.CaptureFixture[str]
     listed = told(session, capsys, "/list")
     assert "* " in listed and listed.index("* ") < listed.index("新的一支")
     for line, complaint in (
-        ("/switch", "say which"),
-        ("/at", "this is version"),
+        ("/switch", "expected a conversation"),
+        ("/at", "the latest is"),
         ("/undo 0", "1 or more"),
         ("/hsitory", "did you mean /history"),
         ("/zzz", "/help lists"),
-        ("/copy that", "stands alone"),
+        ("/copy that", "takes no argument"),
     ):
         with pytest.raises(BadInput, match=complaint):
             slash.run(session, line)
@@ -176,7 +176,7 @@ def test_messages_are_saved(session: Session, tmp_path: Path, capsys: pytest.Cap
     assert len(json.loads(path.read_text("utf-8"))) == 2
     told(session, capsys, f"/save {tmp_path / 'talk.md'}")
     assert session.chat.engine.import_(tmp_path / "talk.md")
-    with pytest.raises(BadInput, match="by the name"):
+    with pytest.raises(BadInput, match="ends in"):
         slash.run(session, "/save talk")
     (tmp_path / "link.md").symlink_to("chat.db")
     with pytest.raises(BadInput, match="belongs to a database"):
@@ -247,50 +247,50 @@ def test_copying(
 
 def test_the_status_line(session: Session) -> None:
     session.chat.pin_messages(0)
-    session.acted()
+    session.mark_seen()
     line = session.status.line(80)
     tokens = sum(line.prompt_tokens + line.completion_tokens for line in session.chat.engine.stats())
     assert line == f"{session.title} · offline · 4 messages · 1 pinned · {tokens} tokens"
     session.chat.MsgMaxCount = 6
     assert session.status.line(80) == line  # it is not looked up at each key
-    session.status.forget()
+    session.status.expire()
     assert "4 of 6 messages" in session.status.line(80)
     session.chat.conversation.rename("一个很长很长的名字" * 5)
-    session.status.forget()
+    session.status.expire()
     assert all(width(session.status.line(columns)) < columns for columns in (80, 30, 20, 3))
 
 
 def test_what_others_do_is_told(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
-    session.tell_news(own=2)
+    session.report_changes(own_rounds=2)
     other = session.chat.engine.open(session.chat.conversation.id)
     twin = copy.copy(session.chat)
     twin.conversation = other
     capsys.readouterr()
-    session.tell_news()
+    session.report_changes()
     assert capsys.readouterr().err == ""
     twin.request("自然数1的后面是几?")
     twin.request("And then?")
-    session.tell_news()
-    assert "2 rounds were added elsewhere" in capsys.readouterr().err
+    session.report_changes()
+    assert "another process added 2 rounds" in capsys.readouterr().err
     other.pin(0)
-    session.tell_news()
-    assert "changed elsewhere" in capsys.readouterr().err
+    session.report_changes()
+    assert "changed the conversation" in capsys.readouterr().err
     # Rounds that came while ours did are told apart from it.
     session.ask("自然数2的后面是几?")
     assert capsys.readouterr().err == ""
     twin.request("And then?")
     session.ask("And then?")
-    assert "1 round was added elsewhere" in capsys.readouterr().err
+    assert "another process added 1 round" in capsys.readouterr().err
     from openai2.history import drafts
 
     session.chat.engine.store.transact(lambda tx: tx.put_draft(drafts.fresh(other.id, 99)))
-    session.status.forget()
-    assert "being asked elsewhere" in session.status.line(80)
+    session.status.expire()
+    assert "another process is asking" in session.status.line(80)
     session.ask("And then?")
-    assert "being asked elsewhere, too" in capsys.readouterr().err
+    assert "is asking in this conversation, too" in capsys.readouterr().err
     dead = Draft(other.id, 99, "nowhere 1 1", 0.0, None)
     session.chat.engine.store.transact(lambda tx: tx.put_draft(dead))
-    assert not session.watch.busy()
+    assert not session.watch.is_busy()
 
 
 def test_completion(session: Session, tmp_path: Path) -> None:
@@ -298,10 +298,11 @@ def test_completion(session: Session, tmp_path: Path) -> None:
     engine.create("Holiday plans")
     session.chat.conversation.configure(model="gpt-x")
     (tmp_path / "notes.txt").write_text("")
-    words = Words(Known(engine, [(f"/{row.name}", row.help) for row in slash.ROWS.values()]))
+    commands = [(f"/{row.name}", row.help) for row in slash.ROWS.values()]
+    completer = SlashCompleter(CompletionNames(engine, commands))
 
     def offered(text: str) -> list[str]:
-        found = words.get_completions(Document(text), CompleteEvent())
+        found = completer.get_completions(Document(text), CompleteEvent())
         return [text[: len(text) + one.start_position] + one.text for one in found]
 
     assert offered("/un") == ["/undo", "/unpin"]

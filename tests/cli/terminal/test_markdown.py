@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openai2.cli.session.streaming import Rendered, Screen, screen
+from openai2.cli.session.streaming import AnswerOutput, MarkdownOutput, answer_output
 from openai2.cli.terminal.live_region import Region
 from openai2.cli.terminal.markdown import Line, Stream
 
@@ -215,22 +215,22 @@ def test_what_a_model_thinks_is_paler_and_stands_apart(monkeypatch: pytest.Monke
     shown = Shown(40, 20)
     monkeypatch.setattr(sys, "stdout", shown)
     monkeypatch.setenv("TERM", "xterm")
-    page = screen()
-    assert isinstance(page, Rendered) and page.empty
-    page.think("Let me ")
-    page.think("see \x1b[31m")
+    page = answer_output()
+    assert isinstance(page, MarkdownOutput) and page.is_empty
+    page.show_reasoning("Let me ")
+    page.show_reasoning("see \x1b[31m")
     page.show("It is **so**")
     page.draw()
-    assert not page.empty
+    assert not page.is_empty
     page.show(".")
     page.end()
     assert shown.lines == ["Let me see ^[[31m", "", "It is so."]
     monkeypatch.setenv("TERM", "dumb")
-    assert type(screen()) is Screen
+    assert type(answer_output()) is AnswerOutput
     piped = io.StringIO()
     monkeypatch.setattr(sys, "stdout", piped)
-    page = screen()
-    page.think("not for programs")
+    page = answer_output()
+    page.show_reasoning("not for programs")
     page.show("**verbatim** \x1b[31m")
     page.end()
     assert piped.getvalue() == "**verbatim** \x1b[31m\n"
