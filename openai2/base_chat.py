@@ -321,7 +321,9 @@ class BaseChat:
 
     async def aclose(self) -> None:
         """`close`, awaited."""
-        await asyncio.to_thread(self.close)
+        import anyio.to_thread
+
+        await anyio.to_thread.run_sync(self.close)
 
     async def __aenter__(self) -> Self:
         return self

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from functools import partial
 from typing import Protocol, TypeVar
 
 from openai2.api.exchange import AsyncExchange, Exchange
@@ -145,7 +146,7 @@ async def adrive(
                 elif isinstance(effect, Send):
                     await exchange.send(effect)
                 elif isinstance(effect, Pause):
-                    await asyncio.sleep(effect.seconds)
+                    await _sleep(effect.seconds)
                 else:
                     result = await _arecord(log, effect)
             except Exception as error:  # noqa: BLE001 - the flow puts it on record and raises it
@@ -208,7 +209,10 @@ class TextStream(AsyncIterator[str]):
 
 async def run_in_store(store: Store, job: Job[T]) -> T:
     """Run *job* in a transaction of *store* and return its result; raise a cancellation after the commit."""
-    loop = asyncio.get_running_loop()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # trio
+        return await _run_in_thread(partial(store.transact, job))
     waiter: asyncio.Future[None] = loop.create_future()
 
     def notify() -> None:
@@ -227,6 +231,19 @@ async def run_in_store(store: Store, job: Job[T]) -> T:
     if cancelled is not None:
         raise cancelled
     return result
+
+
+async def _run_in_thread(function: Callable[[], T]) -> T:
+    import anyio.to_thread
+
+    with anyio.CancelScope(shield=True):
+        return await anyio.to_thread.run_sync(function)
+
+
+async def _sleep(seconds: float) -> None:
+    import anyio
+
+    await anyio.sleep(seconds)
 
 
 # -- the same for both

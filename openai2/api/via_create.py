@@ -30,11 +30,15 @@ def is_patched(create: Any) -> bool:
 
 def is_function_of(function: Any, package: str) -> bool:
     """Return whether *function*, and all that it wraps, is a plain function of *package*."""
-    while type(function) is FunctionType and function.__globals__["__name__"].partition(".")[0] == package:
+    while type(function) is FunctionType and _package_of(function) == package:
         if "__wrapped__" not in vars(function):
             return True
         function = vars(function)["__wrapped__"]
     return False
+
+
+def _package_of(function: FunctionType) -> str:
+    return str(function.__globals__.get("__name__")).partition(".")[0]
 
 
 def arguments(options: Mapping[str, Any], messages: Sequence[bytes]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a model thinks before it answers; and programs that watch or replace the SDK's `create`."""
+"""What a model thinks before it answers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 
 import openai
 import pytest
-from openai.resources.chat.completions import AsyncCompletions, Completions
-from openai.types.chat import ChatCompletion
 
 from openai2 import Chat
 from openai2.core import events as ev
@@ -139,71 +137,3 @@ def test_failed_answer_records_its_reasoning() -> None:
 def test_on_reasoning_must_be_a_function() -> None:
     with pytest.raises(TypeError, match="on_reasoning"):
         Chat(KEY).request("hi", on_reasoning="print")
-
-
-# -- create, watched and replaced --------------------------------------------------------------------
-
-
-def test_patched_create_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    create, acreate = Completions.create, AsyncCompletions.create
-
-    @functools.wraps(create)
-    def watched(self: Any, *args: Any, **options: Any) -> Any:
-        seen.append(options["messages"][-1]["content"])
-        return create(self, *args, **options)
-
-    @functools.wraps(acreate)
-    async def awatched(self: Any, *args: Any, **options: Any) -> Any:
-        seen.append(options["messages"][-1]["content"])
-        return await acreate(self, *args, **options)
-
-    scripts: list[Script] = [[whole(completion())], [EVENTS, stream("an ", "answer")]]
-    with Misbehaving(*scripts, *scripts, *scripts) as server:
-        chat = _chat(server)
-        chat.request("not watched")
-        "".join(chat.stream_request("not watched"))
-        monkeypatch.setattr(Completions, "create", watched)
-        monkeypatch.setattr(AsyncCompletions, "create", awatched)
-        assert chat.request("one") == "an answer"
-        assert "".join(chat.stream_request("two")) == "an answer"
-
-        async def main() -> None:
-            assert await chat.async_request("three") == "an answer"
-            pieces = [piece async for piece in chat.async_stream_request("four")]
-            assert pieces == ["an ", "answer"]
-
-        asyncio.run(main())
-    assert seen == ["one", "two", "three", "four"]
-
-
-def test_replaced_create_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    def replaced(self: Any, **options: Any) -> Any:
-        return ChatCompletion.model_validate_json(completion(options["messages"][-1]["content"].upper()))
-
-    monkeypatch.setattr(Completions, "create", replaced)
-    assert Chat(KEY, base_url="http://127.0.0.1:9/v1").request("hi") == "HI"
-
-
-def test_post_and_create_send_and_record_the_same() -> None:
-    bodies: list[Any] = []
-
-    def noting(head: bytes, body: bytes) -> Script:
-        bodies.append(json.loads(body))
-        return [EVENTS, stream("an answer")] if "stream" in bodies[-1] else [whole(completion())]
-
-    kept: list[Any] = []
-    for use_create in (False, True):
-        with Misbehaving(noting) as server:
-            chat = _chat(server, use_create=use_create, temperature=0.5)
-            chat.request("hi", extra_body={"top_k": 3}, stop=["x"])
-            list(chat.stream_request("hi", extra_headers={"X-A": "b"}))
-            assert b"X-A: b" in server.heads[1] or b"x-a: b" in server.heads[1].lower()
-            kept.append([(record.type, _timeless(record.data)) for record in chat.events()])
-    assert bodies[:2] == bodies[2:]
-    assert kept[0] == kept[1]
-
-
-def _timeless(data: dict[str, Any]) -> dict[str, Any]:
-    data.get("answer", {}).pop("seconds", None)
-    return data
