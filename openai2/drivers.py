@@ -236,8 +236,10 @@ async def run_in_store(store: Store, job: Job[T]) -> T:
 async def _run_in_thread(function: Callable[[], T]) -> T:
     import anyio.to_thread
 
+    result: list[T] = []
     with anyio.CancelScope(shield=True):
-        return await anyio.to_thread.run_sync(function)
+        result.append(await anyio.to_thread.run_sync(function))
+    return result[0]
 
 
 async def _sleep(seconds: float) -> None:

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from openai2 import Chat
-from tests.support.misbehaving_server import EVENTS, Dribble, Misbehaving, Sleep, event, head
+from tests.support.misbehaving_server import EVENTS, Dribble, Misbehaving, Script, Sleep, event, head
 from tests.support.servers import ScriptedServer, completion, delta, error, sse, streamed
 
 KEY = "sk-made-up-0123456789abcdef"
@@ -100,7 +100,7 @@ def test_cancelled_stream_is_on_record(backend: str) -> None:
                 scope.cancel()
         assert scope.cancelled_caught
 
-    script = [EVENTS, event(content="half"), Sleep(60)]
+    script: Script = [EVENTS, event(content="half"), Sleep(60)]
     with Misbehaving(script) as server, Chat(KEY, "m", base_url=server.base_url) as chat:
         anyio.run(main, backend=backend)
         assert [record.type for record in chat.events()][-1] == "request_stopped"
@@ -113,7 +113,7 @@ def test_deadline_holds_under_anyio(backend: str) -> None:
         with pytest.raises(openai.APITimeoutError):
             await chat.async_request("a question")
 
-    script = [head("200 OK"), Dribble(b" ")]
+    script: Script = [head("200 OK"), Dribble(b" ")]
     with Misbehaving(script) as server:
         chat = Chat(KEY, "m", base_url=server.base_url, timeout=0.3, max_retries=0)
         anyio.run(main, backend=backend)
