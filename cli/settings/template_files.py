@@ -48,7 +48,9 @@ def read(name: str) -> Template:
         return _decode(_path(name).read_bytes())
     except FileNotFoundError:
         existing = ", ".join(names()) or _("none")
-        raise BadInput("there is no template {name}: use one of {names}", name=name, names=existing) from None
+        raise BadInput(
+            "there is no template {name}; saved templates: {names}", name=name, names=existing
+        ) from None
     except (msgspec.DecodeError, UnicodeError) as fault:
         raise BadInput("invalid template {name}: {reason}", name=name, reason=str(fault)) from None
 

@@ -43,11 +43,11 @@ def test_template_without_input_precedes_the_text(server: OfflineServer) -> None
 
 
 def test_unusable_template_is_refused(server: OfflineServer, home: Path) -> None:
-    assert "use one of none" in refused("chat", "-t", "no")
+    assert "saved templates: none" in refused("chat", "-t", "no")
     assert "nothing to save" in refused("chat", "--save", "x")
     assert "be a word" in refused("chat", "--save", "../x", "hi")
     ok("chat", "--save", "a", "{input}")
-    assert "use one of a" in refused("template", "b")
+    assert "saved templates: a" in refused("template", "b")
     assert "a text for {input}" in refused("chat", "-t", "a")
     (home / "openai2" / "templates" / "a.json").write_text('{"promt": "x"}')
     assert "promt" in refused("chat", "-t", "a", "x")
