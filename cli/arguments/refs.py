@@ -27,11 +27,8 @@ class Place(NamedTuple):
 def find(engine: Engine, reference: str | None) -> Place:
     """Return the place that *reference* names.
 
-    Raises:
-        UnknownConversation, AmbiguousReference: REF matches none or several.
-        UnknownVersion: the conversation has no such version.
-        BadInput: the part after @ is neither a version nor a time.
-        Refused: there is no current conversation.
+    Raises UnknownConversation, AmbiguousReference, UnknownVersion, BadInput (neither a version nor a time),
+    Refused (no current conversation).
     """
     name, at, when = (reference or "").partition("@")
     conversation = engine.find(name) if name else current(engine)

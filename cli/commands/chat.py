@@ -9,18 +9,16 @@ Invariants:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import click
 
 from openai2.cli.arguments.completions import conversations, templates
-from openai2.cli.arguments.options import api_option, db_option, server_options
+from openai2.cli.arguments.options import F, api_option, db_option, server_options
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import is_terminal, note
 from openai2.errors import BadInput
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _DETAILS = _(
     "\n\nWith PROMPT, or when standard input is not a terminal, ask this one question, print the answer and "

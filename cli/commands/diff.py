@@ -77,7 +77,7 @@ def _summary(branch: Branch) -> str:
         f"{branch.name or branch.conversation}@{branch.version}",
         counted("{n} round", "{n} rounds", totals.rounds),
         *totals.models,
-        *answer_facts(None, (totals.prompt_tokens, totals.completion_tokens), totals.seconds),
+        *answer_facts(None, _usage(totals.prompt_tokens, totals.completion_tokens), totals.seconds),
     ]
     return one_line(" · ".join(facts))
 
@@ -93,9 +93,13 @@ def _answer(row: Row, side: Side | None, name: str) -> list[str]:
         if part.side in ("both", name)
     ]
     text = "".join(words) if row.status == "changed" and words else side.text
-    tokens = None if side.prompt_tokens is None else (side.prompt_tokens, side.completion_tokens or 0)
-    facts = answer_facts(side.model, tokens, side.seconds, side.finish_reason, stopped=side.stopped)
+    usage = _usage(side.prompt_tokens, side.completion_tokens)
+    facts = answer_facts(side.model, usage, side.seconds, side.finish_reason, stopped=side.stopped)
     return [visible(text), f"({one_line(' · '.join(facts))})"] if facts else [visible(text)]
+
+
+def _usage(prompt_tokens: int | None, completion_tokens: int | None) -> dict[str, int | None]:
+    return {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
 
 
 def _side_by_side(left: list[str], right: list[str], columns: int) -> Iterator[str]:

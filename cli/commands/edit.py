@@ -7,22 +7,19 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar
 
 import click
 
 from openai2.cli.arguments import refs
 from openai2.cli.arguments.completions import conversations
-from openai2.cli.arguments.options import conversation_option, db_option
+from openai2.cli.arguments.options import F, conversation_option, db_option
 from openai2.cli.settings.database import existing_engine
 from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.text import note, out, visible
 from openai2.conversation import Conversation
 from openai2.errors import BadInput, Refused
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _NEGATIVE_NUMBERS = {"ignore_unknown_options": True}  # -2 is an index, not an option
 

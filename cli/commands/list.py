@@ -6,8 +6,6 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from openai2.cli.arguments.options import db_option, json_option
@@ -17,8 +15,7 @@ from openai2.cli.terminal.text import note, out, out_json
 from openai2.cli.views.conversation_list import list_lines
 from openai2.readmodels import conversations
 
-if TYPE_CHECKING:
-    from openai2.store import Listed
+_FIELDS = ("id", "name", "version", "messages", "updated")  # of a conversation in JSON
 
 
 @click.command(
@@ -38,22 +35,12 @@ def list_(every: bool, limit: int | None, as_json: bool, db: str | None) -> None
     with store_for_reading(db) as store:
         listed = conversations.conversations(store, None if every else False, limit)
         if as_json:
-            out_json([_to_object(line) for line in listed])
+            out_json([{name: getattr(line, name) for name in _FIELDS} for line in listed])
         elif listed:
             for line in list_lines(store, listed):
                 out(line)
         else:
             note(_("there is no conversation yet: `openai2 chat` starts one"))
-
-
-def _to_object(line: Listed) -> dict[str, object]:
-    return {
-        "id": line.id,
-        "name": line.name,
-        "version": line.version,
-        "messages": line.messages,
-        "updated": line.updated,
-    }
 
 
 COMMANDS = {"list": list_}

@@ -16,6 +16,8 @@ from openai2.cli.views.search_hits import hit_lines
 if TYPE_CHECKING:
     from openai2.readmodels.search import Found
 
+_FIELDS = ("conversation", "name", "version", "role", "text")  # of a message in JSON
+
 
 @click.command(
     "search",
@@ -52,23 +54,13 @@ def search(
             only = refs.find_conversation(engine, conversation).id if conversation else None
             hits = engine.search(text, current=current, conversation=only, limit=limit or None, raw=raw)
     if as_json:
-        out_json([_to_object(hit) for hit in hits])
+        out_json([{name: getattr(hit, name) for name in _FIELDS} for hit in hits])
         return
     for hit in hits:
         for line in hit_lines(hit):
             out(line)
     if not hits:
         note(_("nothing was found in {path}", path=database(db)))
-
-
-def _to_object(hit: Found) -> dict[str, object]:
-    return {
-        "conversation": hit.conversation,
-        "name": hit.name,
-        "version": hit.version,
-        "role": hit.role,
-        "text": hit.text,
-    }
 
 
 COMMANDS = {"search": search}

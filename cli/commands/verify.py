@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import click
 
@@ -13,8 +13,7 @@ from openai2.cli.terminal.progress import progress
 from openai2.cli.terminal.text import note, one_line, out, out_json
 from openai2.errors import BadInput
 
-if TYPE_CHECKING:
-    from openai2.audit.report import Problem, Report
+_FIELDS = ("conversation", "version", "position", "what")  # of a problem in JSON
 
 
 @click.command(
@@ -40,7 +39,9 @@ def verify(heads: TextIO | None, hashes: tuple[str, ...], as_json: bool, db: str
         # A hash identifies its conversation; naming that only makes the report clearer.
         report = engine.verify([*kept.values(), *hashes] if hashes else kept, line)
     if as_json:
-        out_json(_to_object(report))
+        problems = [{name: getattr(problem, name) for name in _FIELDS} for problem in report.problems]
+        counts = {"conversations": report.conversations, "events": report.events}
+        out_json({"ok": report.ok, **counts, "problems": problems})
     else:
         for problem in report.problems:
             version = "" if problem.version is None else f"@{problem.version}"
@@ -54,23 +55,6 @@ def verify(heads: TextIO | None, hashes: tuple[str, ...], as_json: bool, db: str
         raise click.ClickException(
             counted("{n} problem was found", "{n} problems were found", len(report.problems))
         )
-
-
-def _to_object(report: Report) -> dict[str, object]:
-    def problem_object(problem: Problem) -> dict[str, object]:
-        return {
-            "conversation": problem.conversation,
-            "version": problem.version,
-            "position": problem.position,
-            "what": problem.what,
-        }
-
-    return {
-        "ok": report.ok,
-        "conversations": report.conversations,
-        "events": report.events,
-        "problems": [problem_object(problem) for problem in report.problems],
-    }
 
 
 @click.command(

@@ -20,6 +20,7 @@ from openai2.cli.session.streaming import AnswerLoop, AnswerOutput, answer_outpu
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import answer_text, note, out
 from openai2.cli.views.error_text import INTERRUPTED, warn
+from openai2.cli.views.event_text import answer_facts
 from openai2.conversation import Conversation
 from openai2.core import events as ev
 from openai2.errors import Refused
@@ -120,16 +121,10 @@ def _print_usage(conversation: Conversation) -> None:
         )
     if answer is None:
         return
-    usage = answer.usage or {}
-    facts = [answer.model or ""]
-    if "prompt_tokens" in usage:
-        prompt, completion = usage["prompt_tokens"], usage.get("completion_tokens", 0)
-        facts.append(_("{asked} + {came} tokens", asked=prompt, came=completion))
-    else:
+    facts = answer_facts(answer.model, answer.usage, answer.seconds)
+    if "prompt_tokens" not in (answer.usage or {}):
         facts.append(_("the server did not count the tokens"))
-    if answer.seconds is not None:
-        facts.append(_("{seconds} s", seconds=f"{answer.seconds:.2f}"))
-    note(" · ".join(filter(None, facts)))
+    note(" · ".join(facts))
 
 
 def reopen_stdin() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -140,7 +140,7 @@ class EventLog:
 
 def answer_facts(
     model: str | None,
-    tokens: tuple[int, int] | None,
+    usage: Mapping[str, Any] | None,
     seconds: float | None,
     finish_reason: str | None = None,
     *,
@@ -148,10 +148,11 @@ def answer_facts(
     key: str | None = None,
     attempts: int = 0,
 ) -> list[str]:
-    """Return the known facts of an answer as short texts; *tokens* are those sent and received."""
+    """Return the known facts of an answer as short texts; *usage* is the API's count of tokens."""
     facts = [model] if model else []
-    if tokens is not None:
-        facts.append(_("{asked} + {came} tokens", asked=tokens[0], came=tokens[1]))
+    if usage and usage.get("prompt_tokens") is not None:
+        sent, received = usage["prompt_tokens"], usage.get("completion_tokens") or 0
+        facts.append(_("{asked} + {came} tokens", asked=sent, came=received))
     if key is not None:
         facts.append(_("key {key}", key=key))
     if seconds is not None:
@@ -178,13 +179,9 @@ def _describe_message(event: ev.MessageAdded) -> list[str]:
     answer = event.answer
     if answer is None:
         return [text if event.request is not None else _("{message} (added)", message=text)]
-    usage = answer.usage or {}
-    counted_tokens = (
-        (usage["prompt_tokens"], usage.get("completion_tokens", 0)) if "prompt_tokens" in usage else None
-    )
     facts = answer_facts(
         answer.model,
-        counted_tokens,
+        answer.usage,
         answer.seconds,
         answer.finish_reason,
         stopped=answer.stopped,
