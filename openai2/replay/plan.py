@@ -196,12 +196,8 @@ class Branch:
         if not removed:
             return []
         spans = self.view.spans(sorted(removed))
-        changed: dict[str, Any] = {
-            "spans": spans,
-            "messages": len(removed),
-            "request": None,
-            "replays": number,
-        }
+        changed: dict[str, Any] = {"spans": spans, "messages": len(removed), "replays": number}
+        changed["request"] = None
         if isinstance(event, ev.RolledBack) and event.rounds:
             changed["rounds"] = sum(self.view.kinds[place] == msg.USER for place in removed)
         return [msgspec.structs.replace(event, **changed)]

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,6 @@ def test_chats_on_one_file_share_a_store(offline: OfflineServer, tmp_path: Path)
     one = chat_with(offline, db=tmp_path / "a.db", conversation="c")
     two = chat_with(offline, db=f"sqlite:///{tmp_path / 'a.db'}", conversation="c")
     assert one.engine.store is two.engine.store
-    fork = one.fork() if one.version else None
     one.request("hi")
     assert two.fetch_messages() == one.fetch_messages() != []
     fork = one.fork("f")
@@ -89,57 +89,62 @@ def test_chats_on_one_file_share_a_store(offline: OfflineServer, tmp_path: Path)
     fork.close()
 
 
-def _one_line(refusal: pytest.ExceptionInfo[Openai2Error]) -> str:
-    assert len(str(refusal.value).splitlines()) == 1
-    return str(refusal.value)
-
-
-def test_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "notes.txt"
+def _text(path: Path) -> None:
     path.write_text("hello, " * 1000)
-    with pytest.raises(NotAStore) as refusal:
-        Chat(KEY, db=path)
-    assert str(path) in _one_line(refusal)
-    assert path.read_text() == "hello, " * 1000 and len(list(tmp_path.iterdir())) == 1
 
 
-def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "theirs.db"
-    with contextlib.closing(sqlite3.connect(path)) as theirs:
-        theirs.execute("CREATE TABLE t (x)")
-        theirs.commit()
-    before = path.read_bytes()
-    with pytest.raises(NotAStore) as refusal:
-        Chat(KEY, db=path)
-    assert "another program" in _one_line(refusal)
-    assert path.read_bytes() == before
+def _other_program(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute("CREATE TABLE t (x)")
+        file.commit()
 
 
-def test_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
+def _newer(path: Path) -> None:
     with Chat(KEY, db=path) as chat:
         chat.add_dialogs(user_msg("hi"))
     with contextlib.closing(sqlite3.connect(path)) as file:
         (version,) = file.execute("PRAGMA user_version").fetchone()
         file.execute(f"PRAGMA user_version = {version + 1}")
-    before = path.read_bytes()
-    with pytest.raises(NewerStore) as refusal:
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "words"),
+    [
+        (_text, NotAStore, "a.db"),
+        (_other_program, NotAStore, "another program"),
+        (_newer, NewerStore, "newer openai2"),
+        (Path.mkdir, NotAStore, "folder"),
+    ],
+)
+def test_db_that_is_not_a_store_is_refused_and_unchanged(
+    make: Callable[[Path], None], kind: type[Openai2Error], words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.db"
+    make(path)
+    before = path.is_file() and path.read_bytes()
+    with pytest.raises(kind) as refusal:
         Chat(KEY, db=path)
-    assert "newer openai2" in _one_line(refusal)
-    assert path.read_bytes() == before
-
-
-def test_folder_as_db_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotAStore) as refusal:
-        Chat(KEY, db=tmp_path)
-    assert "folder" in _one_line(refusal)
+    assert words in _one_line(refusal)
+    assert before == (path.is_file() and path.read_bytes()) and [*tmp_path.iterdir()] == [path]
 
 
 def test_db_below_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    _text(tmp_path / "file")
     with pytest.raises(StoreUnavailable) as refusal:
         Chat(KEY, db=tmp_path / "file" / "a.db")
     assert str(tmp_path) in _one_line(refusal)
+
+
+@pytest.mark.parametrize("url", ["postgres://u:secret@h/db", "http://x/y", "sqlite://host/x", "://"])
+def test_invalid_url_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        Chat(KEY, db=url)
+    assert "secret" not in _one_line(refusal)
+
+
+def _one_line(refusal: pytest.ExceptionInfo[Openai2Error]) -> str:
+    assert len(str(refusal.value).splitlines()) == 1
+    return str(refusal.value)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
@@ -175,10 +180,3 @@ def test_read_only_store_can_be_read_and_not_written(tmp_path: Path, monkeypatch
             chat.add_dialogs(user_msg("more"))
         with pytest.raises(StoreUnavailable, match="read-only"):
             asyncio.run(awaited(chat.async_request("more")))
-
-
-@pytest.mark.parametrize("url", ["postgres://u:secret@h/db", "http://x/y", "sqlite://host/x", "://"])
-def test_invalid_url_is_refused_without_showing_it(url: str) -> None:
-    with pytest.raises(BadInput) as refusal:
-        Chat(KEY, db=url)
-    assert "secret" not in _one_line(refusal)
