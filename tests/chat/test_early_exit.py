@@ -46,6 +46,23 @@ def test_stream_closed_before_start_records_nothing(offline: OfflineServer) -> N
     assert chat.version == 0
 
 
+@pytest.mark.parametrize("is_referenced", [False, True])
+def test_async_stream_left_at_the_end_of_its_loop_keeps_the_text(is_referenced: bool) -> None:
+    kept: list[object] = []
+
+    async def leave(chat: Chat) -> None:
+        pieces = chat.async_stream_request("世界上最大的海洋是哪个?")
+        if is_referenced:
+            kept.append(pieces)
+        async for _ in pieces:
+            break
+
+    with OfflineServer(delay=0.02) as server, chat_with(server) as chat:
+        asyncio.run(leave(chat))
+        assert chat.fetch_messages()[-1] == {"role": "assistant", "content": "世"}
+        assert event_types(chat)[-1] == "request_stopped" and not [*drafts_of(chat)]
+
+
 class CancelledAt:
     """A coroutine that is cancelled at its n-th suspension."""
 
