@@ -1,7 +1,7 @@
 """Record a session of `openai2 chat` as a picture: python docs/record_chat.py [FILE.svg]
 
-A pseudo-terminal types into the real command, which talks to the built-in server; what its screen shows at
-the end becomes text in an SVG. No key is needed, and nothing outside a temporary folder is touched.
+Run the command on a pseudo-terminal with the offline server, type lines into it, and write the final
+screen as text in an SVG. It needs no key, and stores data in a temporary folder only.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import pexpect
 import pyte
 
 COLUMNS, ROWS = 80, 42
-WIDE, HIGH, MARGIN = 8.4, 18, 16
-TYPED = (
+CELL_WIDTH, LINE_HEIGHT, MARGIN = 8.4, 18, 16
+INPUT_LINES = (
     "自然数50的后面是几?",
     "再往后是几?",
     "/undo",
     "/redo",
     "/pin 0",
-    # Alt-Enter between the lines of a question.
+    # A question of several lines, separated by Alt-Enter.
     "\x1b\r".join(
         [
             *("**Bold** and `code`:", ""),
@@ -58,7 +58,7 @@ COLOURS = {
 
 
 class Screen(pyte.Screen):
-    """A screen that answers where its cursor is."""
+    """A screen that answers queries of the cursor position."""
 
     child: pexpect.spawn[str]
 
@@ -67,7 +67,7 @@ class Screen(pyte.Screen):
 
 
 def record() -> Screen:
-    """The screen at the end of the session."""
+    """Run the session and return its final screen."""
     screen = Screen(COLUMNS, ROWS)
     stream = pyte.Stream(screen)
     root = Path(__file__).resolve().parents[1]
@@ -82,14 +82,14 @@ def record() -> Screen:
         screen.child = pexpect.spawn(
             sys.executable,
             ["-m", "openai2", "newchat", "--offline", "-c", "tutorial"],
-            env=environment,  # type: ignore[arg-type]  # its stub wants what os.environ is
+            env=environment,  # type: ignore[arg-type]  # the stub expects the type of os.environ
             cwd=root,
             dimensions=(ROWS, COLUMNS),
             encoding="utf-8",
         )
 
-        def settle(seconds: float) -> None:
-            """Read for so long; the status line is never quite still."""
+        def read_for(seconds: float) -> None:
+            """Read output for *seconds*. The status line refreshes, so the output never ends by itself."""
             end = time.monotonic() + seconds
             while (left := end - time.monotonic()) > 0:
                 try:
@@ -97,19 +97,19 @@ def record() -> Screen:
                 except pexpect.TIMEOUT:
                     return
 
-        settle(4)
-        for line in TYPED:
+        read_for(4)
+        for line in INPUT_LINES:
             screen.child.send(line)
-            settle(0.5)
+            read_for(0.5)
             screen.child.send("\r")
-            settle(8 if "\r" in line else 2.5)
+            read_for(8 if "\r" in line else 2.5)
         screen.child.close(force=True)
     return screen
 
 
 def svg(screen: Screen) -> str:
-    """The screen as a picture: a text element for each run of characters that look alike."""
-    width, height = COLUMNS * WIDE + 2 * MARGIN, ROWS * HIGH + 2 * MARGIN
+    """Return the screen as SVG, with a text element for each run of characters of the same style."""
+    width, height = COLUMNS * CELL_WIDTH + 2 * MARGIN, ROWS * LINE_HEIGHT + 2 * MARGIN
     fonts = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" width="{width:.0f}">',
@@ -122,36 +122,36 @@ def svg(screen: Screen) -> str:
         while column < COLUMNS:
             cell = screen.buffer[row][column]
             text, start = "", column
-            while column < COLUMNS and _look(screen.buffer[row][column]) == _look(cell):
+            while column < COLUMNS and _style(screen.buffer[row][column]) == _style(cell):
                 data = screen.buffer[row][column].data
                 wide = bool(data) and east_asian_width(data[0]) in "WF"
                 if text and wide != (east_asian_width(text[0]) in "WF"):
-                    break  # another font: it begins at a place of its own
+                    break  # CJK uses another font: position it separately
                 text += data
                 column += 2 if wide else 1
             parts += _run(text, start, column, row, cell)
     return "\n".join([*parts, "</g>", "</svg>\n"])
 
 
-def _look(cell: pyte.screens.Char) -> tuple[str, bool, bool]:
+def _style(cell: pyte.screens.Char) -> tuple[str, bool, bool]:
     return cell.fg, cell.bold, cell.reverse
 
 
 def _run(text: str, start: int, end: int, row: int, cell: pyte.screens.Char) -> list[str]:
-    x, y = MARGIN + start * WIDE, MARGIN + row * HIGH
-    colour, found = COLOURS.get(cell.fg, COLOURS["default"]), []
+    x, y, width = MARGIN + start * CELL_WIDTH, MARGIN + row * LINE_HEIGHT, (end - start) * CELL_WIDTH
+    colour, elements = COLOURS.get(cell.fg, COLOURS["default"]), []
     if cell.reverse:
-        found.append(
-            f'<rect x="{x:.1f}" y="{y}" width="{(end - start) * WIDE:.1f}" height="{HIGH}" fill="{colour}"/>'
+        elements.append(
+            f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{LINE_HEIGHT}" fill="{colour}"/>'
         )
         colour = "#2e3440"
     if text.strip():
         weight = ' font-weight="bold"' if cell.bold else ""
-        found.append(
+        elements.append(
             f'<text x="{x:.1f}" y="{y + 13}" fill="{colour}"{weight} xml:space="preserve" '
-            f'textLength="{(end - start) * WIDE:.1f}">{escape(text)}</text>'
+            f'textLength="{width:.1f}">{escape(text)}</text>'
         )
-    return found
+    return elements
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Changes to the conversation by other writers: another terminal or another program.
 
 Invariants:
-- Other writers are not locked out; the person is told about their changes.
+- Other writers are not locked out; their changes are reported to the person.
 - Foreign changes are found by version: all events during the prompt, and during an answer all but our round.
 """
 

@@ -28,6 +28,7 @@ from openai2.offline import OfflineServer
 TIMEOUT = 60.0  # seconds; generous, because the machine may be busy
 KEY = "sk-T92mZYXHLWKt1234gtPKT3BlbkFJ"  # used by the fixture `server`
 LONG = "请慢慢地说" * 60  # the offline server needs many seconds to echo it
+UP, CTRL_C, CTRL_D = "\x1b[A", "\x03", "\x04"
 NOTICE = "（离线应答，不是语言模型）你说的是："
 
 assert openai2.__file__
@@ -206,19 +207,30 @@ def contents(messages: Sequence[dict[str, str]]) -> list[str]:
     return [message["content"] for message in messages]
 
 
+def shown_messages(*args: str) -> list[dict[str, Any]]:
+    """Return the messages that `show` prints."""
+    messages: list[dict[str, Any]] = json.loads(ok("show", "--json", *args))
+    return messages
+
+
 def shown(db: str, *args: str) -> list[str]:
-    """Return the texts of the messages that `show` prints."""
-    return contents(json.loads(ok("show", "--json", "--db", db, *args)))
+    """Return the texts of the messages that `show` prints for a conversation in *db*."""
+    return contents(shown_messages("--db", db, *args))
+
+
+def logged_events(*args: str) -> list[dict[str, Any]]:
+    """Return the events that `log` prints."""
+    return [json.loads(line) for line in ok("log", "--json", *args).splitlines()]
 
 
 def logged(db: str, *args: str) -> list[dict[str, Any]]:
-    """Return the events that `log` prints."""
-    return [json.loads(line) for line in ok("log", "--json", "--db", db, *args).splitlines()]
+    """Return the events that `log` prints for a conversation in *db*."""
+    return logged_events("--db", db, *args)
 
 
 def logged_answers() -> list[dict[str, Any]]:
     """Return the facts of the answers in the current conversation."""
-    events = [json.loads(line) for line in ok("log", "--json").splitlines()]
+    events = logged_events()
     return [event["data"]["answer"] for event in events if "answer" in event["data"]]
 
 

@@ -1,4 +1,4 @@
-"""Markdown while it streams: each finished line once, the rest live, whatever the pieces and the screen."""
+"""Markdown while it streams: finished lines are printed once, the rest is redrawn live."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def whole(text: str, columns: int, rows: int = 24) -> list[str]:
 
 
 class Shown(io.StringIO):
-    """A terminal as a file, and what is on it."""
+    """A file that is a terminal, with its screen."""
 
     def __init__(self, columns: int, rows: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Shown(io.StringIO):
         return len(text)
 
     def narrow(self, columns: int, *, breaks: bool) -> None:
-        """Fewer columns: what stands there is broken, or cut off."""
+        """Reduce the columns; longer lines are wrapped (*breaks*) or cut off."""
         kept, rows = self.lines, self.screen.lines
         self.screen = pyte.HistoryScreen(columns, rows, history=5000, ratio=0.001)
         self.feed = pyte.Stream(self.screen).feed
@@ -93,7 +93,7 @@ class Shown(io.StringIO):
 
 
 @pytest.mark.parametrize("columns", [80, 30, 20])
-def test_a_streamed_answer_is_the_whole_one(columns: int) -> None:
+def test_streamed_answer_looks_like_the_complete_one(columns: int) -> None:
     expected = whole(ANSWER, columns)
     shown = Shown(columns, 12)
     stream, region = Stream(columns, 12), Region(shown, breaks=False)
@@ -109,7 +109,7 @@ def test_a_streamed_answer_is_the_whole_one(columns: int) -> None:
     assert all(line.columns < columns for line in stream.lines()[0])
 
 
-def test_what_is_laid_out() -> None:
+def test_layout_of_headings_code_lists_quotes_and_tables() -> None:
     lines = whole(ANSWER, 80)
     assert lines[:2] == ["标题 one", ""]
     assert "A paragraph with bold, code and a link (https://example.org/x)," in lines  # a line stays a line
@@ -120,7 +120,7 @@ def test_what_is_laid_out() -> None:
 
 @pytest.mark.parametrize("columns", [9, 12, 20, 33, 80])
 @pytest.mark.parametrize("across", [1, 2, 4, 9])
-def test_no_cell_of_a_table_is_cut(columns: int, across: int) -> None:
+def test_table_cells_are_never_cut(columns: int, across: int) -> None:
     cells = [letter * (3 + 5 * place) for place, letter in enumerate("甲乙丙丁戊abcd"[:across])]
     row = "|" + "|".join(cells) + "|\n"
     shown = "".join(whole(f"|{'head|' * across}\n|{'-|' * across}\n{row}{row}", columns))
@@ -129,13 +129,13 @@ def test_no_cell_of_a_table_is_cut(columns: int, across: int) -> None:
     }
 
 
-def test_a_table_too_wide_for_the_screen_is_told_row_by_row() -> None:
+def test_too_wide_table_is_shown_row_by_row() -> None:
     table = "|名字|数|x|\n|-|-:|-|\n|甲|1||\n|乙|**2**|`y`|\n"
     assert whole(table, 20) == ["名字: 甲", "数: 1", "x:", "", "名字: 乙", "数: 2", "x: y"]
     assert whole("|名字|数|x|\n|-|-:|-|\n", 20) == ["名字 数 x"]
 
 
-def test_no_colour_means_no_colour_but_layout() -> None:
+def test_colours_off_keeps_the_layout() -> None:
     stream = Stream(80, 24, colours=False)
     stream.feed(ANSWER)
     lines = stream.lines(over=True)[0]
@@ -147,7 +147,7 @@ def test_no_colour_means_no_colour_but_layout() -> None:
 
 @settings(max_examples=60)
 @given(PIECES, st.sampled_from([80, 20, 5]))
-def test_any_pieces_leave_nothing_behind_and_lose_nothing(pieces: list[str], columns: int) -> None:
+def test_any_pieces_are_shown_completely_and_once(pieces: list[str], columns: int) -> None:
     columns = max(columns, 9)
     shown = Shown(columns, 8)
     stream, region = Stream(columns, 8), Region(shown, breaks=False)
@@ -164,13 +164,13 @@ def test_any_pieces_leave_nothing_behind_and_lose_nothing(pieces: list[str], col
     while lines and not lines[-1]:
         lines.pop()
     assert shown.lines == lines
-    said = "".join(pieces)
+    text = "".join(pieces)
     for letter in "中a":
-        assert "".join(lines).count(letter) >= said.count(letter)
+        assert "".join(lines).count(letter) >= text.count(letter)
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 3), max_size=4), st.lists(st.integers(0, 3), max_size=4))))
-def test_a_region_shows_what_it_was_told(steps: list[tuple[list[int], list[int]]]) -> None:
+def test_region_shows_finished_and_live_lines(steps: list[tuple[list[int], list[int]]]) -> None:
     shown = Shown(10, 6)
     region = Region(shown, breaks=False)
     gone: list[str] = []
@@ -183,7 +183,7 @@ def test_a_region_shows_what_it_was_told(steps: list[tuple[list[int], list[int]]
         assert shown.lines == gone + live
 
 
-def test_a_long_block_is_never_taller_than_the_screen_and_is_printed_once() -> None:
+def test_long_block_fits_the_screen_and_is_printed_once() -> None:
     stream = Stream(40, 10)
     printed: list[str] = []
     for number in range(1, 121):
@@ -196,8 +196,8 @@ def test_a_long_block_is_never_taller_than_the_screen_and_is_printed_once() -> N
 
 
 @pytest.mark.parametrize("breaks", [True, False])
-def test_a_narrower_terminal_in_mid_answer(breaks: bool) -> None:
-    """xterm cuts lines off, most others break them; either way, nothing is left behind."""
+def test_narrower_terminal_leaves_no_remains(breaks: bool) -> None:
+    """xterm cuts long lines off, most terminals wrap them."""
     text = "One sentence that is long enough to fill a line of sixty columns. "
     shown = Shown(60, 20)
     stream, region = Stream(60, 20), Region(shown, breaks=breaks)
@@ -211,7 +211,7 @@ def test_a_narrower_terminal_in_mid_answer(breaks: bool) -> None:
     assert shown.lines == whole(f"First.\n\n{text}More.", 25)
 
 
-def test_what_a_model_thinks_is_paler_and_stands_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reasoning_is_separate_and_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = Shown(40, 20)
     monkeypatch.setattr(sys, "stdout", shown)
     monkeypatch.setenv("TERM", "xterm")
