@@ -24,10 +24,10 @@ from openai2.keys import masking
 if TYPE_CHECKING:
     import httpx2
 
-#: Headers that a request authenticates with.
+#: Headers that authenticate a request.
 _SECRET = frozenset(("authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"))
 _SECRET_WORDS = ("key", "token", "secret", "auth")
-#: Headers of a response that no longer fit once its body was read, or are secrets themselves.
+#: Headers of a response that are wrong once its body was read, or are secrets.
 _DROPPED = frozenset(("content-encoding", "transfer-encoding", "content-length", "set-cookie"))
 
 
@@ -36,7 +36,7 @@ def _is_secret(name: str) -> bool:
 
 
 def secrets_of(headers: object) -> list[str]:
-    """The keys in a mapping of headers: what stands in those that one authenticates with."""
+    """Return the secrets in a mapping of headers: the values of those that authenticate a request."""
     found: list[str] = []
     if is_mapping(headers):
         for name, text in headers.items():
@@ -46,7 +46,7 @@ def secrets_of(headers: object) -> list[str]:
 
 
 def secrets_in(client: Mapping[str, Any], create: Mapping[str, Any]) -> list[str]:
-    """The secrets, besides the key, that these options send along."""
+    """Return the secrets, besides the API key, that are sent with these options."""
     found = secrets_of(client.get("default_headers", {})) + secrets_of(create.get("extra_headers", {}))
     for name in ("admin_api_key", "webhook_secret"):
         if isinstance(secret := client.get(name), str) and secret:
@@ -132,7 +132,7 @@ def fault_of(
     import openai
 
     if isinstance(error, RequestError):
-        return _dressed(error, keys, request)
+        return _with_error(error, keys, request)
     cause = _from_aiohttp(error) or error
     if cause is not error or not isinstance(error, openai.OpenAIError):
         message = f"Connection error: {str(cause) or type(cause).__name__}"
@@ -160,8 +160,8 @@ def fault_of(
     )
 
 
-def _dressed(fault: RequestError, keys: Collection[str], request: httpx2.Request | None) -> RequestError:
-    """The fault that the pure parts found, with the exception that the caller will see."""
+def _with_error(fault: RequestError, keys: Collection[str], request: httpx2.Request | None) -> RequestError:
+    """Return a failure that the pure code found, with the exception for the caller."""
     import openai
 
     if fault.error is None:
@@ -179,15 +179,15 @@ def _dressed(fault: RequestError, keys: Collection[str], request: httpx2.Request
 
 
 def clean(error: BaseException, keys: Collection[str]) -> None:
-    """Take every trace of the keys out of an exception, its request, response, body, causes and frames."""
+    """Remove the keys from an exception: its text, request, response, body, causes and frames."""
     import httpx2
     import openai
 
     keys = [*keys, *_sent_along(error)]
     seen: set[int] = set()
-    left: list[BaseException | None] = [error]
-    while left:
-        current = left.pop()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
@@ -208,24 +208,32 @@ def clean(error: BaseException, keys: Collection[str]) -> None:
         elif isinstance(current, (httpx2.RequestError, httpx2.HTTPStatusError)):
             if isinstance(current, httpx2.HTTPStatusError):
                 current.response = _clean_response(current.response, keys)
-            current.request = _clean_request(getattr(current, "_request", None), keys)
+            current.request = _clean_request(_request_of(current), keys)
         elif isinstance(current, UnicodeDecodeError):
             current.object = masking.value(bytes(current.object), keys)
         elif isinstance(current, JSONDecodeError):
             current.doc = masking.value(current.doc, keys)
-        if current.__suppress_context__:  # nobody is shown it
+        # A context that is not shown is dropped, and so is one of aiohttp, which holds the request's headers.
+        if current.__suppress_context__ or type(current.__context__).__module__.startswith("aiohttp"):
             current.__context__ = None
-        left += [current.__cause__, current.__context__]
+        pending += [current.__cause__, current.__context__]
 
 
 def _sent_along(error: BaseException) -> list[str]:
-    """The secrets of the request that an exception belongs to, whoever put them there."""
-    request = getattr(error, "request", None) if hasattr(error, "body") else None
+    """Return the secrets in the headers of the request that an exception belongs to."""
+    request = _request_of(error)
     return secrets_of(dict(request.headers)) if request is not None else []
 
 
+def _request_of(error: BaseException) -> httpx2.Request | None:
+    try:
+        return getattr(error, "request", None)
+    except RuntimeError:  # an exception of httpx2 that belongs to no request
+        return None
+
+
 def _clean_request(request: httpx2.Request | None, keys: Collection[str]) -> httpx2.Request:
-    """A request like it, without what it authenticates with and without its body."""
+    """Return a copy of *request* without secrets and without its body."""
     import httpx2
 
     if request is None:
@@ -236,8 +244,9 @@ def _clean_request(request: httpx2.Request | None, keys: Collection[str]) -> htt
         if not _is_secret(name)
     ]
     url = request.url.copy_with(userinfo=b"") if request.url.userinfo else request.url
-    told = httpx2.Headers(headers, encoding="utf-8")
-    return httpx2.Request(request.method, masking.text(str(url), keys), headers=told)
+    return httpx2.Request(
+        request.method, masking.text(str(url), keys), headers=httpx2.Headers(headers, encoding="utf-8")
+    )
 
 
 def _clean_response(response: httpx2.Response, keys: Collection[str]) -> httpx2.Response:
@@ -245,7 +254,7 @@ def _clean_response(response: httpx2.Response, keys: Collection[str]) -> httpx2.
 
     try:
         content = response.content
-    except (httpx2.StreamError, httpx2.HTTPError):  # it was cut while it was read
+    except (httpx2.StreamError, httpx2.HTTPError):  # the connection broke while it was read
         content = b""
     headers = [
         (name, masking.text(text, keys))
