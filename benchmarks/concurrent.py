@@ -1,4 +1,4 @@
-"""Many at once in one event loop: requests a second, and how long the loop does not come round."""
+"""Concurrent requests in one event loop: requests a second, and stalls of the loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REQUESTS, AT_ONCE = 1000, 50
 
 
 async def _all(count: int, at_once: int, ask: Callable[[int], Awaitable[object]]) -> float:
-    """Seconds for so many requests by so many workers, after one each to warm up."""
+    """Return the seconds of *count* requests by *at_once* workers, after one each to warm up."""
     numbers = iter(range(count))
 
     async def worker() -> None:
@@ -27,7 +27,7 @@ async def _all(count: int, at_once: int, ask: Callable[[int], Awaitable[object]]
 
 
 def create(at_once: int = AT_ONCE, count: int = REQUESTS, aiohttp: bool = False) -> float:
-    """Seconds a request, bare; by the SDK's own transport over aiohttp, where a program asks for that."""
+    """Return the seconds of a request by the bare client, with *aiohttp* over the SDK's client for it."""
     import openai
 
     async def main() -> float:
@@ -45,7 +45,7 @@ def create(at_once: int = AT_ONCE, count: int = REQUESTS, aiohttp: bool = False)
 
 
 def post(at_once: int = AT_ONCE, count: int = REQUESTS) -> float:
-    """Seconds a request by the client's own `post`, bytes in and bytes out, nothing stored."""
+    """Return the seconds of a request by the client's own `post`, with bytes in and bytes out."""
     import httpx2
     import openai
 
@@ -63,7 +63,7 @@ def post(at_once: int = AT_ONCE, count: int = REQUESTS) -> float:
 
 
 def chats(at_once: int = AT_ONCE, count: int = REQUESTS) -> float:
-    """Seconds a request, each in a Chat of its own, all in one store."""
+    """Return the seconds of a request, each by another Chat in one store."""
     from openai2 import Chat, Engine
 
     async def main() -> float:
@@ -79,9 +79,9 @@ def chats(at_once: int = AT_ONCE, count: int = REQUESTS) -> float:
 
 
 def stalls(streams: int = 50) -> float:
-    """By how much a task that sleeps a millisecond is woken too late: the 95th percentile.
+    """Return the seconds by which a task that sleeps a millisecond wakes too late, the 95th percentile.
 
-    So many streams run, each of 100 chunks that come 20 ms apart, are committed, and begun anew.
+    Meanwhile *streams* streams run twice, each of 100 chunks that come 20 ms apart, and are committed.
     """
     from openai2 import Chat, Engine
 
@@ -99,13 +99,13 @@ def stalls(streams: int = 50) -> float:
 
             async def talk(number: int) -> None:
                 chat = Chat(KEY, "paced-100-20", base_url=url(), db=engine)
-                await asyncio.sleep(number * 0.04)  # they begin over one stream's time
+                await asyncio.sleep(number * 0.04)  # spread over the duration of a stream
                 for question in ("One.", "Two."):
                     async for _ in chat.async_stream_request(question):
                         pass
 
             talks = asyncio.gather(*(talk(number) for number in range(streams)))
-            await asyncio.sleep(0.5)  # the import of openai and the first connection are no stall of ours
+            await asyncio.sleep(0.5)  # not measured: the import of openai, the first connection
             ticking = asyncio.create_task(ticker())
             await talks
             ticking.cancel()

@@ -1,4 +1,4 @@
-"""A request: the CPU that a Chat takes with all on record, beside the bare client with nothing stored."""
+"""CPU of a request by a Chat that stores everything, beside the bare client that stores nothing."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ ROUNDS = 5
 
 
 def create_short() -> Work:
-    """Dialogues of five rounds: the list grows by two a round, as a program that keeps one would do it."""
+    """Return a dialogue of five rounds by `create`, whose list of messages grows by two a round."""
     import openai
 
     client = openai.OpenAI(api_key=KEY, base_url=url())
 
     def dialogue() -> None:
-        said: list[dict[str, str]] = []
+        view: list[dict[str, str]] = []
         for number in range(ROUNDS):
-            said.append({"role": "user", "content": f"What comes after {number}?"})
-            done = client.chat.completions.create(model="answer", messages=said)  # type: ignore[arg-type]
-            said.append({"role": "assistant", "content": done.choices[0].message.content or ""})
+            view.append({"role": "user", "content": f"What comes after {number}?"})
+            done = client.chat.completions.create(model="answer", messages=view)  # type: ignore[arg-type]
+            view.append({"role": "assistant", "content": done.choices[0].message.content or ""})
 
     return dialogue
 
 
 def post_short() -> Work:
-    """The same by the client's own `post`, bytes in and bytes out, nothing stored."""
+    """Return five requests by the client's own `post`, with bytes in and bytes out."""
     import httpx2
     import openai
 
@@ -41,7 +41,7 @@ def post_short() -> Work:
 
 
 def chat_short() -> Work:
-    """The same in a new conversation each, in one store."""
+    """Return a dialogue of five rounds by a Chat, each in a new conversation of one store."""
     from openai2 import Chat, Engine
 
     engine = Engine(fresh("request"))
@@ -55,16 +55,16 @@ def chat_short() -> Work:
 
 
 def create(count: int) -> Work:
-    """One more question after so many messages."""
+    """Return a question by `create` after *count* messages."""
     import openai
 
     client = openai.OpenAI(api_key=KEY, base_url=url())
-    said = [*messages(count), {"role": "user", "content": "And next?"}]
-    return lambda: client.chat.completions.create(model="answer", messages=said)  # type: ignore[arg-type]
+    view = [*messages(count), {"role": "user", "content": "And next?"}]
+    return lambda: client.chat.completions.create(model="answer", messages=view)  # type: ignore[arg-type]
 
 
 def chat(count: int) -> Work:
-    """The same; here the view grows by two each time."""
+    """Return a question by a Chat after *count* messages; its view grows by two each time."""
     from openai2 import Chat
 
     talking = Chat(KEY, "answer", base_url=url(), db=fresh("request"))

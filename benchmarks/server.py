@@ -1,8 +1,7 @@
-"""A loopback server that answers at once and thinks of nothing, in a process of its own.
+"""A loopback server in a separate process that answers at once.
 
-The model's name says what is wanted: `answer` a short whole answer; `chunks-5000` a stream of so many
-chunks, all at once; `paced-200-5` so many, one each 5 milliseconds. Each chunk is a chunk of HTTP, as real
-servers send them.
+The model's name selects the answer: `answer` a short whole answer, `chunks-5000` a stream of 5,000 chunks at
+once, `paced-200-5` one of 200 chunks, 5 milliseconds apart. Each chunk is an HTTP chunk, as real servers send.
 """
 
 from __future__ import annotations
@@ -87,13 +86,13 @@ async def _main() -> None:
     server = await asyncio.start_server(_serve, "127.0.0.1", 0, limit=1 << 24, backlog=1024)
     sys.stdout.write(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1\n")
     sys.stdout.flush()
-    # It lasts as long as whoever started it holds its standard input open.
+    # Runs until the parent process closes its standard input.
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 @contextmanager
 def running() -> Generator[str, None, None]:
-    """The server's address, while it runs."""
+    """Run the server; yield its base URL."""
     command = [sys.executable, "-m", "benchmarks.server"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None

@@ -1,4 +1,4 @@
-"""A stream of chunks: CPU, beside the bare client that reads them all and stores nothing."""
+"""CPU of a stream of chunks by a Chat, beside the bare client that stores nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmarks.harness import KEY, Bench, Work, fresh, url
 
 
 def create(model: str) -> Work:
-    """Read the stream, as the client gives it."""
+    """Return a read of the client's stream."""
     import openai
 
     client = openai.OpenAI(api_key=KEY, base_url=url())
@@ -24,7 +24,7 @@ def create(model: str) -> Work:
 
 
 def chat(model: str) -> Work:
-    """The same, question, drafts and answer on record."""
+    """Return a read of a Chat's stream, which stores question, drafts and answer."""
     from openai2 import Chat
 
     talking = Chat(KEY, model, base_url=url(), db=fresh("stream"), MsgMaxCount=2)

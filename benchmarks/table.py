@@ -28,7 +28,7 @@ _CLICK, _CLICK_SQL = "`python -c 'import click'`", "`python -c 'import click, sq
 
 ROWS = (
     Row("request", "`request`, five rounds from an empty start, CPU", "request", "request floor", CREATE,
-        0.7),
+        0.9),
     Row("request", "the client's own `post` instead, nothing stored", "request-post", "request floor",
         CREATE, None),
     Row("request", "with 100 messages in view, CPU", "request-100", "request-100 floor", CREATE, None),

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
-#: Below the base URL.
-_PATH = "/chat/completions"
+
+def _url(api: openai.OpenAI | openai.AsyncOpenAI) -> str:
+    # Absolute: the SDK parses and joins a relative one, a tenth of the CPU of a request.
+    return f"{api.base_url}chat/completions"
+
 
 #: Bytes from which on a body is sent in pieces, so that the event loop is free between them.
 _PIECE = 1 << 19
@@ -113,7 +116,7 @@ class Exchange(_Exchange):
         options: Any = self._post_options(api)
         options["timeout"] = deadline.shorten(options["timeout"], send.until)
         response: httpx2.Response = api.post(
-            _PATH,
+            _url(api),
             cast_to=httpx2.Response,
             content=self._options.body(send.messages),
             options=options,
@@ -180,7 +183,7 @@ class AsyncExchange(_Exchange):
             options["headers"] = {**options["headers"], "Content-Length": str(len(content))}
         try:
             response: Any = await api.post(
-                _PATH,
+                _url(api),
                 cast_to=httpx2.Response,
                 content=_Pieces(content) if len(content) > _PIECE else content,
                 options=options,
