@@ -1,7 +1,7 @@
 """A loopback server in a separate process that answers at once.
 
 The model's name selects the answer: `answer` a short whole answer, `chunks-5000` a stream of 5,000 chunks at
-once, `paced-200-5` one of 200 chunks, 5 milliseconds apart. Each chunk is an HTTP chunk, as real servers send.
+once, `paced-200-5` one of 200 chunks, 5 milliseconds apart. Each is an HTTP chunk, as real servers send.
 """
 
 from __future__ import annotations

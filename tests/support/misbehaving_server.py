@@ -1,4 +1,4 @@
-"""A loopback server that misbehaves: raw sockets, so that what it sends is exactly what the test says."""
+"""A loopback server over raw sockets that sends exactly the bytes of its script, valid HTTP or not."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class Reset(NamedTuple):
-    """Cut the connection hard, so that the other side sees a reset."""
+    """Close the connection with a TCP reset."""
 
 
 class Sleep(NamedTuple):
-    """Say nothing for so long, or until the server is closed."""
+    """Wait so many seconds, or until the server is closed."""
 
     seconds: float
 
 
 class Dribble(NamedTuple):
-    """Send this piece again and again, so often a second, for ever."""
+    """Send this piece every *every* seconds, forever."""
 
     piece: bytes
     every: float = 0.05
@@ -37,9 +37,9 @@ Script = Iterable[Step]
 
 
 class Misbehaving:
-    """Answers the requests one after the other as the scripts say; the last script is for all further ones.
+    """Plays one script for each request, the last one forever.
 
-    A script may be a function of the request's head and body. Each connection takes one request.
+    A script can be a function of the request's head and body. A connection takes one request.
     """
 
     def __init__(self, *scripts: Script | Callable[[bytes, bytes], Script]) -> None:
@@ -72,7 +72,7 @@ class Misbehaving:
 
     @property
     def asked(self) -> int:
-        """How many requests came."""
+        """Return the number of received requests."""
         return len(self.heads)
 
     def _accept(self) -> None:
@@ -134,24 +134,24 @@ def _request(connection: socket.socket) -> tuple[bytes, bytes]:
     return head, body
 
 
-# -- what it can say
+# -- what it can send
 
 
 def head(
     status: str = "200 OK", *headers: str, version: str = "1.1", kind: str = "application/json"
 ) -> bytes:
-    """The head of an answer whose end is the connection's end, unless *headers* say otherwise."""
+    """Return the head of a response that ends with the connection, unless *headers* frame it."""
     lines = [f"HTTP/{version} {status}", f"Content-Type: {kind}", "Connection: close", *headers, "", ""]
     return "\r\n".join(lines).encode("latin-1")
 
 
 def whole(body: bytes, status: str = "200 OK", *headers: str, kind: str = "application/json") -> bytes:
-    """An answer of that body."""
+    """Return a response with that body."""
     return head(status, f"Content-Length: {len(body)}", *headers, kind=kind) + body
 
 
 def completion(text: str = "an answer", **message: Any) -> bytes:
-    """The JSON of a good answer."""
+    """Return the JSON of a valid answer."""
     return json.dumps(
         {
             "id": "chatcmpl-1",
@@ -171,7 +171,7 @@ def completion(text: str = "an answer", **message: Any) -> bytes:
 
 
 def error(message: str = "no", code: str | None = None, kind: str | None = None) -> bytes:
-    """The JSON of an error."""
+    """Return the JSON of an error."""
     return json.dumps({"error": {"message": message, "code": code, "type": kind, "param": None}}).encode()
 
 
@@ -180,32 +180,32 @@ DONE = b"data: [DONE]\n\n"
 
 
 def event(finish: str | None = None, **delta: Any) -> bytes:
-    """A chunk as an event."""
+    """Return a chunk as an event."""
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
     return b"data: " + json.dumps({**chunk, "choices": [choice]}, ensure_ascii=False).encode() + b"\n\n"
 
 
 def stream(*texts: str, finish: str | None = "stop", done: bool = True) -> bytes:
-    """Events that say these texts, without a head."""
-    said = b"".join(event(content=text) for text in texts)
-    return said + (event(finish) if finish else b"") + (DONE if done else b"")
+    """Return the events of these texts, without a head."""
+    events = b"".join(event(content=text) for text in texts)
+    return events + (event(finish) if finish else b"") + (DONE if done else b"")
 
 
 def chunked(*pieces: bytes, end: bool = True) -> bytes:
-    """Pieces in HTTP's own chunks, without a head."""
+    """Return pieces as HTTP chunks, without a head."""
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + (
         b"0\r\n\r\n" if end else b""
     )
 
 
 def zipped(body: bytes) -> bytes:
-    """An answer of that body, compressed."""
+    """Return a response with that body, compressed."""
     packed = gzip.compress(body)
     return head("200 OK", "Content-Encoding: gzip", f"Content-Length: {len(packed)}") + packed
 
 
 def slices(data: bytes, size: int) -> Iterator[bytes]:
-    """*data* in pieces of *size* bytes."""
+    """Yield *data* in pieces of *size* bytes."""
     for start in range(0, len(data), size):
         yield data[start : start + size]

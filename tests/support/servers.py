@@ -1,4 +1,4 @@
-"""A loopback server that says what it is told to: bodies, events, errors, cut connections, byte by byte."""
+"""A loopback HTTP server with scripted replies: bodies, events, errors, cut connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT = 30.0
 
 
 class Asked(NamedTuple):
-    """A request as it came; the names of headers in small letters."""
+    """A received request; header names are in lower case."""
 
     path: str
     headers: Mapping[str, str]
@@ -23,10 +23,9 @@ class Asked(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What to answer. *pieces* are sent one by one; an Event among them is waited for.
+    """A reply. *pieces* are sent one by one; the server waits for an Event among them.
 
-    *length*: the Content-Length to claim (None: what the pieces add up to, or chunks for a stream).
-    *cut*: the connection is closed after the pieces, with the answer unfinished.
+    *stream*: send the pieces as HTTP chunks. *cut*: close the connection before the reply is complete.
     """
 
     status: int = 200
@@ -37,18 +36,18 @@ class Reply(NamedTuple):
 
 
 def body(value: Any, status: int = 200, **headers: str) -> Reply:
-    """A whole answer of this JSON."""
+    """Return a whole reply with this JSON."""
     return Reply(status, [json.dumps(value).encode()], headers)
 
 
 def error(status: int, message: str, code: str | None = None, **headers: str) -> Reply:
-    """A refusal as the API words it."""
-    told = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    return body({"error": told}, status, **headers)
+    """Return an error as the API words it."""
+    details = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+    return body({"error": details}, status, **headers)
 
 
 def completion(message: Any, *more: Any, finish: str = "stop", **fields: Any) -> Reply:
-    """A whole answer with this message, or with several for `n > 1`; a str is an assistant's content."""
+    """Return a whole answer; several messages are choices (`n > 1`), a str is an assistant's content."""
     choices = [
         {
             "index": index,
@@ -62,19 +61,19 @@ def completion(message: Any, *more: Any, finish: str = "stop", **fields: Any) ->
 
 
 def sse(*chunks: Any, done: bool = True) -> list[bytes]:
-    """Chunks as server-sent events; bytes are sent as they are."""
+    """Return chunks as server-sent events; bytes are sent as they are."""
     lines = [c if isinstance(c, bytes) else b"data: " + json.dumps(c).encode() + b"\n\n" for c in chunks]
     return [*lines, b"data: [DONE]\n\n"] if done else lines
 
 
 def delta(index: int = 0, finish: str | None = None, **fields: Any) -> dict[str, Any]:
-    """A chunk of one choice."""
+    """Return a chunk of one choice."""
     choice = {"index": index, "delta": fields, "finish_reason": finish, "logprobs": None}
     return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "m", "choices": [choice]}
 
 
 def spoken(text: str, finish: str | None = "stop", done: bool = True) -> list[bytes]:
-    """The events that speak this text, a character each."""
+    """Return the events of this text, one for each character."""
     chunks = [delta(role="assistant", content=""), *(delta(content=char) for char in text)]
     if finish is not None:
         chunks.append(delta(finish=finish))
@@ -82,7 +81,7 @@ def spoken(text: str, finish: str | None = "stop", done: bool = True) -> list[by
 
 
 def streamed(pieces: Iterable[bytes | threading.Event], cut: bool = False) -> Reply:
-    """A streamed answer."""
+    """Return a streamed answer."""
     return Reply(200, pieces, {"Content-Type": "text/event-stream"}, stream=True, cut=cut)
 
 
@@ -90,7 +89,7 @@ Script = Callable[[Asked], Reply]
 
 
 class ScriptedServer:
-    """Answers with the given replies in turn, the last one for ever; or as a function of the request."""
+    """Sends one reply after the other, the last one forever. A reply can be a function of the request."""
 
     def __init__(self, *replies: Reply | Script) -> None:
         self.replies = list(replies)
@@ -123,11 +122,11 @@ class ScriptedServer:
                 raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 asked = Asked(self.path, headers, json.loads(raw or b"null"), self.number)
-                self._say(server._next(asked))
+                self._send(server._next(asked))
 
             do_GET = do_POST
 
-            def _say(self, reply: Reply) -> None:
+            def _send(self, reply: Reply) -> None:
                 self.send_response_only(reply.status)
                 headers = {"Content-Type": "application/json", **reply.headers}
                 for name, value in headers.items():
@@ -135,14 +134,14 @@ class ScriptedServer:
                 if reply.stream:
                     self.send_header("Transfer-Encoding", "chunked")
                     self.end_headers()
-                    for piece in _waited(reply.pieces):
+                    for piece in _after_events(reply.pieces):
                         if piece:
                             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                             self.wfile.flush()
                     if not reply.cut:
                         self.wfile.write(b"0\r\n\r\n")
                 else:
-                    whole = b"".join(_waited(reply.pieces))
+                    whole = b"".join(_after_events(reply.pieces))
                     self.send_header("Content-Length", str(len(whole) + 100 * reply.cut))
                     self.end_headers()
                     self.wfile.write(whole)
@@ -153,7 +152,7 @@ class ScriptedServer:
             request_queue_size = 128
 
             def handle_error(self, request: Any, client_address: Any) -> None:
-                pass  # clients of these tests go away in mid-answer on purpose
+                pass  # tests disconnect during a reply on purpose
 
         self._http = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
@@ -165,7 +164,7 @@ class ScriptedServer:
 
     @property
     def open(self) -> int:
-        """How many connections are open."""
+        """Return the number of open connections."""
         with self._lock:
             return len(self._open)
 
@@ -192,7 +191,7 @@ class ScriptedServer:
         self.close()
 
 
-def _waited(pieces: Iterable[bytes | threading.Event]) -> Iterator[bytes]:
+def _after_events(pieces: Iterable[bytes | threading.Event]) -> Iterator[bytes]:
     for piece in pieces:
         if isinstance(piece, threading.Event):
             piece.wait(TIMEOUT)
