@@ -33,10 +33,7 @@ class ChosenKey(NamedTuple):
 def choose_key(given: str | None, base_url: str | None, chosen: ChosenProfile | None) -> ChosenKey:
     """Return the key for a server; *given* is the value of `--key`.
 
-    Raises:
-        NoKey: there is none; the error says how to add one.
-        BadInput: a key is malformed, unknown, or for another server.
-        Refused: the command or keyring that stores a key fails.
+    Raises NoKey, BadInput (malformed, unknown, or for another server), Refused (command or keyring fails).
     """
     if given is not None:
         return _given_key(given, base_url)

@@ -47,7 +47,7 @@ def test_key_file_open_to_others_is_refused_with_repair(file: Path, mode: int) -
     assert not file.exists()
 
 
-def test_key_file_with_invalid_line_is_refused_without_quoting_it(file: Path) -> None:
+def test_invalid_line_is_refused_without_quoting_it(file: Path) -> None:
     ok("add_apikey", KEY)
     file.write_text("two words\n" + KEY, encoding="utf-8")
     line = refused("read_apikey")
