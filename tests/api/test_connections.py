@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpcore2
 import httpx2
@@ -37,7 +38,7 @@ from tests.support.servers import completion as reply
 KEY = "sk-made-up-0123456789abcdef"
 #: A certificate for localhost that signs itself, for a hundred years.
 TLS = Path(__file__).parents[1] / "support" / "tls"
-#: An answer after which the connection stays.
+#: The head of a response that keeps the connection open.
 KEPT = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 RequestSpec = Callable[..., list[str]]
@@ -82,6 +83,22 @@ def test_requests_of_a_client_have_the_same_headers(ask: RequestSpec) -> None:
     assert one.connection == two.connection
 
 
+def test_chats_share_one_client_per_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    original: Any = clients._make  # pyright: ignore[reportPrivateUsage]
+
+    def counted(kind: object, key: str, options: object) -> Any:
+        made.append(key)
+        return original(kind, key, options)
+
+    monkeypatch.setattr(clients, "_make", counted)
+    keys = [f"sk-counting-{number}00000000" for number in range(3)]
+    with ScriptedServer(reply("yes")) as server:
+        for key in keys * 4:
+            Chat(key, "m", base_url=server.base_url).request("a question")
+    assert made == keys
+
+
 @ASK
 def test_extra_headers_are_sent_with_their_request_only(ask: RequestSpec) -> None:
     with ScriptedServer(reply("yes")) as server, Chat(KEY, "m", base_url=server.base_url) as chat:
@@ -103,19 +120,19 @@ def test_cookies_are_sent_back(ask: RequestSpec) -> None:
 @ASK
 def test_connection_closed_by_server_is_not_reused(ask: RequestSpec) -> None:
     def patient(chat: Chat, *questions: str) -> list[str]:
-        said: list[str] = []
+        answers: list[str] = []
         for question in questions:
-            said.append(chat.request(question))
+            answers.append(chat.request(question))
             time.sleep(0.05)  # for the end of the connection to arrive
-        return said
+        return answers
 
     def apatient(chat: Chat, *questions: str) -> list[str]:
         async def main() -> list[str]:
-            said: list[str] = []
+            answers: list[str] = []
             for question in questions:
-                said.append(await chat.async_request(question))
+                answers.append(await chat.async_request(question))
                 await asyncio.sleep(0.05)
-            return said
+            return answers
 
         return asyncio.run(main())
 
@@ -186,7 +203,7 @@ def test_unreachable_server_raises_connection_error(ask: RequestSpec) -> None:
             ask(Chat(KEY, "m", base_url=address, max_retries=0), "a question")
         assert not isinstance(caught.value, openai.APITimeoutError)
         assert isinstance(caught.value.__cause__, httpx2.ConnectError)
-        assert str(caught.value.__cause__).startswith("[Errno ")  # the system's words, either way
+        assert str(caught.value.__cause__).startswith("[Errno ")  # the text of the operating system
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="this machine speaks no IPv6")
@@ -281,7 +298,7 @@ def test_client_with_open_stream_is_not_evicted(
 
 @contextmanager
 def _answering(listener: socket.socket, answer: bytes) -> Generator[list[bytes]]:
-    """Answers each request on each connection to *listener*; the heads that came are in the list."""
+    """Answer each request on each connection to *listener*; yield the list of received heads."""
     heads: list[bytes] = []
 
     def serve(connection: socket.socket) -> None:
@@ -301,7 +318,7 @@ def _answering(listener: socket.socket, answer: bytes) -> Generator[list[bytes]]
             try:
                 connection, _ = listener.accept()
             except ssl.SSLError:
-                continue  # it did not trust us
+                continue  # the client rejected the certificate
             except OSError:
                 return
             threading.Thread(target=serve, args=(connection,), daemon=True).start()

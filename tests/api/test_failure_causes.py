@@ -95,10 +95,10 @@ def test_refused_connection_is_a_connection_error(ask: Callable[[Chat], object])
 @pytest.mark.parametrize("ask", ASKS)
 @pytest.mark.parametrize("read", [0.2, None], ids=["read timeout", "deadline"])
 def test_silent_server_is_a_timeout(ask: Callable[[Chat], object], read: float | None) -> None:
-    options = {"timeout": httpx2.Timeout(20, read=read)} if read else {"timeout": 0.2}
+    timeout = httpx2.Timeout(20, read=read) if read else 0.2
     with (
         Misbehaving([Sleep(60)]) as server,
-        Chat(KEY, "m", base_url=server.base_url, max_retries=0, **options) as chat,
+        Chat(KEY, "m", base_url=server.base_url, max_retries=0, timeout=timeout) as chat,
         pytest.raises(openai.APITimeoutError) as caught,
     ):
         ask(chat)

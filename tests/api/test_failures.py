@@ -1,4 +1,4 @@
-"""Whatever a server does, the caller gets a right answer or an `openai` exception, in time, on record."""
+"""Any behaviour of a server leads to an answer or an `openai` exception, by the deadline and on record."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _last(chat: Chat) -> ev.Event:
 
 
 def _fails(ask: RequestSpec, script: Script, use_create: bool, **options: Any) -> openai.OpenAIError:
-    """The exception that the script leads to, after the log and the view were looked at."""
+    """Return the exception that the script leads to; check the log and the view."""
     with Misbehaving(script) as server, _chat(server, use_create=use_create, **options) as chat:
         chat.add_dialogs({"role": "user", "content": "before"})
         with pytest.raises(openai.OpenAIError) as caught:
@@ -86,13 +86,13 @@ def _fails(ask: RequestSpec, script: Script, use_create: bool, **options: Any) -
     return caught.value
 
 
-def _answers(ask: RequestSpec, script: Script, use_create: bool, said: str, **options: Any) -> ev.Answer:
-    """The record of the answer that the script leads to."""
+def _answers(ask: RequestSpec, script: Script, use_create: bool, text: str, **options: Any) -> ev.Answer:
+    """Return the record of the answer that the script leads to; check the view."""
     with Misbehaving(script) as server, _chat(server, use_create=use_create, **options) as chat:
-        assert ask(chat) == said
+        assert ask(chat) == text
         assert chat.fetch_messages() == [
             {"role": "user", "content": "a question"},
-            {"role": "assistant", "content": said},
+            {"role": "assistant", "content": text},
         ]
         added = _last(chat)
         assert isinstance(added, ev.MessageAdded) and added.answer is not None
@@ -135,7 +135,7 @@ BAD_BODIES: dict[str, Script] = {
 @EITHER
 @pytest.mark.parametrize("ask", REQUESTS)
 @pytest.mark.parametrize("kind", BAD_BODIES)
-def test_a_bad_body_is_a_failure(ask: RequestSpec, kind: str, use_create: bool) -> None:
+def test_bad_body_raises(ask: RequestSpec, kind: str, use_create: bool) -> None:
     failure = _fails(ask, BAD_BODIES[kind], use_create)
     assert isinstance(failure, openai.APIError), failure
     if kind == "error in a good answer":
@@ -158,34 +158,34 @@ GOOD_BODIES: dict[str, Script] = {
 @EITHER
 @pytest.mark.parametrize("ask", REQUESTS)
 @pytest.mark.parametrize("kind", GOOD_BODIES)
-def test_a_good_body_however_it_comes(ask: RequestSpec, kind: str, use_create: bool) -> None:
+def test_good_body_is_read_in_any_framing(ask: RequestSpec, kind: str, use_create: bool) -> None:
     if use_create and kind == "in a strange type":
-        pytest.skip("create() gives the text of what is no application/json, which is put right: see below")
+        pytest.skip("create() returns the text unless the type is application/json")
     answer = _answers(ask, GOOD_BODIES[kind], use_create, "an answer")
     assert answer.finish_reason == "stop" and answer.usage is not None
 
 
 @EITHER
-def test_what_follows_an_answer_is_not_part_of_it(use_create: bool) -> None:
+def test_bytes_after_a_response_are_not_part_of_it(use_create: bool) -> None:
     more = [whole(completion()) + b"garbage"]
     _answers(_asked, more, use_create, "an answer")
-    failure = _fails(_awaited, more, use_create)  # aiohttp takes it for two servers that speak as one
+    failure = _fails(_awaited, more, use_create)  # aiohttp refuses it
     assert isinstance(failure.__cause__, httpx2.RemoteProtocolError)
 
 
 @EITHER
 @pytest.mark.parametrize("ask", REQUESTS)
-def test_json_under_any_name(ask: RequestSpec, use_create: bool) -> None:
+def test_json_is_read_under_any_content_type(ask: RequestSpec, use_create: bool) -> None:
     _answers(ask, [whole(completion(), kind="text/plain")], use_create, "an answer")
 
 
 @pytest.mark.parametrize("ask", REQUESTS)
-def test_a_stream_that_nobody_asked_for(ask: RequestSpec) -> None:
+def test_unrequested_stream_is_read_as_answer(ask: RequestSpec) -> None:
     _answers(ask, [EVENTS, stream("an ", "answer")], False, "an answer")
 
 
 @pytest.mark.parametrize("ask", REQUESTS)
-def test_five_megabytes(ask: RequestSpec) -> None:
+def test_large_answer_is_read(ask: RequestSpec) -> None:
     _answers(ask, [whole(completion("x" * 5_000_000))], False, "x" * 5_000_000)
 
 
@@ -205,7 +205,7 @@ STATUSES = {
 @EITHER
 @pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
 @pytest.mark.parametrize("status", STATUSES)
-def test_a_status_is_its_exception(ask: RequestSpec, status: int, use_create: bool) -> None:
+def test_status_raises_its_exception(ask: RequestSpec, status: int, use_create: bool) -> None:
     failure = _fails(ask, [whole(error("no luck", "a_code"), f"{status} Said")], use_create)
     assert type(failure) is STATUSES[status]
     assert isinstance(failure, openai.APIStatusError)
@@ -214,7 +214,7 @@ def test_a_status_is_its_exception(ask: RequestSpec, status: int, use_create: bo
 
 @EITHER
 @pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
-def test_an_error_page_that_is_cut(ask: RequestSpec, use_create: bool) -> None:
+def test_cut_error_page_raises(ask: RequestSpec, use_create: bool) -> None:
     cut: Script = [head("502 Bad Gateway", "Content-Length: 999") + b"<html>", Reset()]
     assert isinstance(_fails(ask, cut, use_create), openai.APIError)
 
@@ -253,13 +253,13 @@ BAD_STREAMS: dict[str, Script] = {
 @EITHER
 @pytest.mark.parametrize("ask", STREAMS)
 @pytest.mark.parametrize("kind", BAD_STREAMS)
-def test_a_bad_stream_is_a_failure(ask: RequestSpec, kind: str, use_create: bool) -> None:
+def test_bad_stream_raises(ask: RequestSpec, kind: str, use_create: bool) -> None:
     failure = _fails(ask, BAD_STREAMS[kind], use_create)
     assert isinstance(failure, openai.APIError), failure
 
 
 @pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
-def test_a_page_is_called_a_page_and_not_asked_for_again(ask: RequestSpec) -> None:
+def test_html_page_is_named_and_not_retried(ask: RequestSpec) -> None:
     page = whole(b"\n<!DOCTYPE html><title>Sign in</title>", kind="text/html")
     with Misbehaving([page]) as server:
         with pytest.raises(openai.APIConnectionError, match="a page"):
@@ -268,7 +268,7 @@ def test_a_page_is_called_a_page_and_not_asked_for_again(ask: RequestSpec) -> No
 
 
 @pytest.mark.parametrize("ask", STREAMS)
-def test_what_came_of_a_cut_stream_is_on_record(ask: RequestSpec) -> None:
+def test_cut_stream_is_recorded_with_its_text(ask: RequestSpec) -> None:
     chunks = head("200 OK", "Transfer-Encoding: chunked", kind="text/event-stream")
     half = event(content="half an ")
     with Misbehaving([chunks, chunked(half, end=False), Sleep(0.05), Reset()]) as server:
@@ -318,21 +318,21 @@ GOOD_STREAMS: dict[str, tuple[Script, str]] = {
 @EITHER
 @pytest.mark.parametrize("ask", STREAMS)
 @pytest.mark.parametrize("kind", GOOD_STREAMS)
-def test_a_good_stream_however_it_comes(ask: RequestSpec, kind: str, use_create: bool) -> None:
+def test_good_stream_is_read_in_any_framing(ask: RequestSpec, kind: str, use_create: bool) -> None:
     if use_create and kind in ("empty data", "strange fields", "no blank line at the end"):
-        pytest.skip("the SDK's own decoder does not take this")
+        pytest.skip("the SDK's decoder rejects this")
     script, said = GOOD_STREAMS[kind]
     _answers(ask, script, use_create, said)
 
 
 @pytest.mark.parametrize("ask", STREAMS)
-def test_a_whole_answer_where_a_stream_was_asked_for(ask: RequestSpec) -> None:
+def test_whole_answer_to_a_stream_request_is_read(ask: RequestSpec) -> None:
     _answers(ask, [whole(completion())], False, "an answer")
 
 
 @EITHER
-def test_done_alone_ends_a_stream(use_create: bool) -> None:
-    """`create` hides [DONE], so that there only a finish reason tells; half never passes for a whole."""
+def test_done_ends_a_stream_without_finish_reason(use_create: bool) -> None:
+    """`create` hides [DONE]: there, only a finish reason shows that a stream is complete."""
     script = [EVENTS, stream("an answer", finish=None)]
     if use_create:
         _fails(_streamed, script, use_create)
@@ -341,13 +341,13 @@ def test_done_alone_ends_a_stream(use_create: bool) -> None:
 
 
 @pytest.mark.parametrize("ask", STREAMS)
-def test_five_megabytes_in_one_chunk(ask: RequestSpec) -> None:
+def test_large_chunk_is_read(ask: RequestSpec) -> None:
     _answers(ask, [EVENTS, stream("x" * 5_000_000)], False, "x" * 5_000_000)
 
 
 @pytest.mark.parametrize("ask", STREAMS)
 @pytest.mark.parametrize("field", ["content", "reasoning_content"])
-def test_a_hundred_thousand_chunks(ask: RequestSpec, field: str) -> None:
+def test_many_chunks_are_read(ask: RequestSpec, field: str) -> None:
     pieces = event(**{field: "ab"}) * 100_000
     said = "ab" * 100_000 if field == "content" else ""
     tail = stream() if said else event("stop", content="") + DONE
@@ -355,7 +355,7 @@ def test_a_hundred_thousand_chunks(ask: RequestSpec, field: str) -> None:
     assert field == "content" or answer.reasoning == "ab" * 100_000
 
 
-# -- In time -----------------------------------------------------------------------------------------
+# -- Deadlines -----------------------------------------------------------------------------------------
 
 HEAD_DRIBBLES: dict[str, Script] = {
     "the head": [b"HTTP/1.1 200 OK\r\nX-Slow: ", Dribble(b"x")],
@@ -397,7 +397,7 @@ def test_dribbling_server_times_out(ask: RequestSpec, script: Script, use_create
     assert time.monotonic() - began < 10.0
 
 
-def test_retries_and_their_pauses_are_within_the_time_too() -> None:
+def test_retries_and_pauses_end_by_the_deadline() -> None:
     with Misbehaving(DRIBBLES["the body"]) as server, _chat(server, timeout=0.5, max_retries=50) as chat:
         began = time.monotonic()
         with pytest.raises(openai.APITimeoutError):
@@ -416,14 +416,14 @@ def test_retries_and_their_pauses_are_within_the_time_too() -> None:
 
 
 @pytest.mark.parametrize("ask", STREAMS)
-def test_a_stream_goes_on_for_as_long_as_it_brings_something(ask: RequestSpec) -> None:
+def test_steady_stream_may_exceed_the_timeout(ask: RequestSpec) -> None:
     pieces: list[Any] = []
     for word in ("a ", "long ", "but ", "steady ", "answer"):
         pieces += [event(content=word), Sleep(0.4)]
     _answers(ask, [EVENTS, *pieces, stream()], False, "a long but steady answer", timeout=1.5)
 
 
-def test_a_slow_reader_is_not_a_slow_server() -> None:
+def test_time_of_the_reader_does_not_count() -> None:
     with Misbehaving([EVENTS, stream("a ", "b ")]) as server, _chat(server, timeout=0.5) as chat:
         for _ in chat.stream_request("a question"):
             time.sleep(0.6)
@@ -431,19 +431,19 @@ def test_a_slow_reader_is_not_a_slow_server() -> None:
 
 
 @pytest.mark.parametrize("ask", STREAMS)
-def test_an_answer_that_is_whole_is_not_waited_on(ask: RequestSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_answer_is_not_waited_on(ask: RequestSpec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openai2.request.flow.TAIL", 0.3)
     began = time.monotonic()
     _answers(ask, [EVENTS, stream("an answer", done=False), Dribble(b": ping\n\n")], False, "an answer")
     assert time.monotonic() - began < 10.0
 
 
-# -- Trying again ------------------------------------------------------------------------------------
+# -- Retries ------------------------------------------------------------------------------------
 
 
 @EITHER
 @pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
-def test_a_fault_of_the_server_is_tried_again(
+def test_fault_of_the_server_is_retried(
     ask: RequestSpec, use_create: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("openai2.keys.classify.FIRST_BACKOFF", 0.01)
@@ -464,21 +464,21 @@ def test_a_fault_of_the_server_is_tried_again(
         assert server.asked == 3
 
 
-def test_one_key_waits_out_a_limit() -> None:
+def test_single_key_waits_out_a_rate_limit() -> None:
     limited = [whole(error(), "429 Slow", "Retry-After-Ms: 20")]
     with Misbehaving(limited, [whole(completion())]) as server, _chat(server, max_retries=1) as chat:
         assert chat.request("a question") == "an answer"
         assert server.asked == 2
 
 
-def test_a_server_that_speaks_something_else_is_not_asked_again() -> None:
+def test_answer_that_is_not_json_is_not_retried() -> None:
     with Misbehaving([whole(b"<html>")]) as server, _chat(server, max_retries=5) as chat:
         with pytest.raises(openai.APIConnectionError):
             chat.request("a question")
         assert server.asked == 1
 
 
-def test_nothing_is_asked_again_after_the_first_piece() -> None:
+def test_stream_is_not_retried_after_the_first_piece() -> None:
     with (
         Misbehaving([EVENTS, event(content="half"), Reset()]) as server,
         _chat(server, max_retries=5) as chat,

@@ -1,4 +1,4 @@
-"""No key in any file, log record, traceback, repr or pickle, wherever a server may echo it."""
+"""No key is in a file, log record, traceback, repr or pickle, wherever a server echoes it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support.misbehaving_server import (
 )
 
 KEY = "sk-made-up-Zq7-0123456789abcdef"
-OTHER = "hdr-made-up-9876543210fedcba"  # sent in a header of the caller's own
+OTHER = "hdr-made-up-9876543210fedcba"  # sent in a header that the caller sets
 
 _ECHO = f"your key {KEY} and {OTHER}"
 _BAD: bytes = error(_ECHO, KEY, KEY)
@@ -87,7 +87,7 @@ def _async_pieces(chat: Chat) -> Any:
 
 
 class Everything(logging.Handler):
-    """Keeps every record there is, as text and as it is held."""
+    """Keeps every log record as text and as a dict."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -109,7 +109,7 @@ def logged() -> Iterator[list[str]]:
 
 
 def _shown(error: BaseException) -> Iterator[str]:
-    """All that a person, a logger or a debugger is shown of an exception."""
+    """Yield what people, loggers and debuggers see of an exception."""
     yield "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     seen: list[BaseException] = []
     left: list[BaseException | None] = [error]
@@ -127,13 +127,13 @@ def _shown(error: BaseException) -> Iterator[str]:
             yield repr(getattr(thing, "content", None)) if name == "response" else ""
         try:
             yield repr(pickle.dumps(current))
-        except Exception as fault:  # noqa: BLE001 - what cannot be pickled does not leave that way
+        except Exception as fault:  # noqa: BLE001 - not every exception can be pickled
             yield str(fault)
         left += [current.__cause__, current.__context__]
 
 
 def _cases() -> Iterator[Any]:
-    """(kind, ask, use_create, pooled): each answer sync and async, and what a pool makes a difference to."""
+    """Yield (kind, ask, use_create, pooled): each answer sync and async, some with a pool."""
     for kind in ANSWERS:
         asks = [_pieces, _async_pieces] if kind.startswith("stream") else [_whole, _awaited]
         for ask in [*asks, *([_pieces, _async_pieces] if kind in ("401", "cut", "answer") else [])]:
@@ -145,7 +145,7 @@ def _cases() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("kind", "ask", "use_create", "pooled"), [*_cases()])
-def test_a_key_is_nowhere(
+def test_key_is_nowhere(
     kind: str,
     ask: Callable[[Chat], Any],
     use_create: bool,
@@ -167,9 +167,9 @@ def test_a_key_is_nowhere(
             default_headers={"X-Api-Key": OTHER},
         )
         try:
-            said = ask(chat)
-            shown += [said] if isinstance(said, str) else []
-        except Exception as failure:  # noqa: BLE001 - each of them is looked through
+            answer = ask(chat)
+            shown += [answer] if isinstance(answer, str) else []
+        except Exception as failure:  # noqa: BLE001 - each is searched for the key
             shown += _shown(failure)
         shown += [repr(chat), repr(chat.conversation), repr(chat.engine), repr(vars(chat)["_keys"])]
         shown += [repr([*chat.events()]), repr(chat.fetch_messages())]
@@ -186,7 +186,7 @@ def test_a_key_is_nowhere(
         assert KEY.encode() not in path.read_bytes(), path.name
 
 
-def test_the_caches_show_no_key() -> None:
+def test_caches_show_no_key() -> None:
     with Misbehaving([whole(completion())]) as server:
         Chat(KEY, "m", base_url=server.base_url).request("hi")
     for name, value in vars(clients).items():
@@ -195,20 +195,20 @@ def test_the_caches_show_no_key() -> None:
     assert len(caches) == 2 and KEY not in repr([[*cache.items()] for cache in caches])
 
 
-def test_a_key_is_not_pickled() -> None:
+def test_key_is_not_pickled() -> None:
     for thing in (Chat(KEY), AKPool([KEY]), vars(Chat(KEY))["_keys"], Hidden(KEY)):
         for leave in (pickle.dumps, copy.deepcopy):
             with pytest.raises(TypeError):
                 leave(thing)
 
 
-def test_a_hidden_key_is_a_str_with_a_masked_repr() -> None:
+def test_hidden_key_is_a_str_with_a_masked_repr() -> None:
     hidden = Hidden(KEY)
     assert hidden == KEY and hash(hidden) == hash(KEY) and f"Bearer {hidden}" == f"Bearer {KEY}"
     assert KEY not in repr(hidden) and KEY not in repr({hidden: [hidden]})
 
 
-def test_a_stop_in_mid_request_shows_no_key_of_ours_in_its_frames() -> None:
+def test_frames_of_a_stopped_request_show_no_key() -> None:
     with Misbehaving([EVENTS, event(content="half"), Sleep(60)]) as server:
         chat = Chat(KEY, "m", base_url=server.base_url)
         running: Any = chat.stream_request("hi")
@@ -221,7 +221,7 @@ def test_a_stop_in_mid_request_shows_no_key_of_ours_in_its_frames() -> None:
 
 
 @pytest.mark.parametrize("word", ["any", "offline", "EMPTY", "lm-studio"])
-def test_a_word_that_serves_as_a_key_is_not_masked_in_what_is_said(word: str) -> None:
+def test_word_used_as_key_is_not_masked(word: str) -> None:
     with OfflineServer() as server, Chat(word, "m", base_url=server.base_url) as chat:
         answer = chat.request(f"Say {word} and {word}!")
         assert answer.endswith(f"Say {word} and {word}!")
