@@ -406,17 +406,16 @@ class Conversation:
         def job(tx: Transaction) -> None:
             if not tx.drop_draft(self.id, draft.request):
                 raise Refused("request {request} is already closed", request=draft.request)
+            partial = draft.partial if draft.partial is None or msg.is_message(draft.partial) else None
 
             def decide(state: StreamState) -> list[ev.Event]:
                 started, question = started_request(tx, self.id, self.lineage.base, draft.request)
                 asked_on = views.view_at(tx, self.lineage, started.view)
                 begun = request_events.recovered(draft.request, started, question, asked_on)
                 if keep:
-                    return request_events.stopped(
-                        begun, state, draft.partial, ev.Answer(), reason="recovered"
-                    )
+                    return request_events.stopped(begun, state, partial, ev.Answer(), reason="recovered")
                 fault = request_events.RequestError("Interrupted", "the program ended before the answer did")
-                return request_events.failed(begun, draft.partial, ev.Answer(), fault)
+                return request_events.failed(begun, partial, ev.Answer(), fault)
 
             self._stream.commit(tx, decide)
 

@@ -147,7 +147,20 @@ class NewerStore(StoreError):
 
 
 class DamagedStore(StoreError):
-    """The content of the store is inconsistent."""
+    """The content of the store is inconsistent. `str()` ends with the `advice` on what to do next."""
+
+    @property
+    def advice(self) -> LazyMessage | None:
+        """What to do next; None if the message says it already."""
+        if "openai2 rebuild" in self.template:
+            return None
+        return lazy_message(
+            "run `openai2 verify` to see what is damaged, and use a backup, "
+            "or what `sqlite3 FILE .recover` saves"
+        )
+
+    def __str__(self) -> str:
+        return "; ".join(str(part) for part in (super().__str__(), self.advice) if part is not None)
 
 
 class StoreUnavailable(StoreError):

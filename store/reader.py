@@ -81,6 +81,8 @@ class Reader:
         ).fetchone()
         if row is None:
             return 0, NO_HASH
+        if type(row[0]) is not int or type(row[1]) is not bytes:
+            raise _wrong_types(conversation)
         return row
 
     def hash_at(self, conversation: str, version: int) -> bytes:
@@ -150,6 +152,14 @@ class Reader:
 
         left: dict[str, dict[int, ev.Redacted]] = {}
         for conversation, version, position, batch, tag, time, data, link in rows:
+            if (
+                type(conversation) is not str
+                or type(version) is not int
+                or type(tag) is not str
+                or type(time) is not str
+                or type(link) is not bytes
+            ):
+                raise _wrong_types(conversation)
             record = ev.Recorded(conversation, version, position, batch, tag, time, data, link.hex())
             if not data:
                 from msgspec import structs
@@ -290,7 +300,7 @@ class Reader:
         """Return the conversations, last changed first. *archived* None means all."""
         where = "" if archived is None else "WHERE archived = ?"
         values = () if archived is None else (int(archived),)
-        rows = self.sql.execute(
+        rows = self._despite_damage(
             f"SELECT {_LISTED} FROM conversations {where} ORDER BY updated DESC, id LIMIT ?",
             (*values, limit),
         )
@@ -315,7 +325,9 @@ class Reader:
     def cursor(self, name: str) -> int:
         """Return the position up to which the derived table *name* has read the log. Raises DamagedStore."""
         row: tuple[object] | None = self.sql.execute(
-            "SELECT position FROM cursors WHERE name = ?", (name,)
+            "SELECT iif(typeof(position) = 'integer', position, CAST(position AS BLOB)) FROM cursors"
+            " WHERE name = ?",
+            (name,),
         ).fetchone()
         position = row[0] if row else 0
         if not isinstance(position, int):
@@ -326,14 +338,35 @@ class Reader:
             )
         return position
 
+    def list_cursor(self) -> int:
+        """Return the position up to which the list was read; 0, to read all again, if that is damaged."""
+        try:
+            return self.cursor(LIST)
+        except DamagedStore:
+            return 0
+
     def changed_since(self, position: int) -> list[tuple[str, int, str, int]]:
         """Return (conversation, version, time, last question's position) of streams that changed since."""
-        return self.sql.execute(
+        return self._despite_damage(
             "SELECT conversation, max(version), max(time),"
             " ifnull(max(CASE WHEN type = 'request_started' THEN position END), 0)"
-            " FROM events WHERE position > ? GROUP BY conversation",
+            " FROM events WHERE position > ? AND typeof(conversation) = 'text'"
+            " AND typeof(version) = 'integer' AND typeof(time) = 'text' GROUP BY conversation",
             (position,),
-        ).fetchall()
+        )
+
+    def _despite_damage(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """Return rows of the list, in which one that holds no UTF-8 must not hide the others."""
+        try:
+            return self.sql.execute(query, values).fetchall()
+        except (sqlite3.OperationalError, UnicodeDecodeError) as error:
+            if "UTF-8" not in str(error) and not isinstance(error, UnicodeDecodeError):
+                raise
+        self.sql.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        try:
+            return self.sql.execute(query, values).fetchall()
+        finally:
+            self.sql.text_factory = str
 
     # -- drafts
 
@@ -347,6 +380,13 @@ class Reader:
             values,
         )
         return [Draft(*row) for row in rows]
+
+
+def _wrong_types(conversation: object) -> DamagedStore:
+    return DamagedStore(
+        "conversation {conversation} has an event with a column of the wrong type",
+        conversation=str(conversation),
+    )
 
 
 def left_of(redactions: dict[int, ev.Redacted], conversation: str, version: int) -> bytes:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 
-from openai2.errors import Openai2Error
+from openai2.errors import DamagedStore, Openai2Error
 
 DOMAIN = "openai2"
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "locale")
@@ -60,7 +60,10 @@ def error_message(error: Openai2Error) -> str:
         else _translate_fact(name, fact)
         for name, fact in error.facts.items()
     }
-    return _(error.template, **facts)
+    text = _(error.template, **facts)
+    if isinstance(error, DamagedStore) and (advice := error.advice):
+        text += _("; ") + message(advice.template, advice.facts)
+    return text
 
 
 def message(template: str, facts: Mapping[str, object]) -> str:

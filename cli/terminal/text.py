@@ -15,7 +15,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TextIO
 
 # C0 except tab and line feed, DEL and C1; marks of writing direction; Unicode's line and paragraph
@@ -48,8 +48,11 @@ def json_safe(text: str) -> str:
 
 
 def local(time: str) -> datetime:
-    """Return the time of an event in the local time zone."""
-    return datetime.fromisoformat(time.replace("Z", "+00:00")).astimezone()
+    """Return the time of an event in the local time zone; the year 1 if it is damaged and no time."""
+    try:
+        return datetime.fromisoformat(time.replace("Z", "+00:00")).astimezone()
+    except (ValueError, OverflowError):
+        return datetime.min.replace(tzinfo=timezone.utc)
 
 
 # -- widths

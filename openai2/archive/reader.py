@@ -165,8 +165,8 @@ def _read_record(raw: bytes, line: int) -> ev.Recorded:
 def event_of(record: ev.Recorded, line: int) -> ev.Event:
     """Decode the event of a line. Raises ArchiveError."""
     try:
-        return record.event
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return ev.decode(record.type, record.json or record.left)
+    except ev.DECODE_ERRORS as error:
         raise ArchiveError(
             "the event in line {line} of the archive cannot be decoded: {reason}",
             line=line,

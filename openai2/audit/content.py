@@ -13,8 +13,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
-import msgspec
-
 from openai2.audit.prescan import Prescan
 from openai2.audit.references import DraftCheck, References, StreamReferences
 from openai2.audit.report import Problems
@@ -25,7 +23,6 @@ from openai2.readmodels.list_update import DisplayNames
 from openai2.store.audit_reader import Noted, Row, Scan, text
 from openai2.store.reader import LIST
 
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _LIST_COLUMNS = "name parent parent_version base archived created updated version messages asked".split()
 _position, _time = itemgetter(2), itemgetter(6)
 
@@ -146,7 +143,7 @@ class ContentCheck:
             wrong: LazyMessage | None
             try:
                 event = decoders[tag](data)
-            except (KeyError, *_DECODE_ERRORS):  # unknown, damaged or redacted
+            except (KeyError, *ev.DECODE_ERRORS):  # unknown, damaged or redacted
                 event, wrong = self._decode(name, version, tag, data)
                 if event is not None:
                     wrong = apply(event, is_redacted=not data)
@@ -182,7 +179,7 @@ class ContentCheck:
             data = bytes(redactions[-1].left)
         try:
             return ev.decode(text(tag), data), None
-        except _DECODE_ERRORS as error:
+        except ev.DECODE_ERRORS as error:
             return None, lazy_message("it cannot be read: {reason}", reason=str(error))
 
     # -- the end

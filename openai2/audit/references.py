@@ -17,7 +17,7 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import View
 from openai2.core.snapshot import pack, unpack
-from openai2.errors import LazyMessage, NotAMessage, lazy_message
+from openai2.errors import LazyMessage, lazy_message
 from openai2.store.audit_reader import Drafted
 
 _OTHER, _REQUEST = 0, ord("R")  # marks of events that are not messages
@@ -250,11 +250,8 @@ def _check_form(draft: Drafted) -> LazyMessage | None:
     if not (math.isfinite(draft.lease) and 0 <= draft.lease < _MAX_LEASE):
         what = "the lease of the draft of request {request} ends at {lease}, which is not a time"
         return lazy_message(what, request=request, lease=draft.lease)
-    if draft.partial is not None:
-        try:
-            msg.encode(msg.decode(draft.partial), "the answer")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NotAMessage):
-            return lazy_message("the draft of request {request} is not a message", request=request)
+    if draft.partial is not None and not msg.is_message(draft.partial):
+        return lazy_message("the draft of request {request} is not a message", request=request)
     return None
 
 

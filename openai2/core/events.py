@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from openai2.errors import DamagedStore
+
 Span = tuple[int, int]
 
 if TYPE_CHECKING:
@@ -327,6 +329,10 @@ def decoder(tag: str) -> msgspec.json.Decoder[Event]:
     return known
 
 
+#: What decoding damaged data raises.
+DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
 class Recorded(msgspec.Struct, frozen=True, weakref=True):
     """An event as recorded in the log.
 
@@ -349,11 +355,25 @@ class Recorded(msgspec.Struct, frozen=True, weakref=True):
 
     @property
     def data(self) -> dict[str, Any]:
-        """The event's fields as a new dict."""
-        fields: dict[str, Any] = msgspec.json.decode(self.json or self.left)
+        """The event's fields as a new dict. Raises DamagedStore."""
+        try:
+            fields: dict[str, Any] = msgspec.json.decode(self.json or self.left)
+        except DECODE_ERRORS as error:
+            raise self._damaged(error) from error
         return fields
 
     @property
     def event(self) -> Event:
-        """The event as a struct."""
-        return decode(self.type, self.json or self.left)
+        """The event as a struct. Raises DamagedStore."""
+        try:
+            return decode(self.type, self.json or self.left)
+        except DECODE_ERRORS as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> DamagedStore:
+        return DamagedStore(
+            "version {version} of conversation {conversation} is damaged: {reason}",
+            conversation=self.conversation,
+            version=self.version,
+            reason=str(error),
+        )

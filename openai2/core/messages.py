@@ -128,6 +128,15 @@ def encode(message: Any, place: Place) -> bytes:
         raise _encoding_error(place, fault) from None
 
 
+def is_message(raw: bytes) -> bool:
+    """Return True if *raw* is the JSON of a message."""
+    try:
+        encode(decode(raw), "the message")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NotAMessage):
+        return False
+    return True
+
+
 def _place_name(place: Place) -> str | LazyMessage:
     if not isinstance(place, int):
         return place

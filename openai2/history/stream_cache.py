@@ -24,7 +24,7 @@ from openai2.core.messages import Message
 from openai2.core.projection import View
 from openai2.core.request_events import StreamState
 from openai2.core.snapshot import ROW_OVERHEAD, least_tail, pack
-from openai2.errors import UnknownConversation
+from openai2.errors import Refused, UnknownConversation
 from openai2.history import views
 from openai2.history.lineage import Lineage
 from openai2.history.messages import PAGE, decoded_messages, encoded_messages, last_messages, missing_message
@@ -205,8 +205,11 @@ class StreamCache:
         if not events:
             return []
         records = tx.append(self.lineage.conversation, self.version, events)
-        for record, event in zip(records, events, strict=True):
-            self._fold(record, event)
+        try:
+            for record, event in zip(records, events, strict=True):
+                self._fold(record, event)
+        except (ValueError, LookupError) as error:  # the caller's events, so the store is not damaged
+            raise Refused("the new events do not fit the view: {reason}", reason=str(error)) from error
         self._evict_texts()
         self._save_snapshot(tx)
         return records

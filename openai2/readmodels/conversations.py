@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openai2.errors import StoreUnavailable
-from openai2.store.reader import LIST, Listed
+from openai2.store.reader import Listed
 
 if TYPE_CHECKING:
     from openai2.store import Reader, Store
@@ -57,12 +57,12 @@ def catch_up(store: Store) -> Unwritten:
         store.transact(list_update.catch_up)
     except StoreUnavailable:
         with store.reading() as reader:
-            return {row[0]: row[1:] for row in list_update.changes(reader, reader.cursor(LIST))}
+            return {row[0]: row[1:] for row in list_update.changes(reader, reader.list_cursor())}
     return {}
 
 
 def _is_up_to_date(reader: Reader) -> bool:
-    return reader.last_position() <= reader.cursor(LIST)
+    return reader.last_position() <= reader.list_cursor()
 
 
 def _updated(row: Listed, unwritten: Unwritten) -> Listed:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from openai2.core import events as ev
 from openai2.core.ids import free_name
+from openai2.errors import DamagedStore
 from openai2.history import views
 from openai2.history.lineage import Lineage
 from openai2.store import Reader, Transaction
@@ -54,14 +55,21 @@ def refold_names(tx: Transaction) -> None:
 
 
 def changes(reader: Reader, after: int) -> Iterator[tuple[str, int, str, int, int]]:
-    """Yield (id, version, time, position of the last question, messages) of what changed after a position."""
+    """Yield (id, version, time, position of the last question, messages) of what changed after a position.
+
+    A damaged conversation counts as many messages as the list shows already; it hides no other one.
+    """
     for conversation, version, time, asked in reader.changed_since(after):
-        view, _ = views.load(reader, Lineage.read(reader, conversation), version)
-        yield conversation, version, time, asked, len(view)
+        try:
+            messages = len(views.load(reader, Lineage.read(reader, conversation), version)[0])
+        except (DamagedStore, *ev.DECODE_ERRORS, ValueError, LookupError, TypeError):
+            listed = reader.conversation(conversation)
+            messages = 0 if listed is None else listed.messages
+        yield conversation, version, time, asked, messages
 
 
 def catch_up(tx: Transaction) -> None:
     """Bring the list up to the end of the log."""
-    for conversation, version, time, asked, messages in changes(tx, tx.cursor(LIST)):
+    for conversation, version, time, asked, messages in changes(tx, tx.list_cursor()):
         tx.put_listed(conversation, version, time, asked, messages)
     tx.put_cursor(LIST, tx.last_position())

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from openai2 import Conversation, DamagedStore, Engine, Openai2Error, user_msg
@@ -84,12 +83,12 @@ def test_sparse_messages_are_read_singly(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("harm", ['{"message":{"role":"user"', '{"message":1}', '{},{"message":{}}'])
-def test_damaged_message_raises_decode_error(engine: Engine, tmp_path: Path, harm: str) -> None:
+def test_damaged_message_raises_damaged_store(engine: Engine, tmp_path: Path, harm: str) -> None:
     conversation = long(engine, size=1200)
     engine.close()
     with plain(tmp_path / "store.db", unguarded=True) as sql:
         sql.execute("UPDATE events SET data = ? WHERE version = 700", (harm,))
-    with Engine(tmp_path / "store.db") as damaged, pytest.raises(msgspec.DecodeError):
+    with Engine(tmp_path / "store.db") as damaged, pytest.raises(DamagedStore):
         damaged.open(conversation.id).messages()
 
 
