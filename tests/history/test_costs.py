@@ -192,7 +192,7 @@ def test_fork_and_parent_share_no_later_change(engine: Engine) -> None:
     first.pin(0)
     failing: list[ev.Event] = [ev.RolledBack(spans=[(99, 99)], messages=1)]
     fresh = second.fork()
-    with pytest.raises(ValueError, match="does not stand"):
+    with pytest.raises(ValueError, match="is not in the view"):
         fresh.commit(lambda state: failing)
     fresh.add(rounds(1))
     for one in [*family, fresh]:
