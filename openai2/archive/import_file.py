@@ -49,6 +49,8 @@ def import_(store: Store, file: File, progress: Progress | None = None) -> Impor
     except UnicodeDecodeError:
         raise ArchiveError("the file is not an openai2 archive: it is not UTF-8 text") from None
     messages, pins = (_read_list(raw), []) if text.lstrip()[:1] == "[" else markdown.read(text)
+    if not messages:
+        raise ArchiveError(archive_reader.IS_EMPTY)
     imported = store.transact(lambda tx: _add_conversation(tx, messages, pins))
     report(imported.events, imported.events)
     return imported

@@ -16,6 +16,7 @@ from openai2.errors import ArchiveError
 
 _NOT_AN_ARCHIVE = "the file is not an openai2 archive"
 IS_DATABASE = "the file is a database, not an archive: `--db FILE` opens a store"
+IS_EMPTY = "the file holds no message and no event: nothing was imported"
 _HEADS_LINE = b'{"heads":'
 
 
@@ -85,6 +86,8 @@ def read_outline(file: IO[bytes]) -> Outline:
             conversations=header.conversations,
             events=events,
         )
+    if not events:
+        raise ArchiveError(IS_EMPTY)
     outline.heads.update(heads)
     for fork in outline.forked.values():
         outline.needed_views.setdefault(fork.parent, set()).add(fork.version)

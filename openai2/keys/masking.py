@@ -1,13 +1,17 @@
 """Masking: replace API keys by their masks in text, bytes and JSON.
 
+A key is found as it is, quoted for a URL, in hex and in base64, and by 16 characters of its beginning or end.
+
 Invariants: no I/O. A placeholder that could be a word (`offline`, `EMPTY`, `lm-studio`) is not a secret and
 is not replaced, since that would change the text of messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Collection
+from functools import lru_cache
+from typing import Any, AnyStr
 
 import msgspec
 
@@ -15,6 +19,7 @@ from openai2.core.typeguards import is_list, is_mapping
 from openai2.keys.pool import mask
 
 _SHORTEST = 8
+_END = 16  # characters: this much of a key is masked without the rest, too
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,18 +43,12 @@ def is_secret(key: str) -> bool:
 
 def text(text: str, keys: Collection[str]) -> str:
     """Return *text* with each of *keys* masked."""
-    for key in keys:
-        if is_secret(key) and key in text:
-            text = text.replace(key, mask(key))
-    return text
+    return _masked(text, keys, str)
 
 
 def encoded(json: bytes, keys: Collection[str]) -> bytes:
     """Return *json*, as msgspec encodes it, with each of *keys* masked."""
-    for key in keys:
-        if is_secret(key) and (encoded_key := _encode(str(key))[1:-1]) in json:
-            json = json.replace(encoded_key, _encode(mask(key))[1:-1])
-    return json
+    return _masked(json, keys, _in_json)
 
 
 def value(data: Any, keys: Collection[str]) -> Any:
@@ -57,12 +56,54 @@ def value(data: Any, keys: Collection[str]) -> Any:
     if isinstance(data, str):
         return text(data, keys)
     if isinstance(data, bytes):
-        for key in keys:
-            if is_secret(key):
-                data = data.replace(key.encode(), mask(key).encode())
-        return data
+        return _masked(data, keys, str.encode)
     if is_mapping(data):
         return {value(name, keys): value(inner, keys) for name, inner in data.items()}
     if is_list(data):
         return [value(inner, keys) for inner in data]
+    return data
+
+
+def _in_json(text: str) -> bytes:
+    return _encode(str(text))[1:-1]
+
+
+def _masked(data: AnyStr, keys: Collection[str], convert: Callable[[str], AnyStr]) -> AnyStr:
+    """Return *data* with each of *keys* masked; *convert* gives a str the type and escapes of *data*."""
+    secrets = [key for key in keys if is_secret(key)]
+    for key in secrets:
+        for form in _forms(key):
+            if (found := convert(form)) in data:
+                data = data.replace(found, convert(mask(key)))
+    for key in secrets:
+        if len(key) > _END:
+            data = _without_ends(data, convert(key), convert(mask(key)))
+    return data
+
+
+@lru_cache(maxsize=64)
+def _forms(key: str) -> tuple[str, ...]:
+    """Return how a server may write *key*: as it is, quoted for a URL, in hex, in base64."""
+    raw = key.encode()
+    quoted = "".join(char if char.isalnum() or char in "-._~" else f"%{ord(char):02X}" for char in key)
+    forms = [str(key), quoted, raw.hex(), raw.hex().upper()]
+    for offset, start in ((0, 0), (1, 2), (2, 3)):  # where the key begins in the bytes that were encoded
+        size = (offset + len(raw)) * 8 // 6  # later characters depend on what follows the key
+        forms.append(b64encode(bytes(offset) + raw).decode()[start:size])
+        forms.append(urlsafe_b64encode(bytes(offset) + raw).decode()[start:size])
+    return tuple(dict.fromkeys(forms))
+
+
+def _without_ends(data: AnyStr, key: AnyStr, masked: AnyStr) -> AnyStr:
+    """Return *data* with each beginning and each end of *key*, of _END characters or more, masked."""
+    while (first := data.find(key[:_END])) >= 0:
+        size = _END
+        while size < len(key) and data[first : first + size + 1] == key[: size + 1]:
+            size += 1
+        data = data[:first] + masked + data[first + size :]
+    while (first := data.find(key[-_END:])) >= 0:
+        end, size = first + _END, _END
+        while size < len(key) and end > size and data[end - size - 1 : end] == key[-size - 1 :]:
+            size += 1
+        data = data[: end - size] + masked + data[end:]
     return data

@@ -253,3 +253,18 @@ def test_invalid_reference_in_a_sound_chain_is_refused() -> None:
         here.store.append("a" * 16, 0, [ev.Created(), ev.Pinned(messages=[7])])
         with pytest.raises(ArchiveError, match="is not in the view"):
             there.import_(io.BytesIO(_export(here)))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[]",
+        b" [ ]\n",
+        b'{"openai2":"archive","format":1,"conversations":0,"events":0}\n{"heads":{}}\n',
+    ],
+)
+def test_file_that_holds_nothing_is_refused(raw: bytes) -> None:
+    with Engine() as engine:
+        with pytest.raises(ArchiveError, match="nothing was imported"):
+            engine.import_(io.BytesIO(raw))
+        assert engine.conversations(None) == [] and engine.heads() == {}
