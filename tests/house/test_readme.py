@@ -115,3 +115,19 @@ def test_english_and_chinese_pages_show_the_same(pages: tuple[str, str]) -> None
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.skipif(not (ROOT / "store").is_dir(), reason="needs the source tree")
+@pytest.mark.parametrize("page", ["docs/design.md", "docs/where-things-are.md"])
+def test_files_and_functions_named_in_pages_exist(page: str) -> None:
+    """`folder/file.py` is a file, and a `name` right behind it is defined there."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:openai2|store|cli|tests)/[\w/.]+?)/?`(?:\s`(\w+)`)?", text)
+    assert named
+    for path, name in named:
+        assert (ROOT / path).exists(), f"{page} names {path}"
+        if name:
+            source = (ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"^\s*(?:async )?(?:def|class) {name}\b", source, re.MULTILINE), (
+                f"{name} in {path}"
+            )
