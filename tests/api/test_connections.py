@@ -270,9 +270,7 @@ def test_refusal_before_the_body_is_read_is_raised(ask: RequestSpec) -> None:
     assert caught.value.status_code == 413
 
 
-def test_client_with_open_stream_is_not_evicted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_client_with_open_stream_is_not_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "MOST_CLIENTS", 1)
     more = threading.Event()
 

@@ -32,9 +32,7 @@ def test_retry_replaces_the_answer_when_the_new_one_is_there(scripted: Scripted)
     assert answers == ["one", "two", "three"]
 
 
-def test_group_retry_uses_the_remarks_of_the_failed_question(
-    scripted: Scripted,
-) -> None:
+def test_group_retry_uses_the_remarks_of_the_failed_question(scripted: Scripted) -> None:
     server = scripted(error(500, "no"), completion("[]"))
     with GroupChat(KEY, "m", base_url=server.base_url, max_retries=0) as group:
         group.add_dialog("Ann", ["Bob"], "hello")

@@ -235,8 +235,7 @@ def test_a_limit_on_messages(chat: NewChat, ask: Ask, server: OfflineServer) -> 
         assert len(server.requests[-1].body["messages"]) <= MsgMaxCount
         assert len(Ariel.fetch_messages()) <= MsgMaxCount
     assert shown(Ariel) == dialogue(
-        *("法国的首都叫什么？", "巴黎", "青蛙的幼体叫什么？", "蝌蚪"),
-        *("世界上最大的海洋是什么？", "太平洋"),
+        *("法国的首都叫什么？", "巴黎", "青蛙的幼体叫什么？", "蝌蚪"), *("世界上最大的海洋是什么？", "太平洋")
     )
 
 
@@ -256,7 +255,7 @@ def test_pins(chat: NewChat, ask: Ask) -> None:
     assert ask(Ariel, CAPITALS[3][0]) == "华盛顿"
     texts = [message["content"] for message in Ariel.fetch_messages()]
     assert texts == [
-        *("英国的首都是什么？", "东京", "意大利的首都是什么？", "罗马", "美国的首都是什么？", "华盛顿"),
+        *("英国的首都是什么？", "东京", "意大利的首都是什么？", "罗马", "美国的首都是什么？", "华盛顿")
     ]
     assert pinned(Ariel) == [True, False, True, True, False, False]
 

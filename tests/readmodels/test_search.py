@@ -10,12 +10,7 @@ from pathlib import Path
 import pytest
 
 import openai2
-from openai2 import (
-    Conversation,
-    Engine,
-    assistant_msg,
-    user_msg,
-)
+from openai2 import Conversation, Engine, assistant_msg, user_msg
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import request_events

@@ -10,12 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from openai2 import (
-    DamagedStore,
-    Engine,
-    StoreUnavailable,
-    user_msg,
-)
+from openai2 import DamagedStore, Engine, StoreUnavailable, user_msg
 from openai2.readmodels.search import Found
 from openai2.store import fulltext as index
 from openai2.store import schema

@@ -6,12 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai2 import (
-    BadInput,
-    Engine,
-    UnknownConversation,
-    user_msg,
-)
+from openai2 import BadInput, Engine, UnknownConversation, user_msg
 from openai2.readmodels.search import Found
 from openai2.store import tokenizer
 

@@ -14,18 +14,7 @@ from openai2.cli.session.one_shot import first_code_block
 from openai2.engine import Engine
 from openai2.offline import OfflineServer
 from tests.support import cli as cli_support
-from tests.support.cli import (
-    COMMAND,
-    KEY,
-    TIMEOUT,
-    Terminal,
-    contents,
-    environment,
-    invoke,
-    ok,
-    refused,
-    run,
-)
+from tests.support.cli import COMMAND, KEY, TIMEOUT, Terminal, contents, environment, invoke, ok, refused, run
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
 
