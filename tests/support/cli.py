@@ -10,9 +10,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,33 @@ def run(*args: str, input: bytes | str = b"", **more: str) -> subprocess.Complet
         input=raw,
         env=environment(**more),
         capture_output=True,
+        start_new_session=True,  # without a terminal
         timeout=TIMEOUT,
         check=False,
     )
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@contextlib.contextmanager
+def started(*args: str, **more: str) -> Generator[subprocess.Popen[str], None, None]:
+    """Start the command in a new process, with pipes for its output; kill it at the end or after TIMEOUT."""
+    process = subprocess.Popen(
+        [*COMMAND, *args],
+        env=environment(**more),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    guard = threading.Timer(TIMEOUT, process.kill)
+    guard.start()
+    try:
+        yield process
+    finally:
+        guard.cancel()
+        process.kill()
+        process.communicate()
 
 
 def invoke(*args: str, input: str | bytes | None = None) -> Result:
@@ -189,6 +213,11 @@ class Terminal:
         self.child.send("\r")
         return self
 
+    def leaves(self) -> None:
+        """Press Ctrl-D at an empty prompt; assert that the command ends with status 0."""
+        self.ready().types("\x04")
+        assert self.ends() == 0
+
     def ends(self) -> int:
         """Wait for the end of the command; return the exit status."""
         end = time.monotonic() + TIMEOUT
@@ -207,31 +236,23 @@ def contents(messages: Sequence[dict[str, str]]) -> list[str]:
     return [message["content"] for message in messages]
 
 
-def shown_messages(*args: str) -> list[dict[str, Any]]:
-    """Return the messages that `show` prints."""
-    messages: list[dict[str, Any]] = json.loads(ok("show", "--json", *args))
-    return messages
+def shown(db: str | None = None, *args: str) -> list[str]:
+    """Return the texts of the messages that `show` prints."""
+    return contents(json.loads(ok("show", "--json", *_in(db), *args)))
 
 
-def shown(db: str, *args: str) -> list[str]:
-    """Return the texts of the messages that `show` prints for a conversation in *db*."""
-    return contents(shown_messages("--db", db, *args))
-
-
-def logged_events(*args: str) -> list[dict[str, Any]]:
+def logged(db: str | None = None, *args: str) -> list[dict[str, Any]]:
     """Return the events that `log` prints."""
-    return [json.loads(line) for line in ok("log", "--json", *args).splitlines()]
+    return [json.loads(line) for line in ok("log", "--json", *_in(db), *args).splitlines()]
 
 
-def logged(db: str, *args: str) -> list[dict[str, Any]]:
-    """Return the events that `log` prints for a conversation in *db*."""
-    return logged_events("--db", db, *args)
+def _in(db: str | None) -> tuple[str, ...]:
+    return () if db is None else ("--db", db)
 
 
 def logged_answers() -> list[dict[str, Any]]:
     """Return the facts of the answers in the current conversation."""
-    events = logged_events()
-    return [event["data"]["answer"] for event in events if "answer" in event["data"]]
+    return [event["data"]["answer"] for event in logged() if "answer" in event["data"]]
 
 
 QUESTIONS = ("自然数50的后面是几?", "再往后是几?", "再往后呢?")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +12,24 @@ from openai2.cli.session.one_shot import first_code_block
 from openai2.engine import Engine
 from openai2.offline import OfflineServer
 from tests.support import cli as cli_support
-from tests.support.cli import COMMAND, KEY, TIMEOUT, Terminal, contents, environment, invoke, ok, refused, run
+from tests.support.cli import (
+    COMMAND,
+    KEY,
+    TIMEOUT,
+    Terminal,
+    invoke,
+    ok,
+    refused,
+    run,
+    shown,
+    started,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
 
 
-def _body(server: OfflineServer) -> dict[str, Any]:
-    body: dict[str, Any] = server.requests[-1].body
-    return body
-
-
 def _question(server: OfflineServer) -> Any:
-    return _body(server)["messages"][-1]["content"]
+    return server.requests[-1].body["messages"][-1]["content"]
 
 
 def test_attached_files_become_content_parts(server: OfflineServer, tmp_path: Path) -> None:
@@ -64,7 +68,7 @@ def test_unsupported_attachment_is_refused_before_asking(
 
 def test_api_options_are_json_if_valid_else_text(server: OfflineServer) -> None:
     ok("newchat", "hi", "-o", "temperature", "0.5", "-o", "stop", '["x"]', "-o", "user", "anna")
-    body = _body(server)
+    body = server.requests[-1].body
     assert (body["temperature"], body["stop"], body["user"]) == (0.5, ["x"], "anna")
     (started,) = [line for line in ok("log", "--json").splitlines() if "request_started" in line]
     assert json.loads(started)["data"]["options"]["temperature"] == 0.5
@@ -85,7 +89,7 @@ def test_usage_goes_to_standard_error(server: OfflineServer) -> None:
 
 def test_no_stream_asks_for_a_complete_answer(server: OfflineServer) -> None:
     assert ok("newchat", "--no-stream", "自然数1的后面是几?") == "2\n"
-    assert "stream" not in _body(server)
+    assert "stream" not in server.requests[-1].body
     assert "APIC" not in refused("chat", "--no-stream", "--base-url", "http://127.0.0.1:1/v1", "x")
 
 
@@ -129,44 +133,28 @@ def test_interactive_continues_at_the_terminal_after_a_pipe(
     with Terminal() as terminal:
         terminal.shows("2").enters("再往后是几?").says("3").enters("/exit")
         assert terminal.ends() == 0
-    assert contents(json.loads(ok("show", "--json"))) == ["自然数1的后面是几?", "2", "再往后是几?", "3"]
+    assert shown() == ["自然数1的后面是几?", "2", "再往后是几?", "3"]
 
 
 def test_interactive_without_a_terminal_fails() -> None:
-    done = subprocess.run(
-        [*COMMAND, "newchat", "--offline", "-i", "hi"],
-        env=environment(),
-        input=b"",
-        capture_output=True,
-        start_new_session=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 1 and b"no terminal" in done.stderr
+    done = run("newchat", "--offline", "-i", "hi")
+    assert done.returncode == 1 and "no terminal" in done.stderr
 
 
 def test_concurrent_questions_are_both_kept_and_reported() -> None:
     with OfflineServer(delay=0.3) as slow:
         more = {"OPENAI_BASE_URL": slow.base_url, "OPENAI_API_KEY": KEY}
         ok("newchat", "--offline", "-c", "both", "自然数1的后面是几?")
-        first = subprocess.Popen(
-            [*COMMAND, "chat", "-c", "both", "意大利的首都是什么？日本首都是什么？再说一遍，说得长一点"],
-            env=environment(**more),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-        )
-        guard = threading.Timer(TIMEOUT, first.kill)
-        guard.start()
-        with Engine(ok("path", "database").strip()) as engine:
-            conversation = engine.open("both")
-            while not any(r.type == "request_started" for r in conversation.events(after=4)):
-                assert first.poll() is None
-        second = run("chat", "-c", "both", "--offline", "自然数100的后面是几?")
-        _, errors = first.communicate(timeout=TIMEOUT)
-        guard.cancel()
+        question = "意大利的首都是什么？日本首都是什么？再说一遍，说得长一点"
+        with started("chat", "-c", "both", question, **more) as first:
+            with Engine(ok("path", "database").strip()) as engine:
+                conversation = engine.open("both")
+                while not any(r.type == "request_started" for r in conversation.events(after=4)):
+                    assert first.poll() is None
+            second = run("chat", "-c", "both", "--offline", "自然数100的后面是几?")
+            _, errors = first.communicate(timeout=TIMEOUT)
     assert (first.returncode, second.returncode) == (0, 0)
     assert "another process is asking" in second.stderr
-    assert "another process added 1 round" in errors.decode() + second.stderr  # by the process that ends last
-    assert len(json.loads(ok("show", "both", "--json"))) == 6
+    assert "another process added 1 round" in errors + second.stderr  # by the process that ends last
+    assert len(shown(None, "both")) == 6
     assert ok("verify") == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import signal
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from typing import IO
 import pytest
 
 from openai2 import Engine, user_msg
-from tests.support.cli import COMMAND, KEY, QUESTIONS, TIMEOUT, environment, invoke, logged, ok, refused
+from tests.support.cli import KEY, QUESTIONS, TIMEOUT, invoke, logged, ok, refused, started
 
 
 def test_json_log_has_the_fields_of_each_event(db: str) -> None:
@@ -79,25 +79,11 @@ def test_why_marks_the_question_of_a_failed_request(db: str) -> None:
 @contextmanager
 def _running(*args: str) -> Generator[IO[str], None, None]:
     """Run the command and give its standard output; end it with Ctrl-C."""
-    process = subprocess.Popen(
-        [*COMMAND, *args],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-    guard = threading.Timer(TIMEOUT, process.kill)
-    guard.start()
-    assert process.stdout is not None
-    try:
+    with started(*args) as process:
+        assert process.stdout is not None
         yield process.stdout
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT) == 130
-    finally:
-        guard.cancel()
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("as_json", [False, True])

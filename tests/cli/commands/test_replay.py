@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import threading
 from pathlib import Path
 
 import pytest
 
 from openai2 import Chat
 from openai2.offline import OfflineServer
-from tests.support.cli import (
-    COMMAND,
-    KEY,
-    QUESTIONS,
-    TIMEOUT,
-    Terminal,
-    environment,
-    invoke,
-    ok,
-    refused,
-    shown,
-)
+from tests.support.cli import KEY, QUESTIONS, Terminal, invoke, ok, refused, shown, started
 
 
 @pytest.fixture
@@ -79,21 +66,15 @@ def test_replay_without_server_leaves_no_fork(db: str) -> None:
 
 
 def test_interrupted_replay_continues_later(db: str, server: OfflineServer) -> None:
-    with OfflineServer(delay=0.4) as slow:
-        replaying = subprocess.Popen(
-            [*COMMAND, "replay", "数数", "-m", "slow", "--base-url", slow.base_url, "--db", db],
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        guard = threading.Timer(TIMEOUT, replaying.kill)
-        guard.start()
+    with (
+        OfflineServer(delay=0.4) as slow,
+        started("replay", "数数", "-m", "slow", "--base-url", slow.base_url, "--db", db) as replaying,
+    ):
         while len(slow.requests) < 2:
             assert replaying.poll() is None
         replaying.send_signal(signal.SIGINT)
         _, errors = replaying.communicate()
-        guard.cancel()
-        assert replaying.returncode == 130 and b"continues with what is missing" in errors
+        assert replaying.returncode == 130 and "continues with what is missing" in errors
     before = len(server.requests)
     (fork,) = [line.split()[0] for line in ok("replay", "数数", "-m", "slow", "--db", db).splitlines()]
     assert shown(db, fork) == shown(db, "数数")

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from openai2.offline import OfflineServer
-from tests.support.cli import (
-    KEY,
-    contents,
-    invoke,
-    ok,
-    refused,
-    run,
-)
+from tests.support.cli import KEY, invoke, ok, refused, run, shown
+from tests.support.misbehaving_server import Misbehaving, error, whole
 
 
 def test_question_comes_by_argument_or_by_pipe() -> None:
@@ -29,13 +21,13 @@ def test_question_comes_by_argument_or_by_pipe() -> None:
 
 def test_argument_precedes_the_piped_text(server: OfflineServer) -> None:
     ok("newchat", "总结：", input="第一行\n第二行\n\n")
-    assert contents(json.loads(ok("show", "--json")))[0] == "总结：\n\n第一行\n第二行"
+    assert shown()[0] == "总结：\n\n第一行\n第二行"
 
 
 def test_piped_text_is_kept_except_for_final_line_ends(server: OfflineServer) -> None:
     text = "\ta\0b\x1b[31m\r\n ünïcode 😀"
     answer = invoke("newchat", input=text + "\r\n\n").stdout_bytes.decode()
-    assert contents(json.loads(ok("show", "--json")))[0] == text
+    assert shown()[0] == text
     assert text in answer, "a program gets the answer verbatim"
 
 
@@ -49,30 +41,12 @@ def test_empty_or_undecodable_prompt_is_refused(input: str | bytes, reason: str)
 def test_unreachable_server_is_reported_without_the_key() -> None:
     line = refused("newchat", "--key", KEY, "--base-url", "http://127.0.0.1:9/v1", "hi")
     assert "cannot reach" in line and KEY not in line
-    assert json.loads(ok("show", "--json", json.loads(ok("list", "--json"))[0]["id"])) == []
+    assert shown(None, json.loads(ok("list", "--json"))[0]["id"]) == []
 
 
 def test_key_echoed_by_the_server_is_masked() -> None:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            body = json.dumps(
-                {"error": {"message": f"no such key: {KEY}\x1b[2J\nsorry", "code": "x"}}
-            ).encode()
-            self.send_response(401)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, daemon=True)
-        thread.start()
-        line = refused("newchat", "--key", KEY, "--base-url", f"http://127.0.0.1:{http.server_port}/v1", "hi")
-        http.shutdown()
-        thread.join()
+    refusal = whole(error(f"no such key: {KEY}\x1b[2J\nsorry", "x"), "401 Unauthorized")
+    with Misbehaving([refusal]) as server:
+        line = refused("newchat", "--key", KEY, "--base-url", server.base_url, "hi")
     assert "401" in line and "no such key: sk-…bkFJ^[[2J sorry" in line
     assert KEY not in ok("log", "--json")

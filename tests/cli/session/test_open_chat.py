@@ -7,21 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openai2.offline import OfflineServer
-from tests.support.cli import (
-    KEY,
-    NOTICE,
-    contents,
-    invoke,
-    ok,
-    refused,
-)
+from tests.support.cli import KEY, NOTICE, invoke, ok, refused, shown
 
 if TYPE_CHECKING:
     import pytest
-
-
-def _model_asked(server: OfflineServer) -> str:
-    return str(server.requests[-1].body["model"])
 
 
 def test_newchat_starts_another_and_chat_continues_the_last(server: OfflineServer) -> None:
@@ -52,7 +41,7 @@ def test_system_message_is_added_once_and_pinned(server: OfflineServer) -> None:
     ok("newchat", "-s", "你是诗人", "自然数1的后面是几?")
     ok("chat", "-s", "你是诗人", "--max-messages", "3", "再往后是几?")
     ok("chat", "再往后是几?")
-    assert contents(json.loads(ok("show", "--json"))) == ["你是诗人", "再往后是几?", "4"]
+    assert shown() == ["你是诗人", "再往后是几?", "4"]
     assert "(pinned)" in ok("show").splitlines()[0]
     assert "empty" in refused("chat", "-s", " ", "x")
 
@@ -62,13 +51,13 @@ def test_chosen_model_and_limit_are_kept_for_next_time(
 ) -> None:
     monkeypatch.setenv("OPENAI2_MODEL", "from-the-environment")
     ok("newchat", "自然数1的后面是几?")
-    assert _model_asked(server) == "from-the-environment"
+    assert server.requests[-1].body["model"] == "from-the-environment"
     ok("chat", "-m", "chosen", "--max-messages", "2", "再往后是几?")
     ok("chat", "再往后是几?")
-    assert _model_asked(server) == "chosen"
-    assert contents(json.loads(ok("show", "--json"))) == ["再往后是几?", "4"]
+    assert server.requests[-1].body["model"] == "chosen"
+    assert shown() == ["再往后是几?", "4"]
     ok("newchat", "自然数1的后面是几?")
-    assert _model_asked(server) == "from-the-environment"
+    assert server.requests[-1].body["model"] == "from-the-environment"
 
 
 def test_saved_key_is_recorded_as_its_fingerprint(

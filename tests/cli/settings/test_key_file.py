@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from openai2.cli.settings.key_file import Entry, KeyFile
-from tests.support.cli import COMMAND, KEY, TIMEOUT, environment, ok, refused, run
+from tests.support.cli import KEY, TIMEOUT, ok, refused, run, started
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="file modes are POSIX")
 
@@ -56,13 +56,10 @@ def test_invalid_line_is_refused_without_quoting_it(file: Path) -> None:
 
 def test_processes_that_add_keys_concurrently_lose_none() -> None:
     keys = [f"{KEY}{number}" for number in range(6)]
-    processes = [
-        subprocess.Popen([*COMMAND, "add_apikey", key], env=environment(), stderr=subprocess.PIPE)
-        for key in keys
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=TIMEOUT)
-        assert process.returncode == 0, errors
+    with ExitStack() as stack:
+        for process in [stack.enter_context(started("add_apikey", key)) for key in keys]:
+            _, errors = process.communicate(timeout=TIMEOUT)
+            assert process.returncode == 0, errors
     assert set(run("read_apikey", "--reveal").stdout.split()) == set(keys)
 
 
