@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from openai2 import Engine
 from openai2.offline import OfflineServer
 
-# No deadline, since machines differ. Runs are random and print how to repeat a failure; with `CI` set they
-# are
-# not, so that an unchanged tree does not fail later. `pytest --hypothesis-profile=thorough` runs 20× the
-# examples.
+# No deadline, since machines differ. Runs are random and print how to repeat a failure. With `CI` set they
+# are not random: an unchanged tree must not fail later. `--hypothesis-profile=thorough` runs 20x as many.
 _OURS = settings(
     deadline=None,
     print_blob=True,
@@ -36,7 +35,6 @@ _FOREIGN_NAMES = {"LANGUAGE", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_F
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test an empty home folder outside `tmp_path`, without keys, settings or proxies.
-
 
     OPENAI2_HOME names a folder that does not exist yet.
     """
@@ -65,3 +63,23 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OfflineServer]:
         monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
         yield server
+
+
+@pytest.fixture(scope="module")
+def offline() -> Iterator[OfflineServer]:
+    """Run a loopback server that the environment does not name."""
+    with OfflineServer() as server:
+        yield server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of the database that `engine` opens."""
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def engine(path: Path) -> Iterator[Engine]:
+    """Open a store in a file, which is not flushed to the disk."""
+    with Engine(path, synchronous="OFF") as engine:
+        yield engine

@@ -13,12 +13,6 @@ from tests.support.chats import Scripted, chat_with
 from tests.support.servers import ScriptedServer
 
 
-@pytest.fixture(scope="module")
-def offline() -> Iterator[OfflineServer]:
-    with OfflineServer() as server:
-        yield server
-
-
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
     """Scripted servers that are closed at the test's end."""

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,12 +45,6 @@ def statements(engine: Engine) -> Generator[list[str], None, None]:
 
 def rounds(count: int) -> list[dict[str, Any]]:
     return [made(f"{number}") for number in range(count) for made in (user_msg, assistant_msg)]
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store.db") as engine:
-        yield engine
 
 
 def test_append_takes_five_statements_at_any_length(engine: Engine) -> None:

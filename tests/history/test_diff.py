@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from openai2 import Chat, Engine, Refused, assistant_msg, system_msg, user_msg
 from openai2.core.textdiff import marked
 from openai2.history.diff import Exchange, Row, Side, compare
 from openai2.offline import OfflineServer
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[OfflineServer]:
-    with OfflineServer() as server:
-        yield server
 
 
 def exchange(question: str | None, answer: str) -> Exchange:
@@ -46,8 +39,8 @@ def test_compare_aligns_repeated_questions() -> None:
     assert [row.status for row in compare(a, b)].count("same") == 2
 
 
-def test_diff_of_fork_shows_answers_and_totals(server: OfflineServer) -> None:
-    with Chat("sk-test", base_url=server.base_url, conversation="origin") as chat:
+def test_diff_of_fork_shows_answers_and_totals(offline: OfflineServer) -> None:
+    with Chat("sk-test", base_url=offline.base_url, conversation="origin") as chat:
         chat.add_dialogs(system_msg("be short"))
         chat.request("自然数1的后面是几?")
         other = chat.fork("branch")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from openai2.history.lineage import Lineage
 from openai2.history.messages import decoded_messages, encoded_messages
 from openai2.store import Reader
 from tests.support.stores import asked, long, plain
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store.db", synchronous="OFF") as engine:
-        yield engine
 
 
 def _read_singly(engine: Engine, conversation: Conversation) -> list[msg.Message]:

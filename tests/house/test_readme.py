@@ -6,7 +6,6 @@ import ast
 import contextlib
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,18 +76,12 @@ class Example:
         return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "print"
 
 
-@pytest.fixture
-def server() -> Iterator[OfflineServer]:
-    with OfflineServer() as server:
-        yield server
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_every_example_gives_what_the_page_says(
-    page: str, server: OfflineServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, offline: OfflineServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    monkeypatch.setenv("OPENAI_BASE_URL", offline.base_url)
     names: dict[str, object] = {}
     kept = 0
     for block in python_blocks(page):

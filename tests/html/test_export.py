@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,6 @@ from tests.support.page import Page, export, read_page
 from tests.support.stores import busy, long
 
 View = tuple[list[int], set[int]]
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with Engine(None) as engine:
-        yield engine
 
 
 def apply(view: View, row: dict[str, Any], *, forwards: bool = True) -> View:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from importlib.resources import files
 from shutil import which
 from typing import Any
@@ -25,12 +24,6 @@ const texts = new Texts(page.about.texts, (index) => page.texts[index]);
 const stateOf = ({ids, pins}) => [ids.slice(), [...pins].sort((a, b) => a - b)];
 const put = (value) => process.stdout.write(JSON.stringify(value));
 """
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with Engine(None) as engine:
-        yield engine
 
 
 def run(page: Page, script: str) -> Any:

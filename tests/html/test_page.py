@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator
 from hashlib import sha256
 from importlib.resources import files
 
@@ -24,12 +23,6 @@ NASTY = (
     "{{script}}{{policy}}{{data}}",
     "\\u003c\\",
 )
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with Engine(None) as engine:
-        yield engine
 
 
 def source(name: str) -> str:

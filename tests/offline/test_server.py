@@ -29,14 +29,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[OfflineServer]:
-    with OfflineServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(server: OfflineServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="sk-any", base_url=server.base_url, max_retries=0) as client:
+def client(offline: OfflineServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key="sk-any", base_url=offline.base_url, max_retries=0) as client:
         yield client
 
 
@@ -98,9 +92,9 @@ def test_stream_completion_and_rules_agree(client: openai.OpenAI, text: str) -> 
     assert whole == streamed == answer([{"role": "user", "content": text}])
 
 
-def test_async_client(server: OfflineServer) -> None:
+def test_async_client(offline: OfflineServer) -> None:
     async def talk() -> tuple[list[str | None], str]:
-        async with openai.AsyncOpenAI(api_key="k", base_url=server.base_url, max_retries=0) as client:
+        async with openai.AsyncOpenAI(api_key="k", base_url=offline.base_url, max_retries=0) as client:
             create = client.chat.completions.create
             asking = [create(model="m", messages=messages_of(f"自然数{n}的后面是几?")) for n in range(8)]
             answers = [done.choices[0].message.content for done in await asyncio.gather(*asking)]
@@ -205,17 +199,17 @@ def test_images(client: openai.OpenAI) -> None:
         (b"[" * 100_000, None),
     ],
 )
-def test_invalid_request_names_the_parameter(server: OfflineServer, body: Any, param: str | None) -> None:
-    status, error = post(server, "/chat/completions", body)
+def test_invalid_request_names_the_parameter(offline: OfflineServer, body: Any, param: str | None) -> None:
+    status, error = post(offline, "/chat/completions", body)
     assert status == 400
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, None)
     assert error["message"]
 
 
-def post(server: OfflineServer, path: str, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
+def post(offline: OfflineServer, path: str, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"Authorization": "Bearer sk-any", **headers}
-    request = urllib.request.Request(server.base_url + path, data, headers)  # noqa: S310
+    request = urllib.request.Request(offline.base_url + path, data, headers)  # noqa: S310
     with pytest.raises(urllib.error.HTTPError) as caught, urllib.request.urlopen(request):  # noqa: S310
         pass
     with caught.value as response:
@@ -223,22 +217,22 @@ def post(server: OfflineServer, path: str, body: Any, **headers: str) -> tuple[i
         return caught.value.code, json.loads(response.read())["error"]
 
 
-def test_unknown_path_missing_key_and_bad_image_request(server: OfflineServer, client: openai.OpenAI) -> None:
+def test_unknown_path_no_key_and_bad_image_request(offline: OfflineServer, client: openai.OpenAI) -> None:
     hi = {"messages": [{"role": "user", "content": "hi"}]}
-    assert post(server, "/nowhere", hi)[0] == 404
-    assert post(server, "/nowhere", hi)[1]["message"] == "Invalid URL (POST /v1/nowhere)"
+    assert post(offline, "/nowhere", hi)[0] == 404
+    assert post(offline, "/nowhere", hi)[1]["message"] == "Invalid URL (POST /v1/nowhere)"
     for header in ("", "Bearer", "Bearer  ", "Basic abc"):
-        status, error = post(server, "/chat/completions", hi, Authorization=header)
+        status, error = post(offline, "/chat/completions", hi, Authorization=header)
         assert (status, error["code"]) == (401, "invalid_api_key")
-    assert post(server, "/images/generations", {})[1]["param"] == "prompt"
-    assert post(server, "/images/generations", {"prompt": "x", "response_format": "?"})[1]["param"]
+    assert post(offline, "/images/generations", {})[1]["param"] == "prompt"
+    assert post(offline, "/images/generations", {"prompt": "x", "response_format": "?"})[1]["param"]
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model="m", messages=[])
     assert caught.value.param == "messages"
 
 
-def raw(server: OfflineServer, request: bytes) -> socket.socket:
-    _, _, port = server.base_url.removesuffix("/v1").rpartition(":")
+def raw(offline: OfflineServer, request: bytes) -> socket.socket:
+    _, _, port = offline.base_url.removesuffix("/v1").rpartition(":")
     connection = socket.create_connection(("127.0.0.1", int(port)))
     connection.sendall(request)
     return connection
@@ -255,58 +249,58 @@ def read_all(connection: socket.socket) -> bytes:
         return file.read()
 
 
-def test_http_responses_to_the_byte(server: OfflineServer) -> None:
+def test_http_responses_to_the_byte(offline: OfflineServer) -> None:
     question = "美国的首都是什么？"
-    with raw(server, chat_bytes(question) * 2) as connection, connection.makefile("rb") as file:
+    with raw(offline, chat_bytes(question) * 2) as connection, connection.makefile("rb") as file:
         for _ in range(2):  # on one connection
             headers = {line.partition(b":")[0]: line for line in iter(file.readline, b"\r\n")}
             assert b"HTTP/1.1 200 OK\r\n" in headers
             body = file.read(int(headers[b"Content-Length"].split()[1]))
             assert "华盛顿".encode() in body and b"\\u" not in body
-    streamed = read_all(raw(server, chat_bytes(question, "1.0", stream=True)))
+    streamed = read_all(raw(offline, chat_bytes(question, "1.0", stream=True)))
     assert streamed.startswith(b"HTTP/1.1 200 OK\r\n") and streamed.endswith(b"}\n\ndata: [DONE]\n\n")
     assert b"Transfer-Encoding" not in streamed and b'{"content":"' + "华".encode() in streamed
 
 
-def test_chunked_body_is_read_and_invalid_http_refused(server: OfflineServer) -> None:
+def test_chunked_body_is_read_and_invalid_http_refused(offline: OfflineServer) -> None:
     head, _, rest = chat_bytes("美国的首都是什么？").partition(b"Content-Length")
     body = rest.partition(b"\r\n\r\n")[2]
     chunks = b"".join(b"%X;x=y\r\n%s\r\n" % (len(part), part) for part in (body[:20], body[20:]))
     framing = b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert "华盛顿".encode() in read_all(raw(server, head + framing + chunks + b"0\r\nA: b\r\n\r\n"))
+    assert "华盛顿".encode() in read_all(raw(offline, head + framing + chunks + b"0\r\nA: b\r\n\r\n"))
     for invalid in (
         head + b"Content-Length: -1\r\n\r\n",
         head + b"Transfer-Encoding: chunked\r\n\r\nlong\r\n",
         b"nonsense\r\n\r\n",
         b"BREW /v1/models HTTP/1.1\r\n\r\n",
     ):
-        refused = read_all(raw(server, invalid))
+        refused = read_all(raw(offline, invalid))
         assert b"\r\nConnection: close\r\n" in refused and b'{"error":{' in refused
 
 
 def test_stored_requests_have_no_keys() -> None:
-    with OfflineServer(keep=2) as server:
-        with openai.OpenAI(api_key="sk-secret", base_url=server.base_url, max_retries=0) as client:
+    with OfflineServer(keep=2) as offline:
+        with openai.OpenAI(api_key="sk-secret", base_url=offline.base_url, max_retries=0) as client:
             for text in ("一", "二"):
                 client.chat.completions.create(model="m", messages=messages_of(text))
-            assert [r.body["messages"][0]["content"] for r in server.requests] == ["一", "二"]
-            assert {r.path for r in server.requests} == {"/v1/chat/completions"}
-            post(server, "/chat/completions", b"{broken")
+            assert [r.body["messages"][0]["content"] for r in offline.requests] == ["一", "二"]
+            assert {r.path for r in offline.requests} == {"/v1/chat/completions"}
+            post(offline, "/chat/completions", b"{broken")
             client.models.list(extra_query={"key": "sk-secret"})
-        assert server.requests == [("/v1/chat/completions", "{broken"), ("/v1/models", None)]
-        assert "sk-secret" not in repr(server.requests)
+        assert offline.requests == [("/v1/chat/completions", "{broken"), ("/v1/models", None)]
+        assert "sk-secret" not in repr(offline.requests)
 
 
 def test_disconnected_clients_log_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     text = "好" * 20_000  # larger than the socket buffers
-    with OfflineServer() as server:
-        with raw(server, chat_bytes(text, stream=True)) as connection:
+    with OfflineServer() as offline:
+        with raw(offline, chat_bytes(text, stream=True)) as connection:
             assert connection.recv(100)
             reset = struct.pack("ii", 1, 0)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
-        raw(server, chat_bytes("你好")[:-5]).close()
-        raw(server, b"").close()
-        with openai.OpenAI(api_key="k", base_url=server.base_url, max_retries=0) as client:
+        raw(offline, chat_bytes("你好")[:-5]).close()
+        raw(offline, b"").close()
+        with openai.OpenAI(api_key="k", base_url=offline.base_url, max_retries=0) as client:
             with client.chat.completions.create(model="m", messages=messages_of(text), stream=True) as stream:
                 next(iter(stream))
             assert client.chat.completions.create(model="m", messages=messages_of("你好")).choices
@@ -314,11 +308,11 @@ def test_disconnected_clients_log_nothing(capfd: pytest.CaptureFixture[str]) -> 
 
 
 def test_close_cuts_open_streams() -> None:
-    server = OfflineServer(delay=3600).start()
-    with openai.OpenAI(api_key="k", base_url=server.base_url, max_retries=0) as client:
+    offline = OfflineServer(delay=3600).start()
+    with openai.OpenAI(api_key="k", base_url=offline.base_url, max_retries=0) as client:
         with client.chat.completions.create(model="m", messages=messages_of("你好"), stream=True) as stream:
             assert next(iter(stream)).choices[0].delta.role == "assistant"
-            server.close()
+            offline.close()
             with pytest.raises(openai.APIConnectionError):
                 list(stream)
         with pytest.raises(openai.APIConnectionError):
@@ -326,16 +320,16 @@ def test_close_cuts_open_streams() -> None:
 
 
 def test_start_and_close_are_idempotent() -> None:
-    server = OfflineServer()
-    server.close()
+    offline = OfflineServer()
+    offline.close()
     with pytest.raises(RuntimeError):
-        _ = server.base_url
-    assert server.start() is server.start()
-    with server:
-        url = server.base_url
-    server.close()
-    assert server.base_url == url
-    with server, openai.OpenAI(api_key="k", base_url=server.base_url, max_retries=0) as client:
+        _ = offline.base_url
+    assert offline.start() is offline.start()
+    with offline:
+        url = offline.base_url
+    offline.close()
+    assert offline.base_url == url
+    with offline, openai.OpenAI(api_key="k", base_url=offline.base_url, max_retries=0) as client:
         assert client.models.list().data
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 import openai2
 from openai2 import Conversation, Engine, assistant_msg, user_msg
@@ -16,12 +13,6 @@ from openai2.core import messages as msg
 from openai2.core import request_events
 from openai2.readmodels.search import Found
 from tests.support.stores import asked, busy
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store.db") as engine:
-        yield engine
 
 
 def texts(found: list[Found]) -> list[str]:

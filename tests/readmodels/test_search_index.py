@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,6 @@ from openai2 import DamagedStore, Engine, StoreUnavailable, user_msg
 from openai2.readmodels.search import Found
 from openai2.store import fulltext as index
 from openai2.store import schema
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    with Engine(tmp_path / "store.db") as engine:
-        yield engine
 
 
 def texts(found: list[Found]) -> list[str]:

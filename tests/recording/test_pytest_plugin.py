@@ -5,20 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from openai2.offline import OfflineServer
 from tests.support.recording import ADDRESS
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[OfflineServer]:
-    with OfflineServer() as server:
-        yield server
-
 
 SUITE = """
 import os
@@ -47,7 +37,7 @@ def test_failing(openai2_recording):
 """
 
 
-def test_fixture_records_passing_tests(server: OfflineServer, tmp_path: Path) -> None:
+def test_fixture_records_passing_tests(offline: OfflineServer, tmp_path: Path) -> None:
     (tmp_path / "test_suite.py").write_text(SUITE, "utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
 
@@ -62,7 +52,7 @@ def test_fixture_records_passing_tests(server: OfflineServer, tmp_path: Path) ->
         )
         return done.stdout + done.stderr
 
-    output = run(server.base_url, "first")
+    output = run(offline.base_url, "first")
     assert "1 failed, 3 passed" in output, output
     written = sorted(path.name for path in (tmp_path / "recordings").iterdir())
     names = ["test_changed", "test_it", "test_loose-a-b"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,10 @@ from openai2.offline import OfflineServer
 from openai2.testing import Differs, recorded
 from tests.support.recording import ADDRESS, KEY, ask, client, no_network
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[OfflineServer]:
-    with OfflineServer() as server:
-        yield server
-
-
 # -- from a log
 
 
-def test_conversation_in_a_log_replays(server: OfflineServer, tmp_path: Path) -> None:
+def test_conversation_in_a_log_replays(offline: OfflineServer, tmp_path: Path) -> None:
     db = tmp_path / "log.db"
 
     def program(**options: Any) -> list[Any]:
@@ -35,7 +28,7 @@ def test_conversation_in_a_log_replays(server: OfflineServer, tmp_path: Path) ->
             answers += ["".join(chat.stream_request("再往后呢?")), chat.retry(temperature=0.3)]
             return [answers, chat.fetch_messages()]
 
-    first = program(base_url=server.base_url, db=db, conversation="mine")
+    first = program(base_url=offline.base_url, db=db, conversation="mine")
     with no_network(), recorded(db, "mine"):
         assert program(base_url=ADDRESS) == first
     with Engine(db) as engine, client(ADDRESS) as api:
@@ -120,10 +113,10 @@ def limits(options: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("example", [numbers, streams, rollbacks, pools, imports, group, limits])
 def test_tutorial_replays(
-    example: Callable[[dict[str, Any]], Any], server: OfflineServer, tmp_path: Path
+    example: Callable[[dict[str, Any]], Any], offline: OfflineServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "tutorial.jsonl"
     with recorded(path):
-        first = example({"base_url": server.base_url, "model": "gpt-3.5-turbo"})
+        first = example({"base_url": offline.base_url, "model": "gpt-3.5-turbo"})
     with no_network(), recorded(path):
         assert example({"base_url": ADDRESS, "model": "gpt-3.5-turbo"}) == first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,12 @@ from openai2.recording.format import read
 from openai2.testing import Differs, recorded
 from tests.support.recording import ADDRESS, KEY, ask, client, no_network, stream
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[OfflineServer]:
-    with OfflineServer() as server:
-        yield server
-
-
 # -- recording and replaying
 
 
-def test_recording_replays_without_network(server: OfflineServer, tmp_path: Path) -> None:
+def test_recording_replays_without_network(offline: OfflineServer, tmp_path: Path) -> None:
     path = tmp_path / "recordings" / "one.jsonl"
-    before = client(server.base_url)
+    before = client(offline.base_url)
 
     def program(base_url: str) -> list[Any]:
         inside = client(base_url)
@@ -49,19 +42,19 @@ def test_recording_replays_without_network(server: OfflineServer, tmp_path: Path
 
     with recorded(path) as recording:
         assert recording.recording
-        first = program(server.base_url)
-    asked = len(server.requests)
+        first = program(offline.base_url)
+    asked = len(offline.requests)
     with no_network(), recorded(path) as recording:
         assert not recording.recording
         assert program(ADDRESS) == first
-    assert len(server.requests) == asked
+    assert len(offline.requests) == asked
     assert len(first[1]) > 5  # in the pieces in which it came
     before.close()
 
 
 @pytest.mark.parametrize("http", [openai.DefaultAioHttpClient, openai.DefaultAsyncHttpxClient])
 def test_async_clients_of_the_sdk_are_replayed(
-    http: Callable[[], httpx2.AsyncClient], server: OfflineServer, tmp_path: Path
+    http: Callable[[], httpx2.AsyncClient], offline: OfflineServer, tmp_path: Path
 ) -> None:
     async def program(base_url: str) -> str | None:
         async with openai.AsyncOpenAI(api_key=KEY, base_url=base_url, http_client=http()) as api:
@@ -71,15 +64,15 @@ def test_async_clients_of_the_sdk_are_replayed(
 
     path = tmp_path / "one.jsonl"
     with recorded(path):
-        assert asyncio.run(program(server.base_url)) == "51"
+        assert asyncio.run(program(offline.base_url)) == "51"
     with no_network(), recorded(path):
         assert asyncio.run(program(ADDRESS)) == "51"
     assert KEY not in path.read_text("utf-8")
 
 
-def test_file_is_readable_and_has_no_key(server: OfflineServer, tmp_path: Path) -> None:
+def test_file_is_readable_and_has_no_key(offline: OfflineServer, tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
-    with recorded(path), client(server.base_url) as api:
+    with recorded(path), client(offline.base_url) as api:
         ask(api, f"my key is {KEY}")
         stream(api, f"my key is {KEY}")
     text = path.read_text("utf-8")
@@ -107,8 +100,8 @@ def test_refusals_and_lost_connections_are_replayed(tmp_path: Path) -> None:
 
     found: list[Any] = []
     with recorded(path):
-        with OfflineServer() as server:
-            program(server.base_url)
+        with OfflineServer() as offline:
+            program(offline.base_url)
         program(ADDRESS)
     with no_network(), recorded(path):
         program(ADDRESS)
@@ -118,10 +111,10 @@ def test_refusals_and_lost_connections_are_replayed(tmp_path: Path) -> None:
 
 
 def test_record_option_and_variable_record_again(
-    server: OfflineServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    offline: OfflineServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "one.jsonl"
-    with client(server.base_url) as api:
+    with client(offline.base_url) as api:
         with recorded(path):
             ask(api, "one")
         with recorded(path, record=True):
@@ -145,9 +138,9 @@ def _fail_after(program: Callable[[], object]) -> None:
     raise ZeroDivisionError
 
 
-def test_innermost_recording_gets_the_requests(server: OfflineServer, tmp_path: Path) -> None:
+def test_innermost_recording_gets_the_requests(offline: OfflineServer, tmp_path: Path) -> None:
     original = httpx2.HTTPTransport.handle_request
-    with client(server.base_url) as api:
+    with client(offline.base_url) as api:
         with recorded(tmp_path / "outer.jsonl"):
             ask(api, "outer")
             with recorded(tmp_path / "inner.jsonl"):
@@ -159,7 +152,7 @@ def test_innermost_recording_gets_the_requests(server: OfflineServer, tmp_path: 
     assert len(read(tmp_path / "outer.jsonl")) == 2
 
 
-def test_parallel_requests_may_have_any_order(server: OfflineServer, tmp_path: Path) -> None:
+def test_parallel_requests_may_have_any_order(offline: OfflineServer, tmp_path: Path) -> None:
     path = tmp_path / "one.jsonl"
 
     async def program(base_url: str, texts: list[str]) -> list[str | None]:
@@ -175,7 +168,7 @@ def test_parallel_requests_may_have_any_order(server: OfflineServer, tmp_path: P
 
     texts = [f"自然数{n}的后面是几?" for n in range(10, 20)]
     with recorded(path):
-        answers = asyncio.run(program(server.base_url, texts))
+        answers = asyncio.run(program(offline.base_url, texts))
     with no_network(), recorded(path):
         assert asyncio.run(program(ADDRESS, texts[::-1])) == answers[::-1]
 
@@ -184,9 +177,9 @@ def test_parallel_requests_may_have_any_order(server: OfflineServer, tmp_path: P
 
 
 @pytest.fixture
-def path(server: OfflineServer, tmp_path: Path) -> Path:
+def path(offline: OfflineServer, tmp_path: Path) -> Path:
     path = tmp_path / "one.jsonl"
-    with recorded(path), client(server.base_url) as api:
+    with recorded(path), client(offline.base_url) as api:
         ask(api, "自然数50的后面是几? 请回答", temperature=0.5)
     return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,6 @@ from openai2.core import events as ev
 from openai2.offline import OfflineServer
 from tests.support.chats import event_types
 from tests.support.replays import KEY, FakeApi, check_store
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[OfflineServer]:
-    with OfflineServer() as server:
-        yield server
 
 
 def test_each_question_is_asked_after_the_new_answers() -> None:
@@ -52,8 +45,8 @@ def test_each_question_is_asked_after_the_new_answers() -> None:
         assert (told.changed, told.only_b, told.same) == (2, 1, 0)
 
 
-def test_other_changes_of_the_view_are_repeated(server: OfflineServer) -> None:
-    with Chat(KEY, base_url=server.base_url, MsgMaxCount=6) as chat:
+def test_other_changes_of_the_view_are_repeated(offline: OfflineServer) -> None:
+    with Chat(KEY, base_url=offline.base_url, MsgMaxCount=6) as chat:
         chat.add_dialogs(system_msg("be short"))
         chat.pin_messages(0)
         for _ in range(4):
@@ -228,8 +221,8 @@ def test_deleted_replay_hides_the_new_system_message(tmp_path: Path) -> None:
     assert b"a secret prompt" not in db.read_bytes()
 
 
-def test_group_chat_is_replayed_with_roles_and_remarks(server: OfflineServer) -> None:
-    with GroupChat(KEY, base_url=server.base_url) as group:
+def test_group_chat_is_replayed_with_roles_and_remarks(offline: OfflineServer) -> None:
+    with GroupChat(KEY, base_url=offline.base_url) as group:
         group.roles = {"苏轼": "诗人", "李清照": "词人"}
         group.add_dialog("李清照", ["苏轼"], "你好")
         group.request([("苏轼", ["李清照"])])

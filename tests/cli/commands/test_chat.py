@@ -12,18 +12,7 @@ from openai2.cli.session.one_shot import first_code_block
 from openai2.engine import Engine
 from openai2.offline import OfflineServer
 from tests.support import cli as cli_support
-from tests.support.cli import (
-    COMMAND,
-    KEY,
-    TIMEOUT,
-    Terminal,
-    invoke,
-    ok,
-    refused,
-    run,
-    shown,
-    started,
-)
+from tests.support.cli import COMMAND, KEY, TIMEOUT, Terminal, invoke, ok, refused, run, shown, started
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,44 +12,37 @@ from openai2.offline import OfflineServer
 from tests.support.cli import KEY, logged_answers, ok, refused
 
 
-@pytest.fixture
-def server() -> Iterator[OfflineServer]:
-    """A server that the environment does not name."""
-    with OfflineServer() as server:
-        yield server
-
-
-def test_profile_sets_server_model_key_and_options(server: OfflineServer) -> None:
+def test_profile_sets_server_model_key_and_options(offline: OfflineServer) -> None:
     ok("add_apikey", KEY, "--name", "mine")
     ok("add_apikey", "sk-another-key-that-is-made-up-0001")
-    ok("config", "work", "base_url", server.base_url)
+    ok("config", "work", "base_url", offline.base_url)
     ok("config", "work", "model", "small")
     ok("config", "work", "keys", '["mine"]')
     ok("config", "work", "create.temperature", "0.25")
     ok("newchat", "--profile", "work", "hi")
-    body = server.requests[-1].body
+    body = offline.requests[-1].body
     assert (body["model"], body["temperature"]) == ("small", 0.25)
     assert logged_answers()[-1]["key"] == fingerprint(KEY)
     ok("newchat", "--profile", "work", "-m", "large", "-o", "temperature", "1", "hi")
-    body = server.requests[-1].body
+    body = offline.requests[-1].body
     assert (body["model"], body["temperature"]) == ("large", 1)
     assert json.loads(ok("config", "work"))["create"] == {"temperature": 0.25}
     assert json.loads(ok("config", "work", "model")) == "small"
 
 
 def test_default_profile_is_used_unless_a_server_is_named(
-    server: OfflineServer, monkeypatch: pytest.MonkeyPatch
+    offline: OfflineServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ok("config", "work", "base_url", server.base_url)
+    ok("config", "work", "base_url", offline.base_url)
     ok("config", "work", "model", "small")
     ok("config", "work", "key", "false")
     ok("config", "work", "--use")
     assert "* work" in ok("config")
     ok("newchat", "hi")
-    assert server.requests[-1].body["model"] == "small"
+    assert offline.requests[-1].body["model"] == "small"
     monkeypatch.setenv("OPENAI2_MODEL", "medium")
     ok("newchat", "hi")
-    assert server.requests[-1].body["model"] == "medium"
+    assert offline.requests[-1].body["model"] == "medium"
     with OfflineServer() as other:
         ok("newchat", "hi", "--base-url", other.base_url, "--key", KEY)
         assert len(other.requests) == 1
