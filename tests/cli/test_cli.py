@@ -9,13 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import (
-    COMMAND,
-    TIMEOUT,
-    environment,
-    refused,
-    run,
-)
+from tests.support.cli import COMMAND, TIMEOUT, environment, refused, run
 
 
 def test_wrong_usage_exits_with_status_2() -> None:
