@@ -24,7 +24,16 @@ from openai2.cli.arguments.options import conversation_option, db_option, json_o
 from openai2.cli.settings.database import engine, existing_engine
 from openai2.cli.terminal.i18n import _, counted
 from openai2.cli.terminal.progress import progress
-from openai2.cli.terminal.text import answer_text, is_terminal, json_safe, note, one_line, out, out_json
+from openai2.cli.terminal.text import (
+    answer_text,
+    is_terminal,
+    json_safe,
+    note,
+    one_line,
+    out,
+    out_json,
+    visible,
+)
 from openai2.cli.views.error_text import warn
 from openai2.engine import Engine
 from openai2.errors import BadInput
@@ -163,7 +172,7 @@ def _open_source(file: str) -> Generator[BinaryIO, None, None]:
 
 def _print_result(imported: Imported) -> None:
     for arrived in imported.conversations:
-        out(f"{arrived.id}  {_outcome(arrived)}")
+        out(f"{visible(arrived.id)}  {_outcome(arrived)}")
     note(_("imported {events}", events=counted("{n} event", "{n} events", imported.events)))
     if imported.redacted:
         note(

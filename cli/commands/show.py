@@ -15,7 +15,7 @@ from openai2.cli.arguments.completions import conversations
 from openai2.cli.arguments.options import conversation_option, db_option, json_option
 from openai2.cli.settings.database import existing_engine
 from openai2.cli.terminal.i18n import _, counted
-from openai2.cli.terminal.text import note, out, out_json
+from openai2.cli.terminal.text import note, out, out_json, visible
 
 if TYPE_CHECKING:
     from openai2.conversation import ViewMessage
@@ -80,7 +80,7 @@ def head(ref: str | None, every: bool, conversation: str | None, db: str | None)
         else:
             found = [refs.find_conversation(engine, ref or conversation)]
         for opened in found:
-            out(f"{opened.id} {opened.version} {opened.head}")
+            out(f"{visible(opened.id)} {opened.version} {opened.head}")
 
 
 def _with_limit(messages: list[ViewMessage], limit: int) -> list[ViewMessage]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from openai2.cli.terminal.i18n import _
-from openai2.cli.terminal.text import local, one_line, output_columns, paint, table
+from openai2.cli.terminal.text import local, one_line, output_columns, paint, table, visible
 from openai2.readmodels import conversations
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def list_lines(store: Store, listed: Iterable[Listed], current: str | None = Non
     for line in listed:
         mark = "* " if current == line.id else "  "
         changed = local(line.updated).strftime(time_format)
-        rows.append([mark + line.id[:8], str(line.messages), changed, _title(store, line)])
+        rows.append([mark + visible(str(line.id)[:8]), str(line.messages), changed, _title(store, line)])
     if columns < _TINY:
         rows = [[row[0], row[3]] for row in rows]
     elif columns < _VERY_NARROW:

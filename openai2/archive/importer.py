@@ -25,6 +25,7 @@ import msgspec
 from openai2.archive.format import NO_REDACTION, Chains, Progress, digest_of
 from openai2.archive.reader import Outline, event_of, read_outline, records
 from openai2.archive.rebase import Target, derive_id, last_shareable, rebase, skip_cuts
+from openai2.audit.form import check_form
 from openai2.audit.references import References
 from openai2.core import events as ev
 from openai2.errors import ArchiveError
@@ -89,13 +90,19 @@ def _verify(file: IO[bytes], outline: Outline, progress: Callable[[int], None]) 
     for line, record in records(file, outline):
         try:
             chains.check(record)
+            malformed = check_form(record.conversation, record.time, record.json)
+            if malformed is not None:
+                raise ValueError(malformed)
             is_redacted = not record.json
             record = _restore_left(record, outline.redacted)
             if record.conversation != current or stream is None:
                 if stream is not None:
                     stream.drop_view()
                 current = record.conversation
-                stream = references.begin(current, outline.forked.get(current))
+                fork = outline.forked.get(current)
+                stream = references.begin(current, fork)
+                if fork is not None and fork.base != stream.base:
+                    raise ValueError(f"its numbers go on from {fork.base}, not from {stream.base}")
             wrong = stream.apply(event_of(record, line), is_redacted)
             if wrong is not None:
                 raise ValueError(wrong)

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
+from openai2.audit.form import check_form
 from openai2.audit.prescan import Prescan
 from openai2.audit.references import DraftCheck, References, StreamReferences
 from openai2.audit.report import Problems
@@ -138,9 +139,12 @@ class ContentCheck:
         apply, decoders, base = references.apply, self._decoders, references.base
         requests = self._drafts.requests(conversation)
         snapshots = self._snapshots.get(conversation)
-        for name, version, position, _, tag, data, _, _ in run:
+        for name, version, position, _, tag, data, time, _ in run:
             event: ev.Event | None
-            wrong: LazyMessage | None
+            wrong = check_form(conversation, text(time), data)
+            if wrong is not None:
+                stream.fault = (wrong, version, position)
+                return
             try:
                 event = decoders[tag](data)
             except (KeyError, *ev.DECODE_ERRORS):  # unknown, damaged or redacted

@@ -27,6 +27,11 @@ def id_from_bytes(data: bytes) -> str:
     return "".join(_ALPHABET[byte % 32] for byte in data[:_ID_LENGTH])
 
 
+def is_id(text: str) -> bool:
+    """Return True if *text* has the form of an id."""
+    return len(text) == _ID_LENGTH and all(char in _ALPHABET for char in text)
+
+
 def check_name(name: object) -> str | None:
     """Return *name*, a conversation's name or None. Raises BadInput if it could not be typed or printed."""
     if name is None:

@@ -12,6 +12,7 @@ from typing import Any, overload
 
 import msgspec
 
+from openai2.core.nesting import MAX_MESSAGE_DEPTH, is_deeper
 from openai2.core.typeguards import is_list, is_mapping, is_sequence, is_text
 from openai2.errors import BadInput, LazyMessage, NotAMessage, lazy_message
 
@@ -123,9 +124,12 @@ def encode(message: Any, place: Place) -> bytes:
     """
     _check_message(message, place)
     try:
-        return _encode(message)
+        encoded = _encode(message)
     except (UnicodeEncodeError, TypeError, ValueError, RecursionError) as fault:
         raise _encoding_error(place, fault) from None
+    if is_deeper(encoded, MAX_MESSAGE_DEPTH):
+        raise _encoding_error(place, RecursionError())
+    return encoded
 
 
 def is_message(raw: bytes) -> bool:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 
 from openai2.errors import BadInput
 
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _TIME = re.compile(
     r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2})?(\.\d{1,6})?)?\s*(Z|[+-]\d{2}:?\d{2})?", re.IGNORECASE
 )
@@ -44,6 +45,17 @@ def moment(text: str) -> str:
     else:
         length = timedelta(minutes=1) if minute else timedelta(days=1)
     return stamp(start + length - timedelta(microseconds=1))
+
+
+def is_stamp(text: str) -> bool:
+    """Return True if *text* is a time as `stamp` writes it."""
+    if _STAMP.fullmatch(text) is None:
+        return False
+    try:
+        datetime.fromisoformat(text[:-1])
+    except ValueError:
+        return False
+    return True
 
 
 def _offset(zone: str | None) -> str:

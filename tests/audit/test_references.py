@@ -113,13 +113,14 @@ def test_question_already_in_the_view_is_named(engine: Engine) -> None:
 
 def test_undecodable_event_is_named(engine: Engine, path: Path) -> None:
     a = engine.create("a")
+    time = "2026-11-22T10:05:00.000000Z"
     with plain(path) as sql:
         for version, (tag, data) in enumerate([("happened", "{}"), ("archived", '{"no":1}')], 2):
             head = sql.execute("SELECT hash FROM events ORDER BY position DESC LIMIT 1").fetchone()[0]
-            link = codec.link(head, codec.digest(data.encode()), a.id, version, version, tag, "t")
+            link = codec.link(head, codec.digest(data.encode()), a.id, version, version, tag, time)
             sql.execute(
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (version, a.id, version, version, tag, data, "t", link),
+                (version, a.id, version, version, tag, data, time, link),
             )
             assert any(p.version == 2 and "cannot be read" in p.what for p in engine.verify().problems)
 
