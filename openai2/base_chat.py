@@ -110,8 +110,12 @@ class BaseChat:
         return self.conversation.messages()
 
     def add_dialogs(self, *messages: Mapping[str, Any]) -> None:
-        """Add messages, all or nothing. Raises NotAMessage (a ValueError) that names the first bad one."""
-        self.conversation.add(messages)
+        """Add messages, all or nothing; MsgMaxCount then removes the earliest ones that are not pinned.
+
+        Raises NotAMessage (a ValueError) that names the first bad one, NoRoom if pinned messages leave no
+        room.
+        """
+        self.conversation.add(messages, self.MsgMaxCount)
 
     def rollback(self, n: int = 1) -> Round:
         """Take the last *n* rounds out, and return the round that is now last.

@@ -108,7 +108,9 @@ class Chat(BaseChat):
         def ask(text: str | None, parts: Parts, options: dict[str, Any]) -> Answer:
             return self._run(*self._ask(text, parts, options, stream=False))
 
-        return tool_loop.ToolLoop(self.conversation, tools, max_rounds, (text, parts), options).run(ask)
+        return tool_loop.ToolLoop(
+            self.conversation, tools, max_rounds, (text, parts), options, self.MsgMaxCount
+        ).run(ask)
 
     async def async_run(
         self,
@@ -123,7 +125,9 @@ class Chat(BaseChat):
         async def ask(text: str | None, parts: Parts, options: dict[str, Any]) -> Answer:
             return await self._arun(*self._ask(text, parts, options, stream=False))
 
-        loop = tool_loop.ToolLoop(self.conversation, tools, max_rounds, (text, parts), options)
+        loop = tool_loop.ToolLoop(
+            self.conversation, tools, max_rounds, (text, parts), options, self.MsgMaxCount
+        )
         return await loop.async_run(ask)
 
     # -- pictures

@@ -28,7 +28,7 @@ from openai2.errors import BadInput, Refused, UnknownVersion
 from openai2.history import drafts, views
 from openai2.history.lineage import Lineage
 from openai2.history.messages import PAGE, events_by_id
-from openai2.history.requests import last_unanswered, started_request
+from openai2.history.requests import last_unanswered, question_out_of_view, started_request
 from openai2.history.stream_cache import Decide, StreamCache
 from openai2.store import Draft, Listed, Reader, Store
 
@@ -249,14 +249,20 @@ class Conversation:
         """Return the job that `commit` runs, to submit it or to run several in one transaction."""
         return lambda tx: self._stream.commit(tx, decide)
 
-    def add(self, messages: Iterable[Any]) -> list[ev.Recorded]:
-        """Add messages to the view, all or nothing. Raises NotAMessage."""
-        return self.store.transact(self.add_job(messages))
+    def add(self, messages: Iterable[Any], limit: int | None = None) -> list[ev.Recorded]:
+        """Add messages to the view, and truncate it to *limit*, all or nothing.
 
-    def add_job(self, messages: Iterable[Any]) -> Callable[[Transaction], list[ev.Recorded]]:
+        Raises NotAMessage, NoRoom.
+        """
+        return self.store.transact(self.add_job(messages, limit))
+
+    def add_job(
+        self, messages: Iterable[Any], limit: int | None = None
+    ) -> Callable[[Transaction], list[ev.Recorded]]:
         """Return the job that `add` runs."""
+        limit = decisions.check_limit(limit)
         encoded = msg.encode_all(messages)
-        return self.commit_job(lambda state: decisions.add(encoded))
+        return self.commit_job(lambda state: decisions.add_within(limit, state.view, state.next_id, encoded))
 
     def pin(self, *indexes: int) -> None:
         """Pin the messages at these indexes. Raises NoIndex (an IndexError)."""
@@ -370,15 +376,19 @@ class Conversation:
         return job
 
     def _retried(self, tx: Transaction, state: StreamState, ask: RequestSpec) -> RequestSpec:
-        """Return *ask* with the question of the last unanswered request, if there is one."""
-        unanswered = last_unanswered(tx, self.id, self.lineage.base)
-        if unanswered is None:
-            return ask
+        """Return *ask* with the recorded question that it asks again, unless the view holds it.
+
+        That is the question of the last request if it is unanswered, else the one of the last answer.
+        """
+        unanswered = last_unanswered(tx, self.lineage)
+        if unanswered is None or unanswered.event.retry:
+            again = question_out_of_view(tx, self.lineage, state.view)
+            return msgspec.structs.replace(ask, again=again)
         in_view = set(state.view.ids)
         again = [(number, kind) for number, kind in unanswered.question if number not in in_view]
         # The unused remarks from before the question are in its text.
         remarks = [remark for remark in state.view.remarks if again and remark < again[0][0]]
-        return msgspec.structs.replace(ask, again=again, retry=unanswered.event.retry, remarks=remarks)
+        return msgspec.structs.replace(ask, again=again, retry=False, remarks=remarks)
 
     def end_job(self, request: int, decide: Decide) -> Callable[[Transaction], None]:
         """Return the job that records the end of a request and drops its draft."""
@@ -395,28 +405,41 @@ class Conversation:
             return [draft for draft in reader.drafts(self.id) if not drafts.is_alive(draft)]
 
     def keep(self, draft: Draft) -> None:
-        """Add the partial answer of an interrupted request to the view, marked stopped. Raises Refused."""
-        self._close(draft, keep=True)
+        """Add the partial answer of an interrupted request to the view, marked stopped.
+
+        Raises Refused if the request is closed already, or if the answer, now on record, could not join the
+        view.
+        """
+        refusal = self._close(draft, keep=True)
+        if refusal is not None:
+            raise refusal
 
     def drop(self, draft: Draft) -> None:
         """Record an interrupted request as failed; its partial answer stays in the log. Raises Refused."""
         self._close(draft, keep=False)
 
-    def _close(self, draft: Draft, keep: bool) -> None:
-        def job(tx: Transaction) -> None:
+    def _close(self, draft: Draft, keep: bool) -> Refused | None:
+        """Close an interrupted request; return why its partial answer did not join the view, if so."""
+
+        def job(tx: Transaction) -> Refused | None:
+            refusal: Refused | None = None
             if not tx.drop_draft(self.id, draft.request):
                 raise Refused("request {request} is already closed", request=draft.request)
             partial = draft.partial if draft.partial is None or msg.is_message(draft.partial) else None
 
             def decide(state: StreamState) -> list[ev.Event]:
-                started, question = started_request(tx, self.id, self.lineage.base, draft.request)
+                nonlocal refusal
+                started, question = started_request(tx, self.lineage, draft.request)
                 asked_on = views.view_at(tx, self.lineage, started.view)
                 begun = request_events.recovered(draft.request, started, question, asked_on)
                 if keep:
-                    return request_events.stopped(begun, state, partial, ev.Answer(), reason="recovered")
+                    events = request_events.stopped(begun, state, partial, ev.Answer(), "recovered")
+                    refusal = request_events.refusal(events, state)
+                    return events
                 fault = request_events.RequestError("Interrupted", "the program ended before the answer did")
                 return request_events.failed(begun, partial, ev.Answer(), fault)
 
             self._stream.commit(tx, decide)
+            return refusal
 
-        self.store.transact(job)
+        return self.store.transact(job)

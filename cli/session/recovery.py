@@ -6,8 +6,9 @@ from openai2.cli.session.line_input import LineInput
 from openai2.cli.session.session import Session
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import note, one_line, out, visible
+from openai2.cli.views.error_text import print_error
 from openai2.core import messages as msg
-from openai2.history.lineage import Lineage
+from openai2.errors import Refused
 from openai2.history.requests import started_request
 from openai2.store import Draft
 
@@ -25,7 +26,10 @@ def offer_recovery(session: Session, line_input: LineInput) -> None:
             note(_("nothing was changed; you will be asked again next time"))
             return
         if choice == KEEP:
-            session.chat.keep(draft)
+            try:
+                session.chat.keep(draft)
+            except Refused as error:
+                print_error(error)
         else:
             session.chat.drop(draft)
             if choice == AGAIN:
@@ -35,8 +39,7 @@ def offer_recovery(session: Session, line_input: LineInput) -> None:
 def _show(session: Session, draft: Draft) -> None:
     conversation = session.chat.conversation
     with conversation.store.reading() as reader:
-        base = Lineage.read(reader, conversation.id).base
-        _started, numbers = started_request(reader, conversation.id, base, draft.request)
+        _started, numbers = started_request(reader, conversation.lineage, draft.request)
     question = " ".join(msg.text_of(conversation.message(number)) for number, _kind in numbers)
     note(
         _(

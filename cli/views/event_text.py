@@ -188,6 +188,8 @@ def _describe_message(event: ev.MessageAdded) -> list[str]:
         key=answer.key,
         attempts=len(answer.attempts),
     )
+    if not event.joined:
+        facts.append(_("not in the view: its place behind the question was gone or taken"))
     return [text, " · ".join(facts)] if facts else [text]
 
 
@@ -231,7 +233,8 @@ def _describe_change(event: ev.Event) -> str:
             return _("redone: forward to version {version}", version=event.version)
         return _("restored version {version}", version=event.version)
     if isinstance(event, ev.Configured):
-        settings = [event.model or "", "" if event.limit is None else _("limit {n}", n=event.limit)]
+        limit = _("no limit") if event.limit == 0 else _("limit {n}", n=event.limit)
+        settings = [event.model or "", "" if event.limit is None else limit]
         return _("settings of this conversation: {settings}", settings=", ".join(filter(None, settings)))
     if isinstance(event, ev.Renamed):
         return _("named {name}", name=event.name) if event.name else _("name removed")

@@ -23,7 +23,7 @@ MapNumber = Callable[[int], int]
 _StructT = TypeVar("_StructT", bound=msgspec.Struct)
 
 #: Fields that hold message or request ids: one id, a list of ids, or spans.
-IDS = frozenset({"request", "question", "remarks", "messages", "spans", "without"})
+IDS = frozenset({"request", "question", "remarks", "messages", "spans", "without", "after"})
 #: Fields that hold a version of the stream itself.
 VERSIONS = frozenset({"version", "redo", "view", "seen"})
 

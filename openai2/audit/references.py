@@ -99,10 +99,16 @@ class StreamReferences:
         wrong = self._check_question(event) if event.question or event.kinds is not None else None
         if wrong is not None:
             return wrong
+        if event.after is not None and event.after not in self.view.ids:
+            return lazy_message("message {message} is not in the view", message=event.after)
+        if not event.joined and (
+            event.answer is None or event.question or event.remarks or event.after is not None
+        ):
+            return lazy_message("it is not in the view, but names what joined the view with it")
         if event.remarks and (missing := _first_missing(event.remarks, self.view.remarks)) is not None:
             return lazy_message("remark {message} is not pending", message=missing)
         self._marks.append(ord(kind))
-        if request is None or event.answer is not None:  # a question joins the view with its answer
+        if event.joins_view:
             self._highest = self.base + version
             self.view.add(event, self._highest, kind)
         return None
@@ -175,9 +181,12 @@ class StreamReferences:
         for number in event.question:
             if self._mark(number) in (_OTHER, _REQUEST):
                 return lazy_message("its question {message} is not a message on record", message=number)
-        if not event.without:
+        named = [number for span in event.without for number in span]
+        if event.after is not None:
+            named.append(event.after)
+        if not named:
             return None
-        missing = _first_missing([number for span in event.without for number in span], self.view.ids)
+        missing = _first_missing(named, self.view.ids)
         return (
             None if missing is None else lazy_message("message {message} is not in the view", message=missing)
         )

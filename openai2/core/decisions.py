@@ -41,6 +41,24 @@ def add(encoded: Iterable[bytes]) -> list[ev.Event]:
     return [ev.MessageAdded(message=msgspec.Raw(raw)) for raw in encoded]
 
 
+def add_within(
+    limit: int | None, view: View, next_id: int, encoded: Iterable[bytes], *, pinned: bool = False
+) -> list[ev.Event]:
+    """Add these encoded messages to the view, *pinned* or not, and truncate it to the *limit*.
+
+    *next_id* is the id of the next event. Raises NoRoom if pinned messages leave no room for the last one.
+    """
+    events = add(encoded)
+    if pinned:
+        events.append(ev.Pinned(messages=list(range(next_id, next_id + len(events)))))
+    if limit is None:
+        return events
+    view = view.copy()
+    for number, event in enumerate(events, next_id):
+        view.apply(event, number)
+    return [*events, *truncated(view, limit)]
+
+
 def pin(view: View, indexes: Sequence[int]) -> list[ev.Event]:
     """Pin the messages at these indexes, except those that are pinned already. Raises NoIndex."""
     ids = {view.ids[index_in(view, index)] for index in indexes}
@@ -113,8 +131,11 @@ def over(view: View, limit: int, protected: int = 0) -> list[int]:
 
 
 def truncated(view: View, limit: int, request: int | None = None) -> list[ev.Event]:
-    """Remove from *view* what *limit* removes; *request* is the id of the request that caused it."""
-    removed = over(view, limit)
+    """Remove from *view* what *limit* removes; *request* is the id of the request that caused it.
+
+    Raises NoRoom if pinned messages leave no room for the last message, or for the call with its results.
+    """
+    removed = _checked_over(view, limit, view.last_unit())
     if not removed:
         return []
     return [ev.Truncated(spans=view.spans(removed), messages=len(removed), limit=limit, request=request)]
@@ -130,14 +151,26 @@ def sent(view: View, limit: int | None, question: Sequence[int], kinds: str) -> 
     whole.kinds.extend(kinds)
     if limit is None:
         return whole
-    protected = len(question) or (len([*whole.units()][-1]) if len(whole) else 0)
-    removed = over(whole, limit, protected)
-    if len(whole) - len(removed) > limit:
-        raise NoRoom(
-            "{pinned} pinned messages and the question are more than MsgMaxCount={limit} allows: "
-            "unpin some, or raise the limit",
-            pinned=len(whole.pins),
-            limit=limit,
-        )
+    removed = _checked_over(whole, limit, len(question) or whole.last_unit())
     whole.remove(whole.spans(removed))
     return whole
+
+
+def _checked_over(view: View, limit: int, protected: int) -> list[int]:
+    """Return `over`. Raises NoRoom if more than *limit* messages would be left."""
+    removed = over(view, limit, protected)
+    if len(view) - len(removed) <= limit:
+        return removed
+    if protected > limit:
+        raise NoRoom(
+            "{count} messages belong together, but MsgMaxCount={limit} allows fewer: raise the limit",
+            count=protected,
+            limit=limit,
+        )
+    raise NoRoom(
+        "{pinned} pinned messages leave no room for {count} more with MsgMaxCount={limit}: "
+        "unpin some, or raise the limit",
+        pinned=len(view.pins),
+        count=protected,
+        limit=limit,
+    )

@@ -38,6 +38,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     type: ClassVar[str] = ""
     replays: int | None = None
 
+    def __repr__(self) -> str:
+        return _described(self)
+
 
 class Created(Event, frozen=True, kw_only=True):
     """A conversation began; *name* is its name or None."""
@@ -112,6 +115,8 @@ class MessageAdded(Event, frozen=True, kw_only=True):
     - With *answer* it is the model's answer: first the messages of *question* joined the view, with the
       kinds in *kinds* (None: all user messages), then this one. *remarks* are the waiting remarks of a group
       chat that the question used.
+    - They joined the view right behind the message with the id *after*; None: at its end.
+    - If *joined* is False, the answer is on record only, because its place in the view was gone or taken.
     """
 
     type: ClassVar[str] = "message_added"
@@ -121,6 +126,13 @@ class MessageAdded(Event, frozen=True, kw_only=True):
     kinds: str | None = None
     remarks: list[int] = []
     answer: Answer | None = None
+    after: int | None = None
+    joined: bool = True
+
+    @property
+    def joins_view(self) -> bool:
+        """True unless it is a question, which joins with its answer, or an answer that found no place."""
+        return self.joined and (self.request is None or self.answer is not None)
 
 
 class Pinned(Event, frozen=True, kw_only=True):
@@ -140,7 +152,8 @@ class Unpinned(Event, frozen=True, kw_only=True):
 class RolledBack(Event, frozen=True, kw_only=True):
     """These *spans* (*messages* messages, *rounds* whole rounds) were removed from the view.
 
-    *reason* "retry": the answer of *request* replaced an old one.
+    *reason* "retry": the answer of *request* replaced an old one. *remarks* are the remarks of a group chat
+    that the removed questions had used; they wait for the next request again.
     """
 
     type: ClassVar[str] = "rolled_back"
@@ -149,6 +162,7 @@ class RolledBack(Event, frozen=True, kw_only=True):
     rounds: int = 0
     reason: str | None = None
     request: int | None = None
+    remarks: list[int] = []
 
 
 class Truncated(Event, frozen=True, kw_only=True):
@@ -179,7 +193,8 @@ class RequestStarted(Event, frozen=True, kw_only=True):
     - *view*: the version of the view that is sent; *limit*: the MsgMaxCount;
     - *options*: those of the API, never headers or keys;
     - *question*: the ids of recorded messages that are asked again;
-    - *without*: the spans of the view that are left out, as a *retry* does.
+    - *without*: the spans of the view that are left out, as a *retry* does;
+    - *after*: the id of the message in the view that the answer belongs behind; None: at the view's end.
     """
 
     type: ClassVar[str] = "request_started"
@@ -191,12 +206,13 @@ class RequestStarted(Event, frozen=True, kw_only=True):
     question: list[int] = []
     without: list[Span] = []
     retry: bool = False
+    after: int | None = None
 
 
 class RequestStopped(Event, frozen=True, kw_only=True):
     """A request was stopped by its caller, or interrupted by a crash and its answer kept.
 
-    *kept*: the incomplete answer joined the view. *reason*: "caller", or "recovered" after a crash.
+    *kept*: the incomplete answer was recorded as a message. *reason*: "caller", or "recovered" after a crash.
     *reasoning*: the model's reasoning, if the answer had not begun.
     """
 
@@ -230,7 +246,10 @@ class RequestFailed(Event, frozen=True, kw_only=True):
 
 
 class Configured(Event, frozen=True, kw_only=True):
-    """The command's settings for this conversation changed; a field that is None did not."""
+    """The command's settings for this conversation changed; a field that is None did not.
+
+    A *limit* of 0 means that there is no limit any more.
+    """
 
     type: ClassVar[str] = "configured"
     model: str | None = None
@@ -293,6 +312,23 @@ class RemarkAdded(Event, frozen=True, kw_only=True):
     remark: str
 
 
+def _described(struct: msgspec.Struct) -> str:
+    """Return a struct as text: its fields that are not at their default, with JSON as readable text."""
+    fields = [(field, getattr(struct, field.name)) for field in msgspec.structs.fields(struct)]
+    shown = [
+        f"{field.name}={_readable(value)}"
+        for field, value in fields
+        if field.required or (value != field.default and value not in ([], {}))
+    ]
+    return f"{type(struct).__name__}({', '.join(shown)})"
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, (msgspec.Raw, bytes)):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return repr(value)
+
+
 def _subclasses(kind: type[Event]) -> Iterator[type[Event]]:
     for sub in kind.__subclasses__():
         yield sub
@@ -352,6 +388,9 @@ class Recorded(msgspec.Struct, frozen=True, weakref=True):
     json: bytes
     hash: str
     left: bytes = b""
+
+    def __repr__(self) -> str:
+        return _described(self)
 
     @property
     def data(self) -> dict[str, Any]:

@@ -23,6 +23,8 @@ Place = int | str
 
 #: The kind of a message in one letter: what rounds and truncation depend on.
 USER, SYSTEM, ASSISTANT, CALLS, TOOL, OTHER = "u", "s", "a", "c", "t", "o"
+#: The kinds that an answer is made of: what stands behind a question until the next one.
+ANSWERS = frozenset((ASSISTANT, CALLS, TOOL, OTHER))
 _KINDS = {
     "user": USER,
     "system": SYSTEM,

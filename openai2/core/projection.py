@@ -91,6 +91,8 @@ class View:
             self.pins.difference_update(event.messages)
         elif isinstance(event, (ev.RolledBack, ev.Truncated)):
             self.remove(event.spans)
+            if isinstance(event, ev.RolledBack) and event.remarks:
+                self.remarks = sorted({*self.remarks, *event.remarks})
         elif isinstance(event, (ev.Restored, ev.Forked)):
             if earlier is None:
                 raise ValueError(f"a {event.type} event needs the view that it names")
@@ -103,17 +105,25 @@ class View:
             self.remarks.append(number)
 
     def add(self, event: ev.MessageAdded, number: int, kind: str | None = None) -> None:
-        """Fold a message; *kind* spares decoding it."""
-        if event.request is not None and event.answer is None:
-            return  # a question; it joins the view together with its answer
-        if event.question:
-            self.ids.extend(event.question)
-            self.kinds.extend(event.kinds or msg.USER * len(event.question))
+        """Fold a message; *kind* spares decoding it. Raises ValueError if its place is not in the view."""
+        if not event.joins_view:
+            return
         if event.remarks:
             used = set(event.remarks)
             self.remarks = [remark for remark in self.remarks if remark not in used]
+        if kind is None:
+            kind = msg.kind_of(event.message)
+        kinds = event.kinds or msg.USER * len(event.question)
+        if event.after is not None:
+            place = _last_index(self.ids, event.after) + 1
+            self.ids[place:place] = [*event.question, number]
+            self.kinds[place:place] = [*kinds, kind]
+            return
+        if event.question:
+            self.ids.extend(event.question)
+            self.kinds.extend(kinds)
         self.ids.append(number)
-        self.kinds.append(msg.kind_of(event.message) if kind is None else kind)
+        self.kinds.append(kind)
 
     def remove(self, spans: Iterable[ev.Span]) -> list[int]:
         """Remove the messages of *spans*; return their ids. Raises ValueError if one is not in the view."""
@@ -159,6 +169,14 @@ class View:
     def is_pinned(self, index: int) -> bool:
         """Return True if the message at *index* is pinned."""
         return self.ids[index] in self.pins
+
+    def last_unit(self) -> int:
+        """Return how many messages at the view's end truncation keeps or removes together."""
+        end = len(self.kinds)
+        start = end - 1
+        while start > 0 and self.kinds[start] == msg.TOOL:
+            start -= 1
+        return end - start if start >= 0 and self.kinds[start] == msg.CALLS else min(end, 1)
 
     def spans(self, indexes: Sequence[int]) -> list[ev.Span]:
         """Return the messages at these ascending *indexes* as spans of ids."""

@@ -140,8 +140,10 @@ def last_messages(reader: Reader, lineage: Lineage, version: int, count: int) ->
             if isinstance(event, ev.MessageAdded):
                 number = source.base + version
                 found[number] = bytes(event.message)
-                if event.request is not None and event.answer is None:
+                if not event.joins_view:
                     continue
+                if event.after is not None:
+                    return None
                 for joined in (number, *reversed(event.question)):
                     if removed_down_to is None and joined in removed:
                         removed_down_to = removed.pop(joined)

@@ -69,8 +69,8 @@ def _last_change(reader: Reader, conversation: str, version: int) -> ev.Recorded
     for record in reader.events(conversation, upto=version, types=VIEW_TYPES, newest_first=True):
         if record.type == "message_added":
             event = record.event
-            if isinstance(event, ev.MessageAdded) and event.request is not None and event.answer is None:
-                continue  # a recorded question that joins the view with its answer
+            if isinstance(event, ev.MessageAdded) and not event.joins_view:
+                continue
         return record
     return None
 

@@ -57,9 +57,9 @@ def why(reader: Reader, lineage: Lineage) -> list[Why]:
             cause = Cause(part.conversation, record.version, record.type, record.time)
             if isinstance(event, ev.MessageAdded):
                 ids.append(number)
-                size = len(view)
                 view.apply(event, number)
-                put_in.update(dict.fromkeys(view.ids[size:], cause))
+                if event.joins_view:
+                    put_in.update(dict.fromkeys([*event.question, number], cause))
             elif isinstance(event, (ev.RolledBack, ev.Truncated)):
                 taken_out.update(dict.fromkeys(view.remove(event.spans), cause))
             elif isinstance(event, ev.Restored):

@@ -360,7 +360,7 @@ class _Fold:
 
     def _change(self, tag: str) -> Change:
         before, after = self._ids, self._view.ids
-        if tag == "message_added":  # only ever appends: no comparison of long lists
+        if tag == "message_added" and after[: len(before)] == before:  # it appends: no need to compare more
             added = after[len(before) :]
             change: Change = [(len(before), [], added)] if added else []
             before.extend(added)

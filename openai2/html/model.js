@@ -161,7 +161,8 @@ function itemsAt(view, texts, branch, number) {
 function pendingItems(texts, stream, version, marked) {
   const row = rowOf(stream, version), data = texts.data(stream, version), items = [];
   const asks = (at) => rowOf(stream, at).type === "message_added" && (rowOf(stream, at).data || {}).request === data.request;
-  if (row.type === "message_added" && data.request !== undefined && !data.answer) {
+  if (row.type === "message_added" && data.joined === false) items.push(marked(stream.base + version, "aside"));
+  else if (row.type === "message_added" && data.request !== undefined && !data.answer) {
     for (let at = version; at >= 1 && asks(at); at--) items.unshift(marked(stream.base + at, "waiting"));
   } else if (row.type === "request_failed" || (row.type === "request_stopped" && !data.kept)) {
     const started = data.request - stream.base;

@@ -110,7 +110,7 @@ function summarize(message, limit = 120) {
 
 const ROLES = {user: "user", assistant: "assistant", system: "system", developer: "system", tool: "tool", function: "tool"};
 const roleName = (role) => Object.hasOwn(ROLES, role) ? t(role) : visible(role || "?");
-const MARK_CLASSES = {added: "added", removed: "removed", now_pinned: "pinned", now_unpinned: "pinned", waiting: "waiting", unanswered: "waiting", came: "failed", remark: "waiting"};
+const MARK_CLASSES = {added: "added", removed: "removed", now_pinned: "pinned", now_unpinned: "pinned", waiting: "waiting", aside: "waiting", unanswered: "waiting", came: "failed", remark: "waiting"};
 
 /** Draw an item of `itemsAt`. */
 function drawMessage(branch, item) {

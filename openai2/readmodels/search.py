@@ -257,8 +257,10 @@ def _shares(fork: Listed, version: int) -> bool:
 
 def _joined(reader: Reader, place: index.Place, number: int, added: ev.MessageAdded) -> int | None:
     """Return the version at which the message joined the view of its stream, None if it never did."""
-    if added.request is None or added.answer is not None:
+    if added.joins_view:
         return place.version
+    if added.answer is not None:
+        return None
     # A question joins with its answer. After its last open request, only a retry as the very next action can
     # ask it again, so the loop ends soon.
     asking = {added.request}
@@ -269,7 +271,9 @@ def _joined(reader: Reader, place: index.Place, number: int, added: ev.MessageAd
         if isinstance(event, ev.MessageAdded):
             if number in event.question:
                 return record.version
-            if not asking and (event.request is None or event.answer is not None):
+            if event.answer is not None and not event.joined and event.request is not None:
+                asking.discard(event.request)
+            elif not asking and event.joins_view:
                 return None
         elif isinstance(event, ev.RequestStarted):
             if number in event.question:

@@ -153,6 +153,7 @@ class Branch:
             limit=step.started.limit,
             again=again,
             retry=step.started.retry or self._partial == step.number,
+            after=None if step.after is None else self._copy(step.after, set(self.view.ids)),
             remarks=self._mapped(step.remarks, self.view.remarks),
             replays=step.number,
         )
@@ -177,7 +178,7 @@ class Branch:
         return []
 
     def _repeated_message(self, event: ev.MessageAdded, number: int) -> list[ev.Event]:
-        if event.request is not None and (event.answer is None or self._source.is_asked(event.request)):
+        if not event.joins_view or (event.request is not None and self._source.is_asked(event.request)):
             return []
         copied = [(old, self._text(old)) for old in [*event.question, number] if not self._is_in_view(old)]
         remarks = self._mapped(event.remarks, self.view.remarks)

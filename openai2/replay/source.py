@@ -33,6 +33,7 @@ class Step(NamedTuple):
     started: ev.RequestStarted
     question: list[int]
     remarks: list[int]
+    after: int | None = None
 
 
 class Source:
@@ -88,7 +89,7 @@ class Source:
         for number, _, _, event, _ in self.later:
             if isinstance(event, ev.MessageAdded) and event.answer is not None and event.request is not None:
                 question, request = event.question, event.request
-                if _calls(event.message) & results:
+                if not event.joined or _calls(event.message) & results:
                     continue
             elif isinstance(event, ev.RequestStopped) and not event.kept:
                 request = event.request
@@ -102,8 +103,11 @@ class Source:
                     swaps[event.request] = number
                 continue
             if request in self._started and self._redacted.isdisjoint(question):
-                remarks = event.remarks if isinstance(event, ev.MessageAdded) else []
-                self.steps[number] = Step(number, self._started[request][0], list(question), remarks)
+                remarks, after = (
+                    (event.remarks, event.after) if isinstance(event, ev.MessageAdded) else ([], None)
+                )
+                started = self._started[request][0]
+                self.steps[number] = Step(number, started, list(question), remarks, after)
                 requests[request] = number
                 if request in swaps:
                     self.swaps[number] = swaps[request]

@@ -34,6 +34,7 @@ from openai2.core.request_events import (
     StreamState,
 )
 from openai2.core.typeguards import is_int
+from openai2.errors import Refused
 from openai2.keys import masking
 from openai2.keys.classify import Outcome, Verdict, backoff_seconds, classify_failure
 from openai2.keys.pool import AKPool
@@ -71,7 +72,8 @@ _Effects = Generator[Effect, Any, None]
 def converse(spec: RequestSpec, keys: KeySource, policy: AttemptPolicy) -> Flow:
     """Run a request, put its start and end on record, and return its `Answer`.
 
-    Raises what the driver throws in, after it is on record: `RequestError` for a failed request.
+    Raises what the driver throws in, after it is on record: `RequestError` for a failed request. Raises
+    Refused if the answer, though on record, could not join the view.
     """
     progress = RequestProgress(policy)
     opening = Open(spec, progress.partial)
@@ -80,7 +82,7 @@ def converse(spec: RequestSpec, keys: KeySource, policy: AttemptPolicy) -> Flow:
         opened = yield opening
         assert opened is not None
         text = yield from _attempts(progress, opened, keys)
-        message, close = _close_answered(opened.request, progress)
+        ending = _answered(opened.request, progress)
     except CallerLeft:
         if opening.opened is not None:  # not *opened*: the caller can leave before the result is sent in
             yield _close_stopped(opening.opened.request, progress)
@@ -89,8 +91,10 @@ def converse(spec: RequestSpec, keys: KeySource, policy: AttemptPolicy) -> Flow:
         if opened is not None:
             yield _close_failed(opened.request, progress, error)
         raise
-    yield close
-    return Answer(progress.mask_text(text), message)
+    yield Close(opened.request.request, ending)
+    if ending.refusal is not None:
+        raise ending.refusal
+    return Answer(progress.mask_text(text), ending.message)
 
 
 def _attempts(progress: RequestProgress, opened: Opened, keys: KeySource) -> _Steps:
@@ -257,8 +261,22 @@ def _drain(progress: RequestProgress) -> _Effects:
         pass
 
 
-def _close_answered(request: OpenRequest, progress: RequestProgress) -> tuple[bytes, Close]:
-    """Return the message that joins the view, and the effect that records it."""
+class _Answered:
+    """Decides the events that record an answer; *refusal* is then why it did not join the view, or None."""
+
+    def __init__(self, request: OpenRequest, message: bytes, answer: ev.Answer) -> None:
+        self.message = message
+        self.refusal: Refused | None = None
+        self._request = request
+        self._answer = answer
+
+    def __call__(self, state: StreamState) -> list[ev.Event]:
+        events = request_events.answered(self._request, state, self.message, self._answer)
+        self.refusal = request_events.refusal(events, state)
+        return events
+
+
+def _answered(request: OpenRequest, progress: RequestProgress) -> _Answered:
     answer = progress.answer()
     message = progress.response.message()
     if message is None:
@@ -268,11 +286,7 @@ def _close_answered(request: OpenRequest, progress: RequestProgress) -> tuple[by
     assert without_reasoning is not None
     if reasoning is not None and not request.spec.send_reasoning:
         encoded, answer = without_reasoning, msgspec.structs.replace(answer, reasoning=reasoning)
-
-    def decide(state: StreamState) -> list[ev.Event]:
-        return request_events.answered(request, state, encoded, answer)
-
-    return encoded, Close(request.request, decide)
+    return _Answered(request, encoded, answer)
 
 
 def _close_stopped(request: OpenRequest, progress: RequestProgress) -> Close:

@@ -39,7 +39,7 @@ AsyncAsk = Callable[[str | None, Parts, dict[str, Any]], Awaitable[Answer]]
 
 
 class ToolLoop:
-    """One run of the loop. *question* is the text and the parts of the first question.
+    """One run of the loop. *question* is the text and the parts of the first question, *limit* MsgMaxCount.
 
     Raises BadInput for a function that cannot be a tool and for *max_rounds* below 1.
     """
@@ -51,6 +51,7 @@ class ToolLoop:
         max_rounds: int,
         question: tuple[str | None, Parts],
         options: Mapping[str, Any],
+        limit: int | None = None,
     ) -> None:
         if not is_int(max_rounds, 1):
             raise BadInput("expected max_rounds of 1 or more, got {given}", given=max_rounds)
@@ -59,6 +60,7 @@ class ToolLoop:
         self._max_rounds = max_rounds
         self._text, self._parts = question
         self._options = dict(options)
+        self._limit = limit
         self._rounds = 0
         self._caller_id: int | None = None  # the message whose calls run
 
@@ -195,6 +197,6 @@ class ToolLoop:
                     "conversation {conversation} was changed while tools ran: their results were not added",
                     conversation=self._conversation.id,
                 )
-            return decisions.add(encoded)
+            return decisions.add_within(self._limit, state.view, state.next_id, encoded)
 
         self._conversation.commit(decide)

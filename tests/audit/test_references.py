@@ -111,6 +111,34 @@ def test_question_already_in_the_view_is_named(engine: Engine) -> None:
     assert places(engine.verify().problems) == {(conversation.id, 7)}
 
 
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"after": 2}, None),
+        ({"joined": False}, None),
+        ({"after": 99}, "message 99 is not in the view"),
+        ({"after": 3}, "message 3 is not in the view"),
+        ({"after": 2, "joined": False}, "names what joined"),
+        ({"question": [4], "joined": False}, "names what joined"),
+        ({"answer": None, "joined": False}, "names what joined"),
+    ],
+)
+def test_place_of_an_answer_is_checked(engine: Engine, fields: dict[str, Any], word: str | None) -> None:
+    def write(*events: ev.Event) -> None:
+        conversation.commit(lambda state: list(events))
+
+    conversation = engine.create()
+    conversation.add([user_msg("1")])
+    raw = msgspec.Raw(msg.encode(user_msg("2"), "it"))
+    write(ev.RequestStarted(view=2), ev.MessageAdded(message=raw, request=3))
+    write(ev.MessageAdded(**{"message": raw, "request": 3, "answer": ev.Answer(), **fields}))
+    problems = engine.verify().problems
+    assert [(problem.version, word in problem.what) for problem in problems if word] == (
+        [(5, True)] * bool(word)
+    )
+    assert bool(problems) == bool(word)
+
+
 def test_undecodable_event_is_named(engine: Engine, path: Path) -> None:
     a = engine.create("a")
     time = "2026-11-22T10:05:00.000000Z"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
 import msgspec
@@ -62,40 +63,69 @@ def cut(view: View, limit: int, protected: int) -> View:
     return [entry for place, entry in enumerate(view) if place not in gone]
 
 
-def without_last_answer(view: View) -> View:
-    last = max(place for place, ((kind, _), _) in enumerate(view) if kind == "u")
-    return view[: last + 1]
+def last_unit(view: View) -> int:
+    return len(units([item for item, _ in view])[-1]) if view else 0
+
+
+def limited(view: View, limit: int | None) -> View | None:
+    """The view as an addition leaves it; None where pinned messages leave no room."""
+    left = view if limit is None else cut(view, limit, last_unit(view))
+    return left if limit is None or len(left) <= limit else None
+
+
+def number(item: Item) -> int:
+    return int(item[1][1:])
+
+
+class Asked(NamedTuple):
+    """What a request asks, which messages it leaves out, and what its answer belongs behind."""
+
+    question: list[Item]
+    leaving: list[Item]
+    after: Item | None
+    retry: bool
 
 
 class Pending:
-    """An open request in the model."""
+    """An open request in the model. *of*: the user's question that it answers."""
 
-    def __init__(
-        self, begun: OpenRequest, question: list[Item], limit: int | None, leaving: list[Item], again: bool
-    ) -> None:
-        self.again = again
+    def __init__(self, begun: OpenRequest, asked: Asked, limit: int | None, of: list[Item]) -> None:
         self.begun = begun
-        self.question = question
+        self.asked = asked
         self.limit = limit
-        self.leaving = leaving
+        self.of = of
 
-    def answered(self, view: View, answer: Item) -> View:
-        left = [entry for entry in view if entry[0] not in self.leaving]
-        standing = [item for item, _ in left]
-        left += [(item, False) for item in self.question if item not in standing]
-        left.append((answer, False))
-        return left if self.limit is None else cut(left, self.limit, 0)
+    def answered(self, view: View, answer: Item) -> View | None:
+        """The view with the answer right behind its question; None where that place is gone or taken."""
+        question, leaving, after, _ = self.asked
+        if question and leaving and not any(item in leaving for item, pin in view if not pin):
+            return None
+        left = [(item, pin) for item, pin in view if pin or item not in leaving]
+        items = [item for item, _ in left]
+        if any(item in items for item in question):
+            question, after = [], question[-1]
+        place = len(left)
+        if after is not None:
+            if after not in items:
+                return None
+            place = items.index(after) + 1
+            if place < len(left) and items[place][0] in "act":
+                return None
+        return limited(
+            [*left[:place], *[(item, False) for item in question], (answer, False), *left[place:]], self.limit
+        )
 
 
 class Model:
     """A conversation in the model: its view, the view at each version, and the steps of undo."""
 
-    def __init__(self, view: View, version: int) -> None:
+    def __init__(self, view: View, version: int, unanswered: Asked | None = None) -> None:
         self.view = view
         self.was: dict[int, View] = {version: view}
         self.steps: list[View] = [view]
         self.step = 0
-        self.unanswered: tuple[list[Item], bool] | None = None
+        self.unanswered = unanswered
+        self.was_unanswered = {version: unanswered}
         self.open: dict[int, Pending] = {}
 
     def act(self, view: View, acted: bool = True) -> None:
@@ -117,6 +147,7 @@ class Histories(RuleBasedStateMachine):
         self.models: dict[str, Model] = {}
         self.handles: dict[str, list[Conversation]] = {}
         self.count = 0
+        self.question_of: dict[Item, list[Item]] = {}  # of a user's message, or of an answer
 
     @initialize(eager=st.booleans())
     def begin(self, eager: bool) -> None:
@@ -151,18 +182,26 @@ class Histories(RuleBasedStateMachine):
     def note(self, conversation: Conversation, model: Model) -> None:
         """Record the model's view as that of the current version."""
         model.was[conversation.version] = model.view
+        model.was_unanswered[conversation.version] = model.unanswered
 
     def view_of(self, conversation: Conversation, version: int | None = None) -> list[tuple[Any, bool]]:
         return [(held.message, held.pinned) for held in conversation.view_messages(version)]
 
     # -- actions of the user
 
-    @rule(data=st.data(), kinds=st.text("uasct", min_size=1, max_size=4))
-    def add(self, data: st.DataObject, kinds: str) -> None:
+    @rule(data=st.data(), kinds=st.text("uasct", min_size=1, max_size=4), limit=st.none() | st.integers(1, 6))
+    def add(self, data: st.DataObject, kinds: str, limit: int | None) -> None:
         conversation, model = self.pick(data)
         items = [self.item(kind) for kind in kinds]
-        conversation.add(message(item) for item in items)
-        model.act(model.view + [(item, False) for item in items])
+        view = limited(model.view + [(item, False) for item in items], limit)
+        if view is None:
+            before = conversation.version
+            with pytest.raises(NoRoom):
+                conversation.add([message(item) for item in items], limit)
+            assert conversation.version == before
+            return
+        conversation.add([message(item) for item in items], limit)
+        model.act(view)
         model.unanswered = None
         self.note(conversation, model)
 
@@ -234,31 +273,44 @@ class Histories(RuleBasedStateMachine):
         conversation, model = self.pick(data)
         question = [self.item(kind) for kind in kinds]
         encoded = msg.encode_all([message(item) for item in question])
-        self.open_request(
-            data, conversation, model, RequestSpec(question=encoded, model="m", limit=limit), question, []
-        )
+        spec = RequestSpec(question=encoded, model="m", limit=limit)
+        behind = model.view[-1][0] if model.view and kinds[:1] in ("", "t") else None
+        self.open_request(data, conversation, model, spec, Asked(question, [], behind, retry=False))
 
     @rule(data=st.data(), limit=st.none() | st.integers(1, 6))
     def retry(self, data: st.DataObject, limit: int | None) -> None:
         conversation, model = self.pick(data)
         ask = RequestSpec(question=[], model="m", limit=limit, retry=True)
-        question: list[Item] = []
-        leaving: list[Item] = []
-        again = True
-        if model.unanswered is not None:
-            question, again = model.unanswered
-            standing = [item for item, _ in model.view]
-            question = [item for item in question if item not in standing]
-        if again:
-            if not any(kind == "u" for (kind, _), _ in model.view):
-                before = conversation.version
-                with pytest.raises(Refused):
-                    conversation.store.transact(conversation.begin_job(Open(ask, lambda: None)))
-                assert conversation.version == before
-                return
-            kept = without_last_answer(model.view)
-            leaving = [item for item, _ in model.view[len(kept) :]]
-        self.open_request(data, conversation, model, ask, question, leaving, again=again)
+        asked = self.asked_again(model)
+        if asked is None:
+            before = conversation.version
+            with pytest.raises(Refused):
+                conversation.store.transact(conversation.begin_job(Open(ask, lambda: None)))
+            assert conversation.version == before
+            return
+        self.open_request(data, conversation, model, ask, asked)
+
+    def asked_again(self, model: Model) -> Asked | None:
+        """What a retry asks: the failed question, else the last one; None where there is nothing to ask."""
+        view = [item for item, _ in model.view]
+        if model.unanswered is not None and not model.unanswered.retry:
+            question = [item for item in model.unanswered.question if item not in view]
+            behind = view[-1] if view and (not question or question[0][0] == "t") else None
+            return Asked(question, [], behind, retry=False)
+        starts = [place for place, (kind, _) in enumerate(view) if kind == "u"]
+        behind = view[starts[-1]] if starts else None
+        answers = [item for item in view[starts[-1] + 1 if starts else 0 :] if item in self.question_of]
+        question = self.question_of[answers[-1]] if answers else []
+        if question and not any(item in view for item in question):  # truncation removed it
+            behind = None
+            later = [entry for entry in model.view if number(entry[0]) > number(question[-1])]
+        elif starts:
+            question, later = [], model.view[starts[-1] + 1 :]
+        else:
+            return None
+        if any(pin and item[0] in "act" for item, pin in later):
+            return None
+        return Asked(question, [item for item, pin in later if not pin], behind, retry=True)
 
     def open_request(
         self,
@@ -266,16 +318,13 @@ class Histories(RuleBasedStateMachine):
         conversation: Conversation,
         model: Model,
         ask: RequestSpec,
-        question: list[Item],
-        leaving: list[Item],
-        again: bool = False,
+        asked: Asked,
     ) -> None:
         opening = Open(ask, lambda: None)
         before = conversation.version
-        asked_on = [entry for entry in model.view if entry[0] not in leaving]
-        whole = asked_on + [(item, False) for item in question]
-        last = len(units([item for item, _ in whole])[-1]) if whole else 0
-        sent = whole if ask.limit is None else cut(whole, ask.limit, len(question) or last)
+        asked_on = [entry for entry in model.view if entry[0] not in asked.leaving]
+        whole = asked_on + [(item, False) for item in asked.question]
+        sent = whole if ask.limit is None else cut(whole, ask.limit, len(asked.question) or last_unit(whole))
         if not whole or (ask.limit is not None and len(sent) > ask.limit):
             with pytest.raises((NoRoom, BadInput)):
                 conversation.store.transact(conversation.begin_job(opening))
@@ -286,16 +335,21 @@ class Histories(RuleBasedStateMachine):
         begun, encoded = opening.opened
         assert [msg.decode(raw) for raw in encoded] == [message(item) for item, _ in sent]
         self.note(conversation, model)
-        model.open[begun.request] = Pending(begun, question, ask.limit, leaving, again)
+        of = asked.question
+        if not any(kind == "u" for kind, _ in of):
+            users = [item for item, _ in model.view if item[0] == "u"]
+            of = self.question_of.get(users[-1], users[-1:]) if users else []
+        self.question_of.update((item, of) for item in asked.question if item[0] == "u")
+        model.open[begun.request] = Pending(begun, asked, ask.limit, of)
         if not data.draw(st.booleans(), "left open"):
             self.close(data, conversation, model, begun.request)
 
     @precondition(lambda self: any(model.open for model in self.models.values()))
     @rule(data=st.data())
     def close_any(self, data: st.DataObject) -> None:
-        open_ = [(name, number) for name, model in self.models.items() for number in model.open]
-        name, number = data.draw(st.sampled_from(open_), "request")
-        self.close(data, data.draw(st.sampled_from(self.handles[name]), "handle"), self.models[name], number)
+        open_ = [(name, request) for name, model in self.models.items() for request in model.open]
+        name, request = data.draw(st.sampled_from(open_), "request")
+        self.close(data, data.draw(st.sampled_from(self.handles[name]), "handle"), self.models[name], request)
 
     def close(self, data: st.DataObject, conversation: Conversation, model: Model, request: int) -> None:
         pending = model.open.pop(request)
@@ -331,28 +385,36 @@ class Histories(RuleBasedStateMachine):
                 )
             )
         else:  # the program ended; another one recovers the draft
-            self.recover(conversation, request, raw, keep=end == "kept")
+            view = pending.answered(model.view, answer)
+            self.recover(conversation, request, raw, keep=end == "kept", refused=view is None)
         if end in ("answered", "stopped", "kept"):
             view = pending.answered(model.view, answer)
-            model.act(view)
+            self.question_of[answer] = pending.of
+            model.act(model.view if view is None else view, view is not None)
             model.unanswered = None
-            self.check_last_events(conversation, before, end)
+            self.check_last_events(conversation, before, end, joined=view is not None)
         else:
-            model.unanswered = (pending.question, pending.again)
+            model.unanswered = pending.asked
         self.note(conversation, model)
 
-    def check_last_events(self, conversation: Conversation, before: int, end: str) -> None:
-        kinds = [record.type for record in conversation.events(after=before)]
-        assert kinds.count("message_added") == 1
+    def check_last_events(self, conversation: Conversation, before: int, end: str, joined: bool) -> None:
+        events = [record.event for record in conversation.events(after=before)]
+        (added,) = [event for event in events if isinstance(event, ev.MessageAdded)]
+        assert added.joined == joined
+        kinds = [event.type for event in events]
         assert kinds.count("request_stopped") == (end != "answered")
+        assert joined or len(kinds) == 1 + (end != "answered")
 
-    def recover(self, conversation: Conversation, request: int, partial: bytes, keep: bool) -> None:
+    def recover(
+        self, conversation: Conversation, request: int, partial: bytes, keep: bool, refused: bool
+    ) -> None:
         store = conversation.store
         with store.reading() as reader:
             (draft,) = [draft for draft in reader.drafts(conversation.id) if draft.request == request]
         draft = draft._replace(partial=partial)
         store.transact(lambda tx: tx.renew_draft(draft))
-        (conversation.keep if keep else conversation.drop)(draft)
+        with pytest.raises(Refused) if keep and refused else nullcontext():
+            (conversation.keep if keep else conversation.drop)(draft)
         with pytest.raises(Refused):
             conversation.keep(draft)
 
@@ -365,7 +427,8 @@ class Histories(RuleBasedStateMachine):
         version = conversation.version if now else data.draw(st.sampled_from(sorted(model.was)), "version")
         model.was.setdefault(version, model.view)
         twin = conversation.fork(at=None if now else version)
-        self.know(twin, Model(model.was[version], 1))
+        last = max((at for at in model.was_unanswered if at <= version), default=version)
+        self.know(twin, Model(model.was[version], 1, model.was_unanswered.get(last)))
 
     @rule()
     def restart(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 from openai2 import Engine, assistant_msg, user_msg
 from openai2.html import export as html_export
 from tests.support.page import Page, read_page
-from tests.support.stores import busy
+from tests.support.stores import busy, retry_late
 
 pytestmark = pytest.mark.skipif(which("node") is None, reason="Node is not installed")
 
@@ -74,6 +74,22 @@ def test_items_show_removed_messages_in_place(engine: Engine) -> None:
         (4, ["removed"]),
         (5, ["removed"]),
     ]
+
+
+def test_late_answer_is_inserted_or_shown_beside_the_view(engine: Engine) -> None:
+    conversation = engine.create("a")
+    conversation.add([user_msg("one"), assistant_msg("1")])
+    retry_late(conversation, "late", lambda: conversation.add([user_msg("two")]))
+    retry_late(conversation, "too late", conversation.rollback)
+    page = read_page(engine, "a")
+    versions = range(1, conversation.version + 1)
+    expected = [[item.id for item in conversation.view_messages(version)] for version in versions]
+    view = "const view = new View(), [a] = streams;"
+    assert run(page, view + "put(a.rows.map((_, at) => view.at(a, at + 1).ids.slice()))") == expected
+    back = "put(a.rows.map((_, at) => view.at(a, a.size - at).ids.slice()).reverse())"
+    assert run(page, view + back) == expected
+    items = run(page, view + "put(itemsAt(view, texts, a, a.size))")
+    assert [(item["id"], item["marks"]) for item in items][-1] == (conversation.version, ["aside"])
 
 
 def test_failed_request_shows_question_and_partial_answer(engine: Engine) -> None:

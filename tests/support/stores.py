@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from openai2 import Conversation, Engine, assistant_msg, system_msg, user_msg
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import request_events
+from openai2.core.request_events import RequestSpec
+from openai2.request.effects import Open
 from openai2.store import NO_HASH, SqliteStore, codec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +98,18 @@ def long(engine: Engine, name: str = "long", size: int = 1200) -> Conversation:
         rounds = [(user_msg(f"question {n} " * 5), assistant_msg(f"answer {n} " * 5)) for n in numbers]
         conversation.add([message for one in rounds for message in one])
     return conversation
+
+
+def retry_late(conversation: Conversation, text: str, meanwhile: Callable[[], object]) -> None:
+    """Retry the last question; *meanwhile* is called before the answer comes."""
+    opening = Open(RequestSpec(question=[], model="m", retry=True), lambda: None)
+    opened = conversation.store.transact(conversation.begin_job(opening)).request
+    meanwhile()
+    raw = msg.encode(assistant_msg(text), "the answer")
+    ending = conversation.end_job(
+        opened.request, lambda state: request_events.answered(opened, state, raw, ev.Answer())
+    )
+    conversation.store.transact(ending)
 
 
 @contextmanager
