@@ -106,6 +106,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     stopped: bool = False
     seen: int | None = None
 
+    def __repr__(self) -> str:
+        return _described(self)
+
 
 class MessageAdded(Event, frozen=True, kw_only=True):
     """A message was recorded.
