@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 
 import httpx2
 import openai
 import pytest
 
 from openai2 import Chat
+from tests.support.chats import WAYS, ask
 from tests.support.misbehaving_server import (
     Misbehaving,
     Reset,
@@ -23,25 +23,6 @@ from tests.support.misbehaving_server import (
 )
 
 KEY = "sk-made-up-0123456789abcdef"
-
-
-def _request(chat: Chat) -> object:
-    return chat.request("a question")
-
-
-def _async_request(chat: Chat) -> object:
-    return asyncio.run(chat.async_request("a question"))
-
-
-def _stream(chat: Chat) -> object:
-    return list(chat.stream_request("a question"))
-
-
-def _async_stream(chat: Chat) -> object:
-    async def main() -> list[str]:
-        return [piece async for piece in chat.async_stream_request("a question")]
-
-    return asyncio.run(main())
 
 
 CHUNKS = head("200 OK", "Transfer-Encoding: chunked")
@@ -65,43 +46,42 @@ FAULTS: dict[str, tuple[Script, type[httpx2.TransportError]]] = {
         httpx2.TransportError,
     ),
 }
-ASKS = [_request, _async_request, _stream, _async_stream]
 
 
-@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("kind", FAULTS)
-def test_broken_connection_is_a_connection_error(ask: Callable[[Chat], object], kind: str) -> None:
+def test_broken_connection_is_a_connection_error(how: str, kind: str) -> None:
     script, cause = FAULTS[kind]
     with (
         Misbehaving(script) as server,
         Chat(KEY, "m", base_url=server.base_url, max_retries=0) as chat,
         pytest.raises(openai.APIConnectionError) as caught,
     ):
-        ask(chat)
+        ask(chat, how, "a question")
     assert type(caught.value) is openai.APIConnectionError
     assert isinstance(caught.value.__cause__, cause)
 
 
-@pytest.mark.parametrize("ask", ASKS)
-def test_refused_connection_is_a_connection_error(ask: Callable[[Chat], object]) -> None:
+@pytest.mark.parametrize("how", WAYS)
+def test_refused_connection_is_a_connection_error(how: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
     with pytest.raises(openai.APIConnectionError) as caught:
-        ask(Chat(KEY, "m", base_url=address, max_retries=0))
+        ask(Chat(KEY, "m", base_url=address, max_retries=0), how, "a question")
     assert type(caught.value) is openai.APIConnectionError
     assert isinstance(caught.value.__cause__, httpx2.ConnectError)
 
 
-@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("read", [0.2, None], ids=["read timeout", "deadline"])
-def test_silent_server_is_a_timeout(ask: Callable[[Chat], object], read: float | None) -> None:
+def test_silent_server_is_a_timeout(how: str, read: float | None) -> None:
     timeout = httpx2.Timeout(20, read=read) if read else 0.2
     with (
         Misbehaving([Sleep(60)]) as server,
         Chat(KEY, "m", base_url=server.base_url, max_retries=0, timeout=timeout) as chat,
         pytest.raises(openai.APITimeoutError) as caught,
     ):
-        ask(chat)
+        ask(chat, how, "a question")
     assert isinstance(caught.value.__cause__, (httpx2.TimeoutException, TimeoutError))
 
 

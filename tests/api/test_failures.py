@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -13,6 +12,7 @@ import pytest
 
 from openai2 import Chat
 from openai2.core import events as ev
+from tests.support.chats import WAYS, ask
 from tests.support.misbehaving_server import (
     DONE,
     EVENTS,
@@ -34,30 +34,7 @@ from tests.support.misbehaving_server import (
 
 KEY = "sk-made-up-0123456789abcdef"
 
-RequestSpec = Callable[[Chat], str]
-
-
-def _asked(chat: Chat) -> str:
-    return chat.request("a question")
-
-
-def _streamed(chat: Chat) -> str:
-    return "".join(chat.stream_request("a question"))
-
-
-def _awaited(chat: Chat) -> str:
-    return asyncio.run(chat.async_request("a question"))
-
-
-def _async_streamed(chat: Chat) -> str:
-    async def main() -> str:
-        return "".join([piece async for piece in chat.async_stream_request("a question")])
-
-    return asyncio.run(main())
-
-
-REQUESTS = [pytest.param(_asked, id="request"), pytest.param(_awaited, id="async")]
-STREAMS = [pytest.param(_streamed, id="stream"), pytest.param(_async_streamed, id="async-stream")]
+REQUESTS, STREAMS = ("request", "async"), ("stream", "async stream")
 EITHER = pytest.mark.parametrize("use_create", [False, True], ids=["post", "create"])
 
 
@@ -70,12 +47,12 @@ def _last(chat: Chat) -> ev.Event:
     return [*chat.events()][-1].event
 
 
-def _fails(ask: RequestSpec, script: Script, use_create: bool, **options: Any) -> openai.OpenAIError:
+def _fails(how: str, script: Script, use_create: bool, **options: Any) -> openai.OpenAIError:
     """Return the exception that the script leads to; check the log and the view."""
     with Misbehaving(script) as server, _chat(server, use_create=use_create, **options) as chat:
         chat.add_dialogs({"role": "user", "content": "before"})
         with pytest.raises(openai.OpenAIError) as caught:
-            ask(chat)
+            ask(chat, how, "a question")
         assert chat.fetch_messages() == [{"role": "user", "content": "before"}]
         kinds = [record.type for record in chat.events()]
         assert kinds[-3:] == ["request_started", "message_added", "request_failed"]
@@ -86,10 +63,10 @@ def _fails(ask: RequestSpec, script: Script, use_create: bool, **options: Any) -
     return caught.value
 
 
-def _answers(ask: RequestSpec, script: Script, use_create: bool, text: str, **options: Any) -> ev.Answer:
+def _answers(how: str, script: Script, use_create: bool, text: str, **options: Any) -> ev.Answer:
     """Return the record of the answer that the script leads to; check the view."""
     with Misbehaving(script) as server, _chat(server, use_create=use_create, **options) as chat:
-        assert ask(chat) == text
+        assert ask(chat, how, "a question") == text
         assert chat.fetch_messages() == [
             {"role": "user", "content": "a question"},
             {"role": "assistant", "content": text},
@@ -133,10 +110,10 @@ BAD_BODIES: dict[str, Script] = {
 
 
 @EITHER
-@pytest.mark.parametrize("ask", REQUESTS)
+@pytest.mark.parametrize("how", REQUESTS)
 @pytest.mark.parametrize("kind", BAD_BODIES)
-def test_bad_body_raises(ask: RequestSpec, kind: str, use_create: bool) -> None:
-    failure = _fails(ask, BAD_BODIES[kind], use_create)
+def test_bad_body_raises(how: str, kind: str, use_create: bool) -> None:
+    failure = _fails(how, BAD_BODIES[kind], use_create)
     assert isinstance(failure, openai.APIError), failure
     if kind == "error in a good answer":
         assert "out of luck" in str(failure)
@@ -156,37 +133,37 @@ GOOD_BODIES: dict[str, Script] = {
 
 
 @EITHER
-@pytest.mark.parametrize("ask", REQUESTS)
+@pytest.mark.parametrize("how", REQUESTS)
 @pytest.mark.parametrize("kind", GOOD_BODIES)
-def test_good_body_is_read_in_any_framing(ask: RequestSpec, kind: str, use_create: bool) -> None:
+def test_good_body_is_read_in_any_framing(how: str, kind: str, use_create: bool) -> None:
     if use_create and kind == "in a strange type":
         pytest.skip("create() returns the text unless the type is application/json")
-    answer = _answers(ask, GOOD_BODIES[kind], use_create, "an answer")
+    answer = _answers(how, GOOD_BODIES[kind], use_create, "an answer")
     assert answer.finish_reason == "stop" and answer.usage is not None
 
 
 @EITHER
 def test_bytes_after_a_response_are_not_part_of_it(use_create: bool) -> None:
     more = [whole(completion()) + b"garbage"]
-    _answers(_asked, more, use_create, "an answer")
-    failure = _fails(_awaited, more, use_create)  # aiohttp refuses it
+    _answers("request", more, use_create, "an answer")
+    failure = _fails("async", more, use_create)  # aiohttp refuses it
     assert isinstance(failure.__cause__, httpx2.RemoteProtocolError)
 
 
 @EITHER
-@pytest.mark.parametrize("ask", REQUESTS)
-def test_json_is_read_under_any_content_type(ask: RequestSpec, use_create: bool) -> None:
-    _answers(ask, [whole(completion(), kind="text/plain")], use_create, "an answer")
+@pytest.mark.parametrize("how", REQUESTS)
+def test_json_is_read_under_any_content_type(how: str, use_create: bool) -> None:
+    _answers(how, [whole(completion(), kind="text/plain")], use_create, "an answer")
 
 
-@pytest.mark.parametrize("ask", REQUESTS)
-def test_unrequested_stream_is_read_as_answer(ask: RequestSpec) -> None:
-    _answers(ask, [EVENTS, stream("an ", "answer")], False, "an answer")
+@pytest.mark.parametrize("how", REQUESTS)
+def test_unrequested_stream_is_read_as_answer(how: str) -> None:
+    _answers(how, [EVENTS, stream("an ", "answer")], False, "an answer")
 
 
-@pytest.mark.parametrize("ask", REQUESTS)
-def test_large_answer_is_read(ask: RequestSpec) -> None:
-    _answers(ask, [whole(completion("x" * 5_000_000))], False, "x" * 5_000_000)
+@pytest.mark.parametrize("how", REQUESTS)
+def test_large_answer_is_read(how: str) -> None:
+    _answers(how, [whole(completion("x" * 5_000_000))], False, "x" * 5_000_000)
 
 
 STATUSES = {
@@ -203,20 +180,20 @@ STATUSES = {
 
 
 @EITHER
-@pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
+@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("status", STATUSES)
-def test_status_raises_its_exception(ask: RequestSpec, status: int, use_create: bool) -> None:
-    failure = _fails(ask, [whole(error("no luck", "a_code"), f"{status} Said")], use_create)
+def test_status_raises_its_exception(how: str, status: int, use_create: bool) -> None:
+    failure = _fails(how, [whole(error("no luck", "a_code"), f"{status} Said")], use_create)
     assert type(failure) is STATUSES[status]
     assert isinstance(failure, openai.APIStatusError)
     assert failure.code == "a_code" and failure.response.json()["error"]["message"] == "no luck"
 
 
 @EITHER
-@pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
-def test_cut_error_page_raises(ask: RequestSpec, use_create: bool) -> None:
+@pytest.mark.parametrize("how", WAYS)
+def test_cut_error_page_raises(how: str, use_create: bool) -> None:
     cut: Script = [head("502 Bad Gateway", "Content-Length: 999") + b"<html>", Reset()]
-    assert isinstance(_fails(ask, cut, use_create), openai.APIError)
+    assert isinstance(_fails(how, cut, use_create), openai.APIError)
 
 
 # -- Streams -----------------------------------------------------------------------------------------
@@ -251,30 +228,30 @@ BAD_STREAMS: dict[str, Script] = {
 
 
 @EITHER
-@pytest.mark.parametrize("ask", STREAMS)
+@pytest.mark.parametrize("how", STREAMS)
 @pytest.mark.parametrize("kind", BAD_STREAMS)
-def test_bad_stream_raises(ask: RequestSpec, kind: str, use_create: bool) -> None:
-    failure = _fails(ask, BAD_STREAMS[kind], use_create)
+def test_bad_stream_raises(how: str, kind: str, use_create: bool) -> None:
+    failure = _fails(how, BAD_STREAMS[kind], use_create)
     assert isinstance(failure, openai.APIError), failure
 
 
-@pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
-def test_html_page_is_named_and_not_retried(ask: RequestSpec) -> None:
+@pytest.mark.parametrize("how", WAYS)
+def test_html_page_is_named_and_not_retried(how: str) -> None:
     page = whole(b"\n<!DOCTYPE html><title>Sign in</title>", kind="text/html")
     with Misbehaving([page]) as server:
         with pytest.raises(openai.APIConnectionError, match="a page"):
-            ask(_chat(server, max_retries=5))
+            ask(_chat(server, max_retries=5), how, "a question")
         assert server.asked == 1
 
 
-@pytest.mark.parametrize("ask", STREAMS)
-def test_cut_stream_is_recorded_with_its_text(ask: RequestSpec) -> None:
+@pytest.mark.parametrize("how", STREAMS)
+def test_cut_stream_is_recorded_with_its_text(how: str) -> None:
     chunks = head("200 OK", "Transfer-Encoding: chunked", kind="text/event-stream")
     half = event(content="half an ")
     with Misbehaving([chunks, chunked(half, end=False), Sleep(0.05), Reset()]) as server:
         chat = _chat(server)
         with pytest.raises(openai.APIConnectionError) as caught:
-            ask(chat)
+            ask(chat, how, "a question")
         assert isinstance(caught.value.__cause__, httpx2.TransportError)
         failed = _last(chat)
         assert isinstance(failed, ev.RequestFailed) and failed.partial is not None
@@ -316,18 +293,18 @@ GOOD_STREAMS: dict[str, tuple[Script, str]] = {
 
 
 @EITHER
-@pytest.mark.parametrize("ask", STREAMS)
+@pytest.mark.parametrize("how", STREAMS)
 @pytest.mark.parametrize("kind", GOOD_STREAMS)
-def test_good_stream_is_read_in_any_framing(ask: RequestSpec, kind: str, use_create: bool) -> None:
+def test_good_stream_is_read_in_any_framing(how: str, kind: str, use_create: bool) -> None:
     if use_create and kind in ("empty data", "strange fields", "no blank line at the end"):
         pytest.skip("the SDK's decoder rejects this")
     script, said = GOOD_STREAMS[kind]
-    _answers(ask, script, use_create, said)
+    _answers(how, script, use_create, said)
 
 
-@pytest.mark.parametrize("ask", STREAMS)
-def test_whole_answer_to_a_stream_request_is_read(ask: RequestSpec) -> None:
-    _answers(ask, [whole(completion())], False, "an answer")
+@pytest.mark.parametrize("how", STREAMS)
+def test_whole_answer_to_a_stream_request_is_read(how: str) -> None:
+    _answers(how, [whole(completion())], False, "an answer")
 
 
 @EITHER
@@ -335,23 +312,23 @@ def test_done_ends_a_stream_without_finish_reason(use_create: bool) -> None:
     """`create` hides [DONE]: there, only a finish reason shows that a stream is complete."""
     script = [EVENTS, stream("an answer", finish=None)]
     if use_create:
-        _fails(_streamed, script, use_create)
+        _fails("stream", script, use_create)
     else:
-        _answers(_streamed, script, use_create, "an answer")
+        _answers("stream", script, use_create, "an answer")
 
 
-@pytest.mark.parametrize("ask", STREAMS)
-def test_large_chunk_is_read(ask: RequestSpec) -> None:
-    _answers(ask, [EVENTS, stream("x" * 5_000_000)], False, "x" * 5_000_000)
+@pytest.mark.parametrize("how", STREAMS)
+def test_large_chunk_is_read(how: str) -> None:
+    _answers(how, [EVENTS, stream("x" * 5_000_000)], False, "x" * 5_000_000)
 
 
-@pytest.mark.parametrize("ask", STREAMS)
+@pytest.mark.parametrize("how", STREAMS)
 @pytest.mark.parametrize("field", ["content", "reasoning_content"])
-def test_many_chunks_are_read(ask: RequestSpec, field: str) -> None:
+def test_many_chunks_are_read(how: str, field: str) -> None:
     pieces = event(**{field: "ab"}) * 100_000
     said = "ab" * 100_000 if field == "content" else ""
     tail = stream() if said else event("stop", content="") + DONE
-    answer = _answers(ask, [EVENTS, *slices(pieces, 100_000), tail], False, said, timeout=60.0)
+    answer = _answers(how, [EVENTS, *slices(pieces, 100_000), tail], False, said, timeout=60.0)
     assert field == "content" or answer.reasoning == "ab" * 100_000
 
 
@@ -378,21 +355,21 @@ STREAM_DRIBBLES: dict[str, Script] = {
 
 
 def _dribbles() -> Iterator[Any]:
-    """(ask, script, use_create), less what a blocking request does not guarantee (api/deadline.py)."""
-    for ask in (_asked, _awaited, _streamed, _async_streamed):
-        scripts = DRIBBLES if ask in (_asked, _awaited) else {**STREAM_DRIBBLES, **HEAD_DRIBBLES}
+    """(how, script, use_create), less what a blocking request does not guarantee (api/deadline.py)."""
+    for how in WAYS:
+        scripts = DRIBBLES if how in REQUESTS else {**STREAM_DRIBBLES, **HEAD_DRIBBLES}
         for kind, script in scripts.items():
             for use_create in (False, True):
                 pieces = kind.startswith("empty") if use_create else kind not in HEAD_DRIBBLES
-                if ask in (_awaited, _async_streamed) or pieces or kind == "nothing":
+                if how.startswith("async") or pieces or kind == "nothing":
                     way = "create" if use_create else "post"
-                    yield pytest.param(ask, script, use_create, id=f"{kind}-{ask.__name__}-{way}")
+                    yield pytest.param(how, script, use_create, id=f"{kind}-{how}-{way}")
 
 
-@pytest.mark.parametrize(("ask", "script", "use_create"), [*_dribbles()])
-def test_dribbling_server_times_out(ask: RequestSpec, script: Script, use_create: bool) -> None:
+@pytest.mark.parametrize(("how", "script", "use_create"), [*_dribbles()])
+def test_dribbling_server_times_out(how: str, script: Script, use_create: bool) -> None:
     began = time.monotonic()
-    failure = _fails(ask, script, use_create, timeout=0.4)
+    failure = _fails(how, script, use_create, timeout=0.4)
     assert isinstance(failure, openai.APITimeoutError)
     assert time.monotonic() - began < 10.0
 
@@ -415,12 +392,12 @@ def test_retries_and_pauses_end_by_the_deadline() -> None:
         assert 1 < server.asked < 6
 
 
-@pytest.mark.parametrize("ask", STREAMS)
-def test_steady_stream_may_exceed_the_timeout(ask: RequestSpec) -> None:
+@pytest.mark.parametrize("how", STREAMS)
+def test_steady_stream_may_exceed_the_timeout(how: str) -> None:
     pieces: list[Any] = []
     for word in ("a ", "long ", "but ", "steady ", "answer"):
         pieces += [event(content=word), Sleep(0.4)]
-    _answers(ask, [EVENTS, *pieces, stream()], False, "a long but steady answer", timeout=1.5)
+    _answers(how, [EVENTS, *pieces, stream()], False, "a long but steady answer", timeout=1.5)
 
 
 def test_time_of_the_reader_does_not_count() -> None:
@@ -430,11 +407,11 @@ def test_time_of_the_reader_does_not_count() -> None:
         assert chat.fetch_messages()[-1]["content"] == "a b "
 
 
-@pytest.mark.parametrize("ask", STREAMS)
-def test_finished_answer_is_not_waited_on(ask: RequestSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", STREAMS)
+def test_finished_answer_is_not_waited_on(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openai2.request.flow.TAIL", 0.3)
     began = time.monotonic()
-    _answers(ask, [EVENTS, stream("an answer", done=False), Dribble(b": ping\n\n")], False, "an answer")
+    _answers(how, [EVENTS, stream("an answer", done=False), Dribble(b": ping\n\n")], False, "an answer")
     assert time.monotonic() - began < 10.0
 
 
@@ -442,10 +419,8 @@ def test_finished_answer_is_not_waited_on(ask: RequestSpec, monkeypatch: pytest.
 
 
 @EITHER
-@pytest.mark.parametrize("ask", [*REQUESTS, *STREAMS])
-def test_fault_of_the_server_is_retried(
-    ask: RequestSpec, use_create: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("how", WAYS)
+def test_fault_of_the_server_is_retried(how: str, use_create: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openai2.keys.classify.FIRST_BACKOFF", 0.01)
 
     def good(head: bytes, body: bytes) -> Script:
@@ -457,7 +432,7 @@ def test_fault_of_the_server_is_retried(
 
     scripts: list[Any] = [[Reset()], [whole(error(), "503 Busy", "Retry-After: 0.01")], good]
     with Misbehaving(*scripts) as server, _chat(server, max_retries=2, use_create=use_create) as chat:
-        assert ask(chat) == "an answer"
+        assert ask(chat, how, "a question") == "an answer"
         added = _last(chat)
         assert isinstance(added, ev.MessageAdded) and added.answer is not None
         assert [attempt["reason"] for attempt in added.answer.attempts] == ["connection", "server"]
@@ -484,5 +459,5 @@ def test_stream_is_not_retried_after_the_first_piece() -> None:
         _chat(server, max_retries=5) as chat,
     ):
         with pytest.raises(openai.APIError):
-            _streamed(chat)
+            ask(chat, "stream", "a question")
         assert server.asked == 1

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import json
 import logging
 import pickle
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from openai2 import AKPool, Chat
 from openai2.api import clients
 from openai2.keys.masking import Hidden
 from openai2.offline import OfflineServer
+from tests.support.chats import ask
 from tests.support.misbehaving_server import (
     EVENTS,
     Misbehaving,
@@ -67,25 +67,6 @@ ANSWERS: dict[str, Script] = {
 }
 
 
-def _whole(chat: Chat) -> Any:
-    return chat.request("hi")
-
-
-def _pieces(chat: Chat) -> Any:
-    return list(chat.stream_request("hi"))
-
-
-def _awaited(chat: Chat) -> Any:
-    return asyncio.run(chat.async_request("hi"))
-
-
-def _async_pieces(chat: Chat) -> Any:
-    async def main() -> list[str]:
-        return [piece async for piece in chat.async_stream_request("hi")]
-
-    return asyncio.run(main())
-
-
 class Everything(logging.Handler):
     """Keeps every log record as text and as a dict."""
 
@@ -133,21 +114,23 @@ def _shown(error: BaseException) -> Iterator[str]:
 
 
 def _cases() -> Iterator[Any]:
-    """Yield (kind, ask, use_create, pooled): each answer sync and async, some with a pool."""
+    """Yield (kind, how, use_create, pooled): each answer sync and async, some with a pool."""
     for kind in ANSWERS:
-        asks = [_pieces, _async_pieces] if kind.startswith("stream") else [_whole, _awaited]
-        for ask in [*asks, *([_pieces, _async_pieces] if kind in ("401", "cut", "answer") else [])]:
+        whole_ways = () if kind.startswith("stream") else ("request", "async")
+        streamed_ways = ("stream", "async stream")
+        both = not whole_ways or kind in ("401", "cut", "answer")
+        for how in (*whole_ways, *(streamed_ways if both else ())):
             for use_create, pooled in ((False, False), (True, False), (False, True)):
                 if not pooled or kind in ("401", "429", "answer", "stream error"):
                     ways = ("create" if use_create else "post", "pool" if pooled else "key")
-                    name = "-".join((kind, ask.__name__, *ways))
-                    yield pytest.param(kind, ask, use_create, pooled, id=name)
+                    name = "-".join((kind, how, *ways))
+                    yield pytest.param(kind, how, use_create, pooled, id=name)
 
 
-@pytest.mark.parametrize(("kind", "ask", "use_create", "pooled"), [*_cases()])
+@pytest.mark.parametrize(("kind", "how", "use_create", "pooled"), [*_cases()])
 def test_key_is_nowhere(
     kind: str,
-    ask: Callable[[Chat], Any],
+    how: str,
     use_create: bool,
     pooled: bool,
     tmp_path: Path,
@@ -167,8 +150,8 @@ def test_key_is_nowhere(
             default_headers={"X-Api-Key": OTHER},
         )
         try:
-            answer = ask(chat)
-            shown += [answer] if isinstance(answer, str) else []
+            answer = ask(chat, how, "hi")
+            shown += [] if "stream" in how else [answer]
         except Exception as failure:  # noqa: BLE001 - each is searched for the key
             shown += _shown(failure)
         shown += [repr(chat), repr(chat.conversation), repr(chat.engine), repr(vars(chat)["_keys"])]

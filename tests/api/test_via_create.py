@@ -27,7 +27,7 @@ def _chat(server: Misbehaving, **options: Any) -> Chat:
     return Chat(KEY, "m", base_url=server.base_url, max_retries=0, **options)
 
 
-def _watch_with_wraps(patch: pytest.MonkeyPatch, kind: Any, note: Callable[[str], None]) -> None:
+def _watched(kind: Any, note: Callable[[str], None]) -> Callable[..., Any]:
     create = kind.create
 
     @functools.wraps(create)
@@ -35,11 +35,19 @@ def _watch_with_wraps(patch: pytest.MonkeyPatch, kind: Any, note: Callable[[str]
         note(options["messages"][-1]["content"])
         return create(self, *args, **options)
 
-    patch.setattr(kind, "create", watched)
+    return watched
+
+
+def _watch_with_wraps(patch: pytest.MonkeyPatch, kind: Any, note: Callable[[str], None]) -> None:
+    patch.setattr(kind, "create", _watched(kind, note))
+
+
+def _watch_with_mock(patch: pytest.MonkeyPatch, kind: Any, note: Callable[[str], None]) -> None:
+    patch.setattr(kind, "create", mock.create_autospec(kind.create, side_effect=_watched(kind, note)))
 
 
 def _watch_with_wrapt(patch: pytest.MonkeyPatch, kind: Any, note: Callable[[str], None]) -> None:
-    """As the instrumentations of OpenTelemetry and Langfuse do."""
+    """Wrap as the instrumentations of OpenTelemetry and Langfuse do."""
 
     def watched(create: Any, instance: Any, args: Any, options: Any) -> Any:
         note(options["messages"][-1]["content"])
@@ -47,16 +55,6 @@ def _watch_with_wrapt(patch: pytest.MonkeyPatch, kind: Any, note: Callable[[str]
 
     wrapt = pytest.importorskip("wrapt")
     patch.setattr(kind, "create", wrapt.FunctionWrapper(kind.create, watched))
-
-
-def _watch_with_mock(patch: pytest.MonkeyPatch, kind: Any, note: Callable[[str], None]) -> None:
-    create = kind.create
-
-    def watched(self: Any, *args: Any, **options: Any) -> Any:
-        note(options["messages"][-1]["content"])
-        return create(self, *args, **options)
-
-    patch.setattr(kind, "create", mock.create_autospec(create, side_effect=watched))
 
 
 @pytest.mark.parametrize("watch", [_watch_with_wraps, _watch_with_wrapt, _watch_with_mock])
