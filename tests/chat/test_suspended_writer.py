@@ -1,4 +1,4 @@
-"""A process that was suspended past its lease and wakes: its answer and the kept draft are not both in the view."""
+"""A suspended process wakes after its lease: its answer and the kept draft are not both in the view."""
 
 from __future__ import annotations
 
