@@ -59,17 +59,16 @@ def test_imported_archive_exports_to_the_same_bytes() -> None:
         assert times == [record.time for record in there.open("main").events()]
 
 
-def test_archive_has_counts_and_heads() -> None:
-    with Engine() as engine:
-        busy(engine)
-        first, *events, last = _export(engine).decode().splitlines()
-        assert json.loads(first) == {
-            "openai2": "archive",
-            "format": 1,
-            "conversations": 6,
-            "events": len(events),
-        }
-        assert json.loads(last) == {"heads": dict(sorted(engine.heads().items()))}
+def test_archive_has_counts_and_heads(engine: Engine) -> None:
+    busy(engine)
+    first, *events, last = _export(engine).decode().splitlines()
+    assert json.loads(first) == {
+        "openai2": "archive",
+        "format": 1,
+        "conversations": 6,
+        "events": len(events),
+    }
+    assert json.loads(last) == {"heads": dict(sorted(engine.heads().items()))}
 
 
 def test_export_of_a_fork_includes_its_ancestors() -> None:
@@ -83,42 +82,38 @@ def test_export_of_a_fork_includes_its_ancestors() -> None:
         assert there.verify().ok
 
 
-def test_unknown_conversations_and_paths_are_refused(tmp_path: Path) -> None:
-    with Engine() as engine:
-        with pytest.raises(UnknownConversation):
-            engine.export(["nobody"], file=io.BytesIO())
-        with pytest.raises(BadInput, match="cannot be written"):
-            engine.export(file=tmp_path / "no" / "such" / "folder")
-        with pytest.raises(BadInput, match="cannot be read"):
-            engine.import_(tmp_path / "nothing")
-        with pytest.raises((BadInput, ArchiveError)):
-            engine.import_(tmp_path)
+def test_unknown_conversations_and_paths_are_refused(engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(UnknownConversation):
+        engine.export(["nobody"], file=io.BytesIO())
+    with pytest.raises(BadInput, match="cannot be written"):
+        engine.export(file=tmp_path / "no" / "such" / "folder")
+    with pytest.raises(BadInput, match="cannot be read"):
+        engine.import_(tmp_path / "nothing")
+    with pytest.raises((BadInput, ArchiveError)):
+        engine.import_(tmp_path)
 
 
-def test_interrupted_export_leaves_the_old_file(tmp_path: Path) -> None:
+def test_interrupted_export_leaves_the_old_file(engine: Engine, tmp_path: Path) -> None:
     path = tmp_path / "all.jsonl"
     path.write_bytes(b"old")
-    with Engine() as engine:
-        long(engine, size=20_000)
-        long(engine, "second", size=2_000)
+    long(engine, size=20_000)
+    long(engine, "second", size=2_000)
 
-        def stop(done: int, total: int) -> None:
-            raise KeyboardInterrupt
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt):
-            engine.export(file=path, progress=stop)
-        assert [file.name for file in tmp_path.iterdir()] == ["all.jsonl"]
-        assert path.read_bytes() == b"old"
-        calls: list[tuple[int, int]] = []
-        engine.export(file=path, progress=lambda done, total: calls.append((done, total)))
-        assert calls[-1] == (22_002, 22_002)
-        with Engine() as there:
-            calls.clear()
-            assert (
-                there.import_(path, progress=lambda done, total: calls.append((done, total))).events == 22_002
-            )
-            assert calls == sorted(calls) and calls[-1][0] == calls[-1][1]
-            assert there.verify().ok
+    with pytest.raises(KeyboardInterrupt):
+        engine.export(file=path, progress=stop)
+    assert {file.name for file in tmp_path.iterdir() if "store.db" not in file.name} == {"all.jsonl"}
+    assert path.read_bytes() == b"old"
+    calls: list[tuple[int, int]] = []
+    engine.export(file=path, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (22_002, 22_002)
+    with Engine() as there:
+        calls.clear()
+        assert there.import_(path, progress=lambda done, total: calls.append((done, total))).events == 22_002
+        assert calls == sorted(calls) and calls[-1][0] == calls[-1][1]
+        assert there.verify().ok
 
 
 def test_pipe_can_be_imported(tmp_path: Path) -> None:
@@ -237,15 +232,16 @@ _OTHER_FILES: list[tuple[Callable[[bytes], bytes], str]] = [
 
 
 @pytest.mark.parametrize(("change", "word"), _OTHER_FILES)
-def test_other_file_is_refused_with_one_sentence(change: Callable[[bytes], bytes], word: str) -> None:
-    with Engine() as engine:
-        busy(engine)
-        raw = change(_export(engine))
-        with Engine() as there:
-            with pytest.raises(ArchiveError, match=word) as raised:
-                there.import_(io.BytesIO(raw))
-            assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
-            assert not there.heads()
+def test_other_file_is_refused_with_one_sentence(
+    engine: Engine, change: Callable[[bytes], bytes], word: str
+) -> None:
+    busy(engine)
+    raw = change(_export(engine))
+    with Engine() as there:
+        with pytest.raises(ArchiveError, match=word) as raised:
+            there.import_(io.BytesIO(raw))
+        assert "\n" not in str(raised.value) and len(str(raised.value)) < 400
+        assert not there.heads()
 
 
 def test_invalid_reference_in_a_sound_chain_is_refused() -> None:
@@ -263,8 +259,7 @@ def test_invalid_reference_in_a_sound_chain_is_refused() -> None:
         b'{"openai2":"archive","format":1,"conversations":0,"events":0}\n{"heads":{}}\n',
     ],
 )
-def test_file_that_holds_nothing_is_refused(raw: bytes) -> None:
-    with Engine() as engine:
-        with pytest.raises(ArchiveError, match="nothing was imported"):
-            engine.import_(io.BytesIO(raw))
-        assert engine.conversations(None) == [] and engine.heads() == {}
+def test_file_that_holds_nothing_is_refused(engine: Engine, raw: bytes) -> None:
+    with pytest.raises(ArchiveError, match="nothing was imported"):
+        engine.import_(io.BytesIO(raw))
+    assert engine.conversations(None) == [] and engine.heads() == {}

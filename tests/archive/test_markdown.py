@@ -16,19 +16,18 @@ from openai2.archive import markdown
 from tests.support.stores import busy
 
 
-def test_imported_list_of_messages_is_undone_in_one_step() -> None:
+def test_imported_list_of_messages_is_undone_in_one_step(engine: Engine) -> None:
     messages = [
         system_msg("s"),
         user_msg("ü"),
         {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
     ]
-    with Engine() as engine:
-        report = engine.import_(io.BytesIO(json.dumps(messages, indent=2).encode()))
-        conversation = engine.open(report.conversations[0].id)
-        assert conversation.messages() == messages
-        conversation.undo()
-        assert not conversation.messages()
-        assert engine.verify().ok
+    report = engine.import_(io.BytesIO(json.dumps(messages, indent=2).encode()))
+    conversation = engine.open(report.conversations[0].id)
+    assert conversation.messages() == messages
+    conversation.undo()
+    assert not conversation.messages()
+    assert engine.verify().ok
 
 
 _TEXTS = [

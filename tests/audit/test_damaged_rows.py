@@ -174,13 +174,12 @@ def test_exception_of_the_caller_is_not_damage(whole: Path) -> None:
             engine.export(None, file=file)
 
 
-def test_damaged_draft_is_not_written_to_the_log(tmp_path: Path) -> None:
-    with Engine(tmp_path / "store.db") as engine:
-        for number, close in enumerate((Conversation.keep, Conversation.drop)):
-            conversation = engine.create(f"cut {number}")
-            open_request(conversation, b"{broken")
-            (draft,) = conversation.interrupted()
+def test_damaged_draft_is_not_written_to_the_log(engine: Engine) -> None:
+    for number, close in enumerate((Conversation.keep, Conversation.drop)):
+        conversation = engine.create(f"cut {number}")
+        open_request(conversation, b"{broken")
+        (draft,) = conversation.interrupted()
+        close(conversation, draft)
+        assert conversation.messages() == [] and engine.verify().ok
+        with pytest.raises(Refused):
             close(conversation, draft)
-            assert conversation.messages() == [] and engine.verify().ok
-            with pytest.raises(Refused):
-                close(conversation, draft)

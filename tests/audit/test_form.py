@@ -57,10 +57,9 @@ def archive(rows: Rows) -> bytes:
     )
 
 
-def test_sound_archive_of_this_kind_is_imported() -> None:
-    with Engine() as engine:
-        assert engine.import_(io.BytesIO(archive(chained(ID, TIME, CREATED, ADDED)))).events == 2
-        assert engine.verify().ok
+def test_sound_archive_of_this_kind_is_imported(engine: Engine) -> None:
+    assert engine.import_(io.BytesIO(archive(chained(ID, TIME, CREATED, ADDED)))).events == 2
+    assert engine.verify().ok
 
 
 @pytest.mark.parametrize("crafted", CRAFTED)
@@ -97,24 +96,23 @@ def test_verify_names_it_and_the_command_prints_it_as_data(crafted: str, tmp_pat
         assert "\x1b" not in result.output and "Traceback" not in result.output
 
 
-def test_fork_with_wrong_base_is_refused() -> None:
+def test_fork_with_wrong_base_is_refused(engine: Engine) -> None:
     parent = chained(ID, TIME, CREATED, ADDED)
     data = json.dumps({"parent": ID, "version": 2, "base": 7}, separators=(",", ":"))
     fork = "0123456789abcdeg"
     link = codec.link(parent[-1][-1], codec.digest(data.encode()), fork, 1, 1, "forked", TIME)
     raw = archive([*parent, (fork, 1, 1, "forked", data, TIME, link)])
-    with Engine() as engine, pytest.raises(ArchiveError, match="numbers go on from 7, not from 2"):
+    with pytest.raises(ArchiveError, match="numbers go on from 7, not from 2"):
         engine.import_(io.BytesIO(raw))
 
 
-def test_message_that_is_nested_too_deep_is_not_recorded() -> None:
+def test_message_that_is_nested_too_deep_is_not_recorded(engine: Engine) -> None:
     deep: object = "x"
     for _ in range(495):
         deep = [deep]
-    with Engine() as engine:
-        conversation = engine.create()
-        with pytest.raises(NotAMessage, match="nested too deeply"):
-            conversation.add([{"role": "user", "content": "x", "y": deep}])
-        brackets = user_msg("[" * 5000 + '\\"{')
-        conversation.add([brackets])
-        assert conversation.messages() == [brackets] and engine.verify().ok
+    conversation = engine.create()
+    with pytest.raises(NotAMessage, match="nested too deeply"):
+        conversation.add([{"role": "user", "content": "x", "y": deep}])
+    brackets = user_msg("[" * 5000 + '\\"{')
+    conversation.add([brackets])
+    assert conversation.messages() == [brackets] and engine.verify().ok

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -63,17 +62,15 @@ def test_diff_of_fork_shows_answers_and_totals(offline: OfflineServer) -> None:
         other.close()
 
 
-def test_diff_of_changed_answer_has_word_diff(tmp_path: Path) -> None:
-    with Engine(tmp_path / "log.db") as engine:
-        for name, answer in (("a", "伦敦是首都"), ("b", "巴黎是首都")):
-            engine.create(name).add([user_msg("首都?"), assistant_msg(answer)])
-        (row,) = engine.diff("a", "b").rows
-        assert row.status == "changed" and marked(row.words) == "[-伦敦-]{+巴黎+}是首都"
+def test_diff_of_changed_answer_has_word_diff(engine: Engine) -> None:
+    for name, answer in (("a", "伦敦是首都"), ("b", "巴黎是首都")):
+        engine.create(name).add([user_msg("首都?"), assistant_msg(answer)])
+    (row,) = engine.diff("a", "b").rows
+    assert row.status == "changed" and marked(row.words) == "[-伦敦-]{+巴黎+}是首都"
 
 
-def test_diff_without_common_question_is_refused() -> None:
-    with Engine() as engine:
-        engine.create("a").add([system_msg("same"), user_msg("one")])
-        engine.create("b").add([system_msg("same"), user_msg("two")])
-        with pytest.raises(Refused, match="a and b have no question in common"):
-            engine.diff("a", "b")
+def test_diff_without_common_question_is_refused(engine: Engine) -> None:
+    engine.create("a").add([system_msg("same"), user_msg("one")])
+    engine.create("b").add([system_msg("same"), user_msg("two")])
+    with pytest.raises(Refused, match="a and b have no question in common"):
+        engine.diff("a", "b")

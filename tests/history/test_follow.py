@@ -56,30 +56,28 @@ def test_follow_one_conversation_from_now_on(tmp_path: Path, in_memory: bool) ->
         assert list(following) == []
 
 
-def test_follow_reads_several_pages_of_old_events(tmp_path: Path) -> None:
-    with Engine(tmp_path / "log.db") as engine:
-        conversation = engine.create()
-        conversation.add([user_msg(str(number)) for number in range(1000)])
-        with engine.follow(conversation, after=1) as following:
-            versions = [next(following).version for _ in range(1000)]
-        assert versions == list(range(2, 1002))
+def test_follow_reads_several_pages_of_old_events(engine: Engine) -> None:
+    conversation = engine.create()
+    conversation.add([user_msg(str(number)) for number in range(1000)])
+    with engine.follow(conversation, after=1) as following:
+        versions = [next(following).version for _ in range(1000)]
+    assert versions == list(range(2, 1002))
 
 
-def test_stop_ends_waiting_after_found_events(tmp_path: Path) -> None:
-    with Engine(tmp_path / "log.db") as engine:
-        following = engine.follow(poll=5.0)
-        seen: list[int] = []
-        thread = threading.Thread(target=lambda: seen.extend(record.position for record in following))
-        thread.start()
-        engine.create()
-        deadline = time.monotonic() + 10
-        while not seen and time.monotonic() < deadline:
-            time.sleep(0.01)
-        started = time.monotonic()
-        following.stop()
-        thread.join(timeout=10)
-        assert not thread.is_alive() and time.monotonic() - started < 2
-        assert seen == [1]
+def test_stop_ends_waiting_after_found_events(engine: Engine) -> None:
+    following = engine.follow(poll=5.0)
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.extend(record.position for record in following))
+    thread.start()
+    engine.create()
+    deadline = time.monotonic() + 10
+    while not seen and time.monotonic() < deadline:
+        time.sleep(0.01)
+    started = time.monotonic()
+    following.stop()
+    thread.join(timeout=10)
+    assert not thread.is_alive() and time.monotonic() - started < 2
+    assert seen == [1]
 
 
 def test_following_keeps_the_store_open(tmp_path: Path) -> None:
@@ -121,20 +119,18 @@ def test_async_follow_can_be_cancelled(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_idle_follow_uses_little_cpu(tmp_path: Path) -> None:
-    with Engine(tmp_path / "log.db") as engine:
-        following = engine.follow()
-        threading.Timer(0.6, following.stop).start()
-        before = time.thread_time()
-        assert list(following) == []
-        assert time.thread_time() - before < 0.06
+def test_idle_follow_uses_little_cpu(engine: Engine) -> None:
+    following = engine.follow()
+    threading.Timer(0.6, following.stop).start()
+    before = time.thread_time()
+    assert list(following) == []
+    assert time.thread_time() - before < 0.06
 
 
-def test_follow_refuses_bad_options() -> None:
-    with Engine() as engine:
-        with pytest.raises(UnknownConversation):
-            engine.follow("no such name")
-        with pytest.raises(BadInput, match="expected the number of an event"):
-            engine.follow(after=-1)
-        with pytest.raises(BadInput, match="more than 0 seconds"):
-            engine.follow(poll=0)
+def test_follow_refuses_bad_options(engine: Engine) -> None:
+    with pytest.raises(UnknownConversation):
+        engine.follow("no such name")
+    with pytest.raises(BadInput, match="expected the number of an event"):
+        engine.follow(after=-1)
+    with pytest.raises(BadInput, match="more than 0 seconds"):
+        engine.follow(poll=0)

@@ -10,14 +10,13 @@ from openai2.history.fork_graph import Member, clip, columns_of, drawing
 from tests.support.stores import busy
 
 
-def test_family_is_the_whole_tree_of_forks() -> None:
-    with Engine() as engine:
-        conversations = busy(engine)
-        found = engine.family("side")
-        assert [member.name for member in found] == ["main", "side", "deeper"]
-        assert found[2].parent == conversations["side"].id and found[2].at == 1
-        assert engine.family("main") == engine.family("deeper") == found
-        assert [member.name for member in engine.family("group")] == ["group"]
+def test_family_is_the_whole_tree_of_forks(engine: Engine) -> None:
+    conversations = busy(engine)
+    found = engine.family("side")
+    assert [member.name for member in found] == ["main", "side", "deeper"]
+    assert found[2].parent == conversations["side"].id and found[2].at == 1
+    assert engine.family("main") == engine.family("deeper") == found
+    assert [member.name for member in engine.family("group")] == ["group"]
 
 
 def _member(name: str, version: int, parent: str | None = None, at: int | None = None) -> Member:
@@ -25,44 +24,21 @@ def _member(name: str, version: int, parent: str | None = None, at: int | None =
 
 
 def test_drawing_looks_like_git_log() -> None:
-    members = [
-        _member("main", 9),
-        _member("a", 3, "main", 5),
-        _member("b", 2, "main", 5),
-        _member("c", 1, "a", 3),
-    ]
-    assert list(drawing(members, "b")) == [
-        "* main@9",
-        "| * b@2 (here)",
-        "|/",
-        "| * c@1",
-        "| * a@3",
-        "|/",
-        "* main@5",
+    forks = [_member("a", 3, "main", 5), _member("b", 2, "main", 5), _member("c", 1, "a", 3)]
+    assert list(drawing([_member("main", 9), *forks], "b")) == [
+        *("* main@9", "| * b@2 (here)", "|/"),
+        *("| * c@1", "| * a@3", "|/", "* main@5"),
     ]
     assert list(drawing([_member("one", 4)])) == ["* one@4"]
     assert list(drawing([])) == []
 
 
 def test_parent_without_newer_events_is_below_its_fork() -> None:
-    members = [
-        _member("main", 5),
-        _member("a", 3, "main", 5),
-        _member("b", 7, "main", 5),
-        _member("c", 1, "b", 2),
-        _member("d", 4, "main", 2),
-    ]
-    assert list(drawing(members)) == [
-        "* b@7",
-        "| * c@1",
-        "|/",
-        "* b@2",
-        "| * a@3",
-        "|/",
-        "* main@5",
-        "| * d@4",
-        "|/",
-        "* main@2",
+    forks = [_member("a", 3, "main", 5), _member("b", 7, "main", 5), _member("d", 4, "main", 2)]
+    assert list(drawing([_member("main", 5), *forks, _member("c", 1, "b", 2)])) == [
+        *("* b@7", "| * c@1", "|/", "* b@2"),
+        *("| * a@3", "|/", "* main@5"),
+        *("| * d@4", "|/", "* main@2"),
     ]
 
 

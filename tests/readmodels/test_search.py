@@ -7,16 +7,8 @@ import sys
 from pathlib import Path
 
 import openai2
-from openai2 import Conversation, Engine, assistant_msg, user_msg
-from openai2.core import events as ev
-from openai2.core import messages as msg
-from openai2.core import request_events
-from openai2.readmodels.search import Found
-from tests.support.stores import asked, busy
-
-
-def texts(found: list[Found]) -> list[str]:
-    return [it.text for it in found]
+from openai2 import Engine, assistant_msg, user_msg
+from tests.support.stores import asked, busy, texts_of
 
 
 def test_results_are_ordered_by_rank_then_newest(engine: Engine) -> None:
@@ -29,20 +21,19 @@ def test_results_are_ordered_by_rank_then_newest(engine: Engine) -> None:
     assert len(engine.search("fox", limit=None)) == 4
 
 
-def test_search_covers_all_text_of_a_message() -> None:
+def test_search_covers_all_text_of_a_message(engine: Engine) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Oslo"}'}}
-    with Engine() as engine:
-        engine.create().add(
-            [
-                {"role": "user", "content": [{"type": "text", "text": "partly"}, {"type": "image_url"}]},
-                {"role": "assistant", "content": None, "tool_calls": [call]},
-                {"role": "assistant", "content": None, "refusal": "sorry"},
-            ]
-        )
-        found = [engine.search(word)[0] for word in ("partly", "weather", "oslo", "sorry")]
-        assert [it.id for it in found] == [2, 3, 3, 4]
-        assert [it.role for it in found] == ["user", "assistant", "assistant", "assistant"]
-        assert found[0].name is None
+    engine.create().add(
+        [
+            {"role": "user", "content": [{"type": "text", "text": "partly"}, {"type": "image_url"}]},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "assistant", "content": None, "refusal": "sorry"},
+        ]
+    )
+    found = [engine.search(word)[0] for word in ("partly", "weather", "oslo", "sorry")]
+    assert [it.id for it in found] == [2, 3, 3, 4]
+    assert [it.role for it in found] == ["user", "assistant", "assistant", "assistant"]
+    assert found[0].name is None
 
 
 def test_result_names_a_view_that_holds_the_message(engine: Engine) -> None:
@@ -57,28 +48,13 @@ def test_result_names_a_view_that_holds_the_message(engine: Engine) -> None:
     assert streams
 
 
-def asked_again(chat: Conversation, question: int, answer: str) -> None:
-    """A question whose request failed, asked again and answered."""
-    ask = request_events.RequestSpec(question=[], model=None, again=[(question, msg.USER)])
-    begun: list[request_events.OpenRequest] = []
-
-    def begin(state: request_events.StreamState) -> list[ev.Event]:
-        events, one = request_events.begin(ask, state)
-        begun.append(one)
-        return events
-
-    chat.commit(begin)
-    raw = msg.encode(assistant_msg(answer), "the answer")
-    chat.commit(lambda state: request_events.answered(begun[0], state, raw, ev.Answer()))
-
-
 def test_result_version_of_question_is_its_answers(engine: Engine) -> None:
     chat = engine.create("c")
     asked(chat, "lucky", "yes")
     asked(chat, "unlucky", None)
     asked(chat, "next", "done")
     asked(chat, "again", None)
-    asked_again(chat, engine.search("again")[0].id, "at last")
+    asked(chat, "", "at last", again=engine.search("again")[0].id)
     lucky, unlucky, again = (engine.search(word)[0] for word in ("lucky", "unlucky", "again"))
     assert (lucky.version, lucky.joined) == (engine.search("yes")[0].version, True)
     assert (unlucky.version, unlucky.joined) == (unlucky.id, False)
@@ -96,8 +72,8 @@ def test_inherited_message_is_found_once(engine: Engine) -> None:
         ("main", "later fox"),
         ("fork", "forked fox"),
     }
-    assert {*texts(engine.search("fox", conversation="fork"))} == {"shared fox", "forked fox"}
-    assert {*texts(engine.search("fox", conversation=main.id))} == {"shared fox", "later fox"}
+    assert {*texts_of(engine.search("fox", conversation="fork"))} == {"shared fox", "forked fox"}
+    assert {*texts_of(engine.search("fox", conversation=main.id))} == {"shared fox", "later fox"}
     inherited = next(it for it in engine.search("fox") if it.name == "fork")
     assert inherited.id == 4 and fork.message(4)["content"] == "forked fox"
 
@@ -117,11 +93,11 @@ def test_current_search_finds_only_messages_in_view(engine: Engine) -> None:
     assert gone.name == "deeper"
     assert gone.id in {item.id for item in deeper.view_messages(gone.version)}
     deeper.rollback()
-    assert texts(engine.search("fox", current=True)) == ["kept fox"]
-    assert texts(engine.search("fox", current=True, conversation="deeper")) == ["kept fox"]
+    assert texts_of(engine.search("fox", current=True)) == ["kept fox"]
+    assert texts_of(engine.search("fox", current=True, conversation="deeper")) == ["kept fox"]
     main.undo()
     assert len(engine.search("fox", current=True)) == 2
-    assert texts(engine.search("fox", current=True, conversation="fork")) == ["kept fox"]
+    assert texts_of(engine.search("fox", current=True, conversation="fork")) == ["kept fox"]
 
 
 def test_search_imports_no_heavy_module(engine: Engine, tmp_path: Path) -> None:

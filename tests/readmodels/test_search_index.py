@@ -10,13 +10,9 @@ from pathlib import Path
 import pytest
 
 from openai2 import DamagedStore, Engine, StoreUnavailable, user_msg
-from openai2.readmodels.search import Found
 from openai2.store import fulltext as index
 from openai2.store import schema
-
-
-def texts(found: list[Found]) -> list[str]:
-    return [it.text for it in found]
+from tests.support.stores import texts_of
 
 
 def sql(engine: Engine, statement: str) -> list[tuple[object, ...]]:
@@ -60,10 +56,15 @@ def merged(engine: Engine) -> list[tuple[object, ...]]:
     return sql(engine, f"SELECT position FROM cursors WHERE name = '{index.MERGED}'")
 
 
-def test_index_that_grew_by_an_eighth_is_merged(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "_BATCH_MESSAGES", 5)
     monkeypatch.setattr(index, "_BATCH_PAGES", 1)
     monkeypatch.setattr(index, "_MERGE_LEAST", 50)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_index_that_grew_by_an_eighth_is_merged(engine: Engine) -> None:
     chat = engine.create("c")
     chat.add([user_msg(f"fox {number}") for number in range(40)])
     assert len(engine.search("fox", limit=None)) == 40
@@ -84,10 +85,8 @@ def test_index_that_grew_by_an_eighth_is_merged(engine: Engine, monkeypatch: pyt
     assert len(engine.search("hound", limit=None)) == 56 and merged(engine) == [(497,)]
 
 
+@pytest.mark.usefixtures("small_batches")
 def test_interrupted_merge_is_continued(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "_BATCH_MESSAGES", 5)
-    monkeypatch.setattr(index, "_MERGE_LEAST", 50)
-    monkeypatch.setattr(index, "_BATCH_PAGES", 1)
     chat = engine.create("c")
     chat.add([user_msg(f"fox {number}") for number in range(400)])
     with monkeypatch.context() as patch:
@@ -160,13 +159,13 @@ def test_read_only_store_is_searched_to_its_end(engine: Engine) -> None:
     engine.search("fox")
     chat.add([user_msg("new fox fox"), user_msg("else")])
     engine.store.read_only = True
-    assert {*texts(engine.search("fox"))} == {"old fox", "new fox fox"}
+    assert {*texts_of(engine.search("fox"))} == {"old fox", "new fox fox"}
     assert len(engine.search("fox", limit=1)) == 1
-    assert texts(engine.search("else", current=True, conversation="c")) == ["else"]
+    assert texts_of(engine.search("else", current=True, conversation="c")) == ["else"]
     engine.store.read_only = False
     sql(engine, "DROP TABLE search")
     engine.store.read_only = True
-    assert texts(engine.search("new")) == ["new fox fox"]
+    assert texts_of(engine.search("new")) == ["new fox fox"]
 
 
 def test_search_without_fts5_is_unavailable(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +265,7 @@ def test_flaws_lists_missing_and_forged_rows(engine: Engine) -> None:
     engine.rebuild()
     with engine.store.reading() as reader:
         assert index.flaws(reader) == []
-    assert texts(engine.search("one")) == ["one"]
+    assert texts_of(engine.search("one")) == ["one"]
 
 
 def test_index_is_readable_with_plain_sqlite(engine: Engine, tmp_path: Path) -> None:

@@ -7,12 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai2 import BadInput, Engine, UnknownConversation, user_msg
-from openai2.readmodels.search import Found
 from openai2.store import tokenizer
-
-
-def texts(found: list[Found]) -> list[str]:
-    return [it.text for it in found]
+from tests.support.stores import texts_of
 
 
 @pytest.mark.parametrize(
@@ -41,10 +37,9 @@ def texts(found: list[Found]) -> list[str]:
         ("x\x00y\x02z\x03", "z", "x\x00y\x02[z]\x03"),
     ],
 )
-def test_query_word_matches_and_is_marked(text: str, query: str, marked: str | None) -> None:
-    with Engine() as engine:
-        engine.create("c").add([user_msg(text)])
-        assert [it.marked("[", "]") for it in engine.search(query)] == ([] if marked is None else [marked])
+def test_query_word_matches_and_is_marked(engine: Engine, text: str, query: str, marked: str | None) -> None:
+    engine.create("c").add([user_msg(text)])
+    assert [it.marked("[", "]") for it in engine.search(query)] == ([] if marked is None else [marked])
 
 
 _CJK = st.characters(min_codepoint=0x3041, max_codepoint=0x30FF) | st.characters(
@@ -95,47 +90,42 @@ def test_snippet_contains_its_spans(text: str, filler: int, word: str) -> None:
             assert found.marked("", "") == found.snippet
 
 
-def test_snippet_of_long_text_surrounds_the_words() -> None:
-    with Engine() as engine:
-        engine.create("c").add([user_msg("lead " * 500 + "one needle and\nanother needle " + "tail " * 500)])
-        (found,) = engine.search("needle another")
-        assert "one [needle] and [another] [needle]" in found.marked("[", "]")
-        assert found.snippet.startswith("…lead") and found.snippet.endswith("tail…")
+def test_snippet_of_long_text_surrounds_the_words(engine: Engine) -> None:
+    engine.create("c").add([user_msg("lead " * 500 + "one needle and\nanother needle " + "tail " * 500)])
+    (found,) = engine.search("needle another")
+    assert "one [needle] and [another] [needle]" in found.marked("[", "]")
+    assert found.snippet.startswith("…lead") and found.snippet.endswith("tail…")
 
 
-def test_raw_query_uses_fts5_syntax() -> None:
-    with Engine() as engine:
-        engine.create("c").add([user_msg("数据库引擎"), user_msg("foxes run"), user_msg("数学")])
-        assert len(engine.search("数据 OR fox*", raw=True)) == 2
-        assert texts(engine.search('"数" NOT 数据', raw=True)) == ["数学"]
-        assert texts(engine.search("NEAR(数据 引擎, 2)", raw=True)) == ["数据库引擎"]
-        with pytest.raises(BadInput, match="cannot parse") as caught:
-            engine.search("(fox", raw=True)
-        assert "reason" in caught.value.facts
+def test_raw_query_uses_fts5_syntax(engine: Engine) -> None:
+    engine.create("c").add([user_msg("数据库引擎"), user_msg("foxes run"), user_msg("数学")])
+    assert len(engine.search("数据 OR fox*", raw=True)) == 2
+    assert texts_of(engine.search('"数" NOT 数据', raw=True)) == ["数学"]
+    assert texts_of(engine.search("NEAR(数据 引擎, 2)", raw=True)) == ["数据库引擎"]
+    with pytest.raises(BadInput, match="cannot parse") as caught:
+        engine.search("(fox", raw=True)
+    assert "reason" in caught.value.facts
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "　", 5, None])
-def test_empty_query_is_bad_input(text: str) -> None:
-    with Engine() as engine, pytest.raises(BadInput, match="search text"):
+def test_empty_query_is_bad_input(engine: Engine, text: str) -> None:
+    with pytest.raises(BadInput, match="search text"):
         engine.search(text)
 
 
-def test_bad_limit_and_unknown_conversation_are_refused() -> None:
-    with Engine() as engine:
-        with pytest.raises(BadInput, match="limit"):
-            engine.search("x", limit=0)
-        with pytest.raises(UnknownConversation):
-            engine.search("?", conversation="no such name")
+def test_bad_limit_and_unknown_conversation_are_refused(engine: Engine) -> None:
+    with pytest.raises(BadInput, match="limit"):
+        engine.search("x", limit=0)
+    with pytest.raises(UnknownConversation):
+        engine.search("?", conversation="no such name")
 
 
-def test_query_of_punctuation_finds_nothing() -> None:
-    with Engine() as engine:
-        engine.create("c").add([user_msg("?!")])
-        assert engine.search('?! * "') == []
+def test_query_of_punctuation_finds_nothing(engine: Engine) -> None:
+    engine.create("c").add([user_msg("?!")])
+    assert engine.search('?! * "') == []
 
 
-def test_query_of_3000_words_finds_the_message() -> None:
+def test_query_of_3000_words_finds_the_message(engine: Engine) -> None:
     words = [f"w{number}" for number in range(3000)]
-    with Engine() as engine:
-        engine.create("c").add([user_msg(" ".join(words))])
-        assert len(engine.search(" ".join(words))) == 1
+    engine.create("c").add([user_msg(" ".join(words))])
+    assert len(engine.search(" ".join(words))) == 1

@@ -38,15 +38,14 @@ def test_conversation_in_a_log_replays(offline: OfflineServer, tmp_path: Path) -
             ask(api, "something else", model="gpt-4o-mini")
 
 
-def test_log_without_answers_is_refused() -> None:
-    with Engine() as engine:
-        engine.create("empty").add([user_msg("one"), assistant_msg("two")])
-        with pytest.raises(RecordingError, match="no answered request"):
-            recorded(engine, "empty")
-        with pytest.raises(BadInput, match="name the conversation"):
-            recorded(engine)
-        with pytest.raises(BadInput, match="recorded already"):
-            recorded(engine, "empty", record=True)
+def test_log_without_answers_is_refused(engine: Engine) -> None:
+    engine.create("empty").add([user_msg("one"), assistant_msg("two")])
+    with pytest.raises(RecordingError, match="no answered request"):
+        recorded(engine, "empty")
+    with pytest.raises(BadInput, match="name the conversation"):
+        recorded(engine)
+    with pytest.raises(BadInput, match="recorded already"):
+        recorded(engine, "empty", record=True)
 
 
 # -- the tutorial, from its own recordings

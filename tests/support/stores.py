@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core import request_events
 from openai2.core.request_events import RequestSpec
+from openai2.readmodels.search import Found
 from openai2.request.effects import Open
 from openai2.store import NO_HASH, SqliteStore, codec
 
@@ -29,13 +30,15 @@ def asked(
     *,
     limit: int | None = None,
     retry: bool = False,
+    again: int | None = None,
 ) -> None:
-    """Record a request: answered, or failed if *answer* is None."""
+    """Record a request, failed if *answer* is None. *again* is the id of a question that is asked again."""
     begun: list[request_events.OpenRequest] = []
-    question = [] if retry else [msg.encode(user_msg(text), "the prompt")]
+    question = [] if retry or again else [msg.encode(user_msg(text), "the prompt")]
+    repeated = [] if again is None else [(again, msg.USER)]
 
     def begin(state: request_events.StreamState) -> list[ev.Event]:
-        ask = request_events.RequestSpec(question=question, model="gpt-test", limit=limit, retry=retry)
+        ask = RequestSpec(question=question, model="gpt-test", limit=limit, retry=retry, again=repeated)
         events, one = request_events.begin(ask, state)
         begun.append(one)
         return events
@@ -131,6 +134,11 @@ def files_with(path: Path, text: str = SECRET) -> list[str]:
     """Return the names of a store's files that hold *text*."""
     files = [file for file in path.parent.iterdir() if file.name.startswith(path.name)]
     return [file.name for file in files if text.encode() in file.read_bytes()]
+
+
+def texts_of(found: Iterable[Found]) -> list[str]:
+    """Return the texts that a search found."""
+    return [it.text for it in found]
 
 
 def added(text: str) -> ev.Event:
