@@ -5,12 +5,15 @@ Invariants:
   broken JSON, bad UTF-8) becomes APITimeoutError or APIConnectionError, with its cause.
 - Over aiohttp, causes are the `httpx2` exceptions that the other transports raise. aiohttp's own hold the
   request's headers, and the SDK reports a connection that was cut as a timeout.
+- The message says why: a failed connection its reason, a status what the server says, in whatever shape it
+  says it.
 - No exception that leaves here holds a key: not in its text, arguments, body, request, response or causes,
   nor in the frames of its traceback, which reach into the SDK.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection, Mapping
 from functools import cache
@@ -20,9 +23,11 @@ from typing import TYPE_CHECKING, Any
 from openai2.core.request_events import RequestError
 from openai2.core.typeguards import is_mapping
 from openai2.keys import masking
+from openai2.request.server_words import shorten, words_of, words_of_bytes
 
 if TYPE_CHECKING:
     import httpx2
+    import openai
 
 #: Headers that authenticate a request.
 _SECRET = frozenset(("authorization", "proxy-authorization", "api-key", "x-api-key", "cookie"))
@@ -135,14 +140,15 @@ def fault_of(
         return _with_error(error, keys, request)
     cause = _from_aiohttp(error) or error
     if cause is not error or not isinstance(error, openai.OpenAIError):
-        message = f"Connection error: {str(cause) or type(cause).__name__}"
         if isinstance(error, openai.APIError):
-            request, message = error.request, "Connection error."
+            request = error.request
         if _is_timeout(cause):
             error = openai.APITimeoutError(_clean_request(request, keys))
         else:
-            error = openai.APIConnectionError(message=message, request=_clean_request(request, keys))
+            error = openai.APIConnectionError(request=_clean_request(request, keys))
         error.__cause__ = cause
+    if isinstance(error, openai.APIError):
+        _say_why(error)
     clean(error, keys)
     if isinstance(error, openai.APIStatusError):
         return RequestError(
@@ -158,6 +164,65 @@ def fault_of(
     return RequestError(
         type(error).__name__, str(error), code=None if code is None else str(code), error=error
     )
+
+
+def _say_why(error: openai.APIError) -> None:
+    """Put the reason into the message, when the SDK's own message lacks it."""
+    import openai
+
+    message: str | None = None
+    if isinstance(error, openai.APIStatusError):
+        message = _status_message(error)
+    elif type(error) is openai.APIConnectionError:
+        if error.__cause__ is not None and error.message == "Connection error.":
+            message = f"Connection error: {_reason(error.__cause__)}"
+    elif type(error) is openai.APIError:  # an error inside a stream
+        words = words_of(error.body)
+        message, error.code, error.type = words.text, error.code or words.code, error.type or words.type
+    if message:
+        error.message = message
+        error.args = (message,)
+
+
+def _status_message(error: openai.APIStatusError) -> str | None:
+    try:
+        words = words_of_bytes(error.response.content)
+    except Exception:  # noqa: BLE001 - it was cut while it was read, or was not read
+        words = words_of(error.body)
+    error.code, error.type = error.code or words.code, error.type or words.type
+    inner = error.body.get("error", error.body) if is_mapping(error.body) else None
+    known = inner.get("message") if is_mapping(inner) else None
+    message: str | None = None
+    if words.text is None:
+        reason = error.response.reason_phrase or "no reason"
+        message = f"Error code: {error.status_code} - {reason}, without a message from the server"
+    elif words.text != known:
+        message = f"Error code: {error.status_code} - {words.text}"
+    if error.status_code in (400, 404, 415, 422, 500, 501) and "stream_options" in (words.text or ""):
+        message = f"{message or error.message} (pass stream_options=None: this server does not know it)"
+    return message
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a connection failed: the innermost reason of the system, or the exception's own text."""
+    found = error
+    current: BaseException | None = error
+    for _ in range(10):
+        if current is None:
+            break
+        if isinstance(current, (OSError, JSONDecodeError)):
+            found = current
+        inner = getattr(current, "exceptions", None)
+        current = inner[0] if inner else current.__cause__ or current.__context__
+    if isinstance(found, JSONDecodeError):
+        return f"the server sent what is not JSON: {words_of(found.doc).text or found.msg}"
+    if verify := getattr(found, "verify_message", None):
+        return f"certificate verify failed: {verify}"
+    text = str(found)
+    if isinstance(found, OSError) and found.errno:
+        is_systems = found.errno > 0 and not hasattr(found, "library")  # ssl and getaddrinfo count otherwise
+        text = os.strerror(found.errno) if is_systems else found.strerror or text
+    return shorten(text) or type(found).__name__
 
 
 def _with_error(fault: RequestError, keys: Collection[str], request: httpx2.Request | None) -> RequestError:

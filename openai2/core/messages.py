@@ -245,7 +245,8 @@ def text_of(message: Mapping[str, Any]) -> str:
     elif is_list(content):
         text = "\n".join(_part_text(part) for part in content)
     else:
-        text = message.get("refusal") or ""
+        refusal = message.get("refusal")
+        text = refusal if isinstance(refusal, str) else ""
     calls = message.get("tool_calls")
     if is_list(calls):
         text = "\n".join(filter(None, [text, *(_call_text(call) for call in calls)]))

@@ -15,6 +15,7 @@ from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.projection import View
+from openai2.core.server_fields import METADATA
 from openai2.errors import BadInput, NoRoom, Refused
 
 #: The fields in which servers send the model's reasoning.
@@ -297,7 +298,7 @@ def split_reasoning(encoded: bytes) -> tuple[bytes | None, str | None]:
     found = [message.pop(name) for name in REASONING if isinstance(message.get(name), str)]
     if not found:
         return encoded, None
-    is_empty = message.get("content") is None and not message.keys() - {"role", "content"}
+    is_empty = message.get("content") is None and not message.keys() - {"role", "content"} - METADATA
     return None if is_empty else msgspec.json.encode(message), found[0] or None
 
 

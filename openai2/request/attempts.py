@@ -43,6 +43,7 @@ class RequestProgress:
         self.secrets: list[str] = list(policy.secrets)
         self.attempts: list[dict[str, Any]] = []
         self.has_output = False  # the caller has received a piece: the request is not sent again
+        self.caller_error: Exception | None = None  # raised by the caller's code, not by the server's answer
         self.retries = 0
 
     def use(self, key: str) -> None:

@@ -6,6 +6,8 @@ one async, performs each effect and sends its result in, or throws the failure i
 Invariants:
 - Sync and async requests put the same events on record. A complete answer joins the view together with its
   question. `CallerLeft` thrown in keeps what was received. Any other failure leaves the view as it was.
+- A server can send any JSON. What it makes the code that reads it raise becomes a `RequestError`, by
+  `_reading` and nowhere else: a failed request, on record. Exceptions of the caller's code pass unchanged.
 - This is the only retry loop; the SDK's clients never retry. A server failure (no connection, 5xx, 408, 409)
   is retried `retries` times with growing backoff. A pool changes to its next key at once on 401, 403 and 429,
   and waits for the key that is free first. With a single key, a 429 counts as one of the retries. A request
@@ -18,13 +20,14 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
 from openai2.core import events as ev
-from openai2.core import request_events
+from openai2.core import messages, request_events
 from openai2.core.request_events import (
     REASONING,
     CallerLeft,
@@ -33,13 +36,14 @@ from openai2.core.request_events import (
     RequestSpec,
     StreamState,
 )
-from openai2.core.typeguards import is_int
-from openai2.errors import Refused
+from openai2.core.typeguards import is_int, is_list, is_mapping
+from openai2.errors import NotAMessage, Openai2Error, Refused
 from openai2.keys import masking
 from openai2.keys.classify import Outcome, Verdict, backoff_seconds, classify_failure
 from openai2.keys.pool import AKPool
 from openai2.keys.source import KeySource
 from openai2.request.attempts import AttemptPolicy, RequestProgress
+from openai2.request.deltas import name_calls
 from openai2.request.effects import (
     Answer,
     Close,
@@ -82,7 +86,8 @@ def converse(spec: RequestSpec, keys: KeySource, policy: AttemptPolicy) -> Flow:
         opened = yield opening
         assert opened is not None
         text = yield from _attempts(progress, opened, keys)
-        ending = _answered(opened.request, progress)
+        with _reading(progress):
+            ending = _answered(opened.request, progress)
     except CallerLeft:
         if opening.opened is not None:  # not *opened*: the caller can leave before the result is sent in
             yield _close_stopped(opening.opened.request, progress)
@@ -91,10 +96,30 @@ def converse(spec: RequestSpec, keys: KeySource, policy: AttemptPolicy) -> Flow:
         if opened is not None:
             yield _close_failed(opened.request, progress, error)
         raise
-    yield Close(opened.request.request, ending)
+    try:
+        with _reading(progress):
+            yield Close(opened.request.request, ending)
+    except RequestError as error:  # the store cannot hold the answer
+        yield _close_failed(opened.request, progress, error)
+        raise
     if ending.refusal is not None:
         raise ending.refusal
     return Answer(progress.mask_text(text), ending.message)
+
+
+@contextmanager
+def _reading(progress: RequestProgress) -> Iterator[None]:
+    """Raise RequestError for each exception that reading an answer leads to."""
+    try:
+        yield
+    except (RequestError, Openai2Error):
+        raise
+    except Exception as error:
+        if error is progress.caller_error:
+            raise
+        failure = broken(f"the server's answer cannot be read: {type(error).__name__}", error)
+        failure.final = True
+        raise failure from error
 
 
 def _attempts(progress: RequestProgress, opened: Opened, keys: KeySource) -> _Steps:
@@ -185,17 +210,18 @@ def _wait_for_key(
 def _attempt(progress: RequestProgress, opened: Opened, key: str) -> _Steps:
     spec = opened.request.spec
     yield Send(key or None, opened.messages, progress.deadline())
-    if spec.stream:
-        return (yield from _receive_stream(progress, spec))
-    body = yield Receive(progress.deadline())
-    return (yield from _read_body(progress, body or b"", emit=False))
+    with _reading(progress):
+        if spec.stream:
+            return (yield from _receive_stream(progress, spec))
+        body = yield Receive(progress.deadline())
+        return (yield from _read_body(progress, body or b"", emit=False))
 
 
 def _read_body(progress: RequestProgress, body: bytes, *, emit: bool) -> _Steps:
     text = progress.response.feed_body(body)
     message = progress.response.message() or {}
     for reasoning in [message[name] for name in REASONING if isinstance(message.get(name), str)][:1]:
-        yield Think(progress.mask_text(reasoning))
+        yield from _to_caller(progress, Think(progress.mask_text(reasoning)))
     if emit and text:
         yield from _hand_out(progress, Emit(progress.mask_text(text)))
     return text
@@ -203,8 +229,16 @@ def _read_body(progress: RequestProgress, body: bytes, *, emit: bool) -> _Steps:
 
 def _hand_out(progress: RequestProgress, piece: Emit | Think) -> _Effects:
     progress.has_output = True
-    yield piece
+    yield from _to_caller(progress, piece)
     progress.mark_progress()  # the consumer's time does not count
+
+
+def _to_caller(progress: RequestProgress, piece: Emit | Think) -> _Effects:
+    try:
+        yield piece
+    except Exception as error:
+        progress.caller_error = error
+        raise
 
 
 def _receive_stream(progress: RequestProgress, spec: RequestSpec) -> _Steps:
@@ -245,7 +279,7 @@ def _receive_stream(progress: RequestProgress, spec: RequestSpec) -> _Steps:
             deadline = tail if deadline is None else min(deadline, tail)
     if decoder.not_sse is not None:  # the server does not stream
         return (yield from _read_body(progress, b"".join(decoder.not_sse), emit=True))
-    response.check_finished()
+    response.check_finished(decoder.stray)
     if piece is not None:
         yield from _drain(progress)
     return "".join(texts)
@@ -276,12 +310,26 @@ class _Answered:
         return events
 
 
+def _checked(message: dict[str, Any]) -> bytes:
+    """Return an answer encoded. Raises RequestError if it is not a message that can be sent back."""
+    calls, call = message.get("tool_calls"), message.get("function_call")
+    if calls is not None and not (is_list(calls) and all(is_mapping(each) for each in calls)):
+        raise broken("the server's answer is not a message: its tool_calls are not a list of objects")
+    if call is not None and not is_mapping(call):
+        raise broken("the server's answer is not a message: its function_call is not an object")
+    try:
+        return messages.encode(message, "the answer")
+    except NotAMessage as error:
+        raise broken(f"the server's answer is not a message: {error}", error) from error
+
+
 def _answered(request: OpenRequest, progress: RequestProgress) -> _Answered:
     answer = progress.answer()
     message = progress.response.message()
     if message is None:
         raise broken("the server's answer is empty")
-    encoded = progress.mask(_encode(message))
+    name_calls(message, request.request)
+    encoded = progress.mask(_checked(message))
     without_reasoning, reasoning = request_events.split_reasoning(encoded)
     assert without_reasoning is not None
     if reasoning is not None and not request.spec.send_reasoning:
@@ -290,7 +338,12 @@ def _answered(request: OpenRequest, progress: RequestProgress) -> _Answered:
 
 
 def _close_stopped(request: OpenRequest, progress: RequestProgress) -> Close:
-    partial, answer = progress.partial(), progress.answer()
+    try:
+        partial, answer = progress.partial(), progress.answer()
+        if partial is not None:
+            _checked(messages.decode(partial))
+    except Exception:  # noqa: BLE001 - what cannot be read cannot be kept
+        partial, answer = None, progress.costs()
 
     def decide(state: StreamState) -> list[ev.Event]:
         return request_events.stopped(request, state, partial, answer)
@@ -299,7 +352,11 @@ def _close_stopped(request: OpenRequest, progress: RequestProgress) -> Close:
 
 
 def _close_failed(request: OpenRequest, progress: RequestProgress, error: Exception) -> Close:
-    partial, costs = progress.partial(), progress.costs()
+    costs = progress.costs()
+    try:
+        partial = progress.partial()
+    except Exception:  # noqa: BLE001 - what cannot be read cannot be kept
+        partial = None
     failure = error if isinstance(error, RequestError) else RequestError(type(error).__name__, str(error))
     code = None if failure.code is None else progress.mask_text(failure.code)[:100]
     message = progress.mask_text(failure.message)[:MAX_ERROR_LENGTH]

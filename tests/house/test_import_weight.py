@@ -31,8 +31,8 @@ STORE = (
 )
 EVENTS = (
     f"{STORE} cli.arguments.refs cli.terminal.text conversation engine store.protocol"
-    " core.decisions core.events core.ids core.messages core.projection core.request_events core.snapshot"
-    " core.typeguards"
+    " core.decisions core.events core.ids core.messages core.projection core.request_events"
+    " core.server_fields core.snapshot core.typeguards"
     " history.drafts history.lineage history.messages history.requests history.stream_cache history.views"
 )
 

@@ -66,8 +66,9 @@ CORE = (
 
 # The modules of the standard library that the core may import; none of them does I/O.
 PURE = frozenset(
-    "__future__ abc base64 binascii bisect collections copy dataclasses datetime difflib enum functools"
-    " hashlib heapq itertools json math operator re string textwrap types typing unicodedata".split()
+    "__future__ abc base64 binascii bisect collections contextlib copy dataclasses datetime difflib enum"
+    " functools hashlib heapq html itertools json math operator re string textwrap types typing"
+    " unicodedata".split()
 )
 # New ids are random. Threads share a pool of keys, whose clock and random numbers can be passed in.
 PURE_TOO = {
