@@ -362,7 +362,7 @@ class Reader:
         except (sqlite3.OperationalError, UnicodeDecodeError) as error:
             if "UTF-8" not in str(error) and not isinstance(error, UnicodeDecodeError):
                 raise
-        self.sql.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        self.sql.text_factory = _decode_text
         try:
             return self.sql.execute(query, values).fetchall()
         finally:
@@ -380,6 +380,10 @@ class Reader:
             values,
         )
         return [Draft(*row) for row in rows]
+
+
+def _decode_text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
 
 
 def _wrong_types(conversation: object) -> DamagedStore:

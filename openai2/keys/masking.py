@@ -94,14 +94,19 @@ def _forms(key: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(forms))
 
 
+def _find(data: AnyStr, part: AnyStr) -> int:
+    before, found, _ = data.partition(part)
+    return len(before) if found else -1
+
+
 def _without_ends(data: AnyStr, key: AnyStr, masked: AnyStr) -> AnyStr:
     """Return *data* with each beginning and each end of *key*, of _END characters or more, masked."""
-    while (first := data.find(key[:_END])) >= 0:
+    while (first := _find(data, key[:_END])) >= 0:
         size = _END
         while size < len(key) and data[first : first + size + 1] == key[: size + 1]:
             size += 1
         data = data[:first] + masked + data[first + size :]
-    while (first := data.find(key[-_END:])) >= 0:
+    while (first := _find(data, key[-_END:])) >= 0:
         end, size = first + _END, _END
         while size < len(key) and end > size and data[end - size - 1 : end] == key[-size - 1 :]:
             size += 1
