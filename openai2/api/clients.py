@@ -25,6 +25,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from openai2.api import addresses
 from openai2.api.via_create import is_function_of
 from openai2.core.typeguards import is_mapping, is_sequence
 from openai2.errors import NoKey
@@ -146,7 +147,7 @@ async def acquire(key: str | None, options: Mapping[str, Any]) -> openai.AsyncOp
         clients.guard = _close_at_end_of(loop, clients)
         await anext(clients.guard)
     own = options.get("http_client")
-    over_aiohttp = own is None and _suits_aiohttp(loop, options)
+    over_aiohttp = own is None and _suits_aiohttp(loop)
     name = (over_aiohttp, *_name(key, options))
     known: Any = clients.get(name)
     if known is None or known.is_closed():
@@ -184,15 +185,12 @@ def _is_asyncio(loop: object) -> TypeGuard[asyncio.AbstractEventLoop]:
     return isinstance(loop, asyncio.AbstractEventLoop)
 
 
-def _suits_aiohttp(loop: object, options: Mapping[str, Any]) -> bool:
+def _suits_aiohttp(loop: object) -> bool:
     import httpcore2
     import httpx2
 
-    # aiohttp refuses a user name in the URL beside the Authorization header.
-    address = options.get("base_url") or os.environ.get("OPENAI_BASE_URL", "")
     return (
         _is_asyncio(loop)
-        and "@" not in str(address)
         # Recordings and mocks replace these, and expect to see every request.
         and is_function_of(httpx2.AsyncHTTPTransport.handle_async_request, "httpx2")
         and is_function_of(httpcore2.AsyncConnectionPool.handle_async_request, "httpcore2")
@@ -257,7 +255,7 @@ def _make(kind: Any, key: str | None, options: Mapping[str, Any]) -> Any:
                 logging.getLogger(name).addFilter(_masking_filter)
         _masking_filter.keys.add(masking.Hidden(key))
     try:
-        return kind(api_key=key, **{**options, "max_retries": 0})
+        return kind(api_key=key, **{**addresses.clean(options), "max_retries": 0})
     except openai.OpenAIError as error:
         if key is None:
             raise NoKey(

@@ -20,6 +20,7 @@ from functools import cache
 from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
+from openai2.api import addresses
 from openai2.core.request_events import RequestError
 from openai2.core.typeguards import is_mapping
 from openai2.keys import masking
@@ -56,6 +57,8 @@ def secrets_in(client: Mapping[str, Any], create: Mapping[str, Any]) -> list[str
     for name in ("admin_api_key", "webhook_secret"):
         if isinstance(secret := client.get(name), str) and secret:
             found.append(masking.Hidden(secret))
+    if (address := addresses.address_of(client)) is not None and address.basic is not None:
+        found += [masking.Hidden(address.basic.removeprefix("Basic ")), address.password or masking.Hidden()]
     return found
 
 

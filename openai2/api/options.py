@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from openai2.api import addresses
 from openai2.api import errors as api_errors
 from openai2.core import decisions
 from openai2.core.typeguards import is_int, is_mapping
@@ -143,7 +144,9 @@ def split_options(options: Mapping[str, Any], *, call: bool = False) -> ChatOpti
     """
     split = ChatOptions({}, {})
     for name, value in options.items():
-        if name == "api_base":
+        if name in ("base_url", "api_base"):
+            if value is not None:
+                addresses.parse(str(value))
             split.client["base_url"] = value
         elif name in CLIENT_OPTIONS and not (call and name == "timeout"):
             split.client[name] = value
