@@ -62,12 +62,7 @@ def test_imported_archive_exports_to_the_same_bytes() -> None:
 def test_archive_has_counts_and_heads(engine: Engine) -> None:
     busy(engine)
     first, *events, last = _export(engine).decode().splitlines()
-    assert json.loads(first) == {
-        "openai2": "archive",
-        "format": 1,
-        "conversations": 6,
-        "events": len(events),
-    }
+    assert json.loads(first) == {"openai2": "archive", "format": 1, "conversations": 6, "events": len(events)}
     assert json.loads(last) == {"heads": dict(sorted(engine.heads().items()))}
 
 
@@ -253,11 +248,7 @@ def test_invalid_reference_in_a_sound_chain_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [
-        b"[]",
-        b" [ ]\n",
-        b'{"openai2":"archive","format":1,"conversations":0,"events":0}\n{"heads":{}}\n',
-    ],
+    [b"[]", b" [ ]\n", b'{"openai2":"archive","format":1,"conversations":0,"events":0}\n{"heads":{}}\n'],
 )
 def test_file_that_holds_nothing_is_refused(engine: Engine, raw: bytes) -> None:
     with pytest.raises(ArchiveError, match="nothing was imported"):

@@ -14,13 +14,9 @@ import pytest
 from openai2 import Engine, assistant_msg, system_msg, user_msg
 from openai2.core import messages as msg
 from tests.support.browser import Show
-from tests.support.chromium import find_browser
 from tests.support.stores import busy
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_browser() is None, reason="no Chromium is installed; `make page` gets one"),
-]
+pytestmark = pytest.mark.browser
 
 # -- events and branches
 

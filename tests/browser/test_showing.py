@@ -13,13 +13,9 @@ from openai2 import Chat, Engine, Multimodal_Part, assistant_msg, user_msg
 from openai2.offline import OfflineServer
 from openai2.offline.protocol import png
 from tests.support.browser import Browser, Show
-from tests.support.chromium import find_browser
 from tests.support.stores import busy
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(find_browser() is None, reason="no Chromium is installed; `make page` gets one"),
-]
+pytestmark = pytest.mark.browser
 
 # -- text
 
@@ -224,6 +220,7 @@ def test_print_has_the_whole_view(engine: Engine, show: Show, tmp_path: Path) ->
         assert [number for number in range(300) if f"message number {number}." not in text] == []
 
 
+@pytest.mark.usefixtures("chromium")
 def test_chinese_browser_shows_chinese(engine: Engine, tmp_path: Path) -> None:
     busy(engine)
     engine.export_page("main", tmp_path / "page.html")

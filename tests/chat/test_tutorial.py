@@ -5,27 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from openai2 import AKPool, Chat, Engine, GroupChat, assistant_msg, user_msg
 from openai2.offline import OfflineServer
+from tests.support.chats import WAYS
+from tests.support.chats import ask as ask_by
 
-T = TypeVar("T")
 Ask = Callable[[Chat, str], str]
 NewChat = Callable[..., Chat]
 
 api_key = "sk-not-a-key"
 OCEAN = list("世界上最大的海洋是太平洋。")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[OfflineServer]:
-    with OfflineServer() as running:
-        yield running
 
 
 @pytest.fixture
@@ -51,13 +46,13 @@ def ask(request: pytest.FixtureRequest, run: Callable[[Coroutine[Any, Any, Any]]
 
 
 @pytest.fixture(params=["file", "memory"])
-def chat(request: pytest.FixtureRequest, server: OfflineServer, tmp_path: Path) -> Iterator[NewChat]:
+def chat(request: pytest.FixtureRequest, offline: OfflineServer, tmp_path: Path) -> Iterator[NewChat]:
     """`Chat` as the tutorial calls it, on a file or in memory."""
     made: list[Chat] = []
 
     def new(key: Any = api_key, model: str = "gpt-3.5-turbo", **options: Any) -> Chat:
         db = tmp_path / "talk.db" if request.param == "file" else None
-        made.append(Chat(api_key=key, model=model, base_url=server.base_url, db=db, **options))
+        made.append(Chat(api_key=key, model=model, base_url=offline.base_url, db=db, **options))
         return made[-1]
 
     yield new
@@ -176,12 +171,7 @@ def test_export_archive_and_import(chat: NewChat, ask: Ask, tmp_path: Path) -> N
     Ariel = chat()  # noqa: N806
     assert ask(Ariel, "自然数1的后面是几?") == "2"
     assert ask(Ariel, "再往后是几?") == "3"
-    expected = [
-        {"role": "user", "content": "自然数1的后面是几?"},
-        {"role": "assistant", "content": "2"},
-        {"role": "user", "content": "再往后是几?"},
-        {"role": "assistant", "content": "3"},
-    ]
+    expected = dialogue("自然数1的后面是几?", "2", "再往后是几?", "3")
     assert shown(Ariel) == expected
 
     record = json.dumps(Ariel.fetch_messages(), ensure_ascii=False)
@@ -200,18 +190,11 @@ def test_export_archive_and_import(chat: NewChat, ask: Ask, tmp_path: Path) -> N
 
 def test_forged_dialogue(chat: NewChat, ask: Ask) -> None:
     Mickey = chat()  # noqa: N806
-    Mickey.add_dialogs(
-        user_msg("请问1+1=几?"),
-        assistant_msg("1+1=10"),
-        {"role": "user", "content": "那10+10=几?"},
-        {"role": "assistant", "content": "10+10=你大爷, 你提的这些问题真弱智!"},
-    )
+    forged = dialogue("请问1+1=几?", "1+1=10", "那10+10=几?", "10+10=你大爷, 你提的这些问题真弱智!")
+    Mickey.add_dialogs(*forged)
     answer = ask(Mickey, "哦吼, 你还敢骂我呀?")
     assert answer == "非常抱歉，我刚才的回答有些不适当。1+1=2, 10+10=20。非常抱歉给你带来困扰！"
-    assert shown(Mickey)[:2] == [
-        {"role": "user", "content": "请问1+1=几?"},
-        {"role": "assistant", "content": "1+1=10"},
-    ]
+    assert shown(Mickey)[:2] == dialogue("请问1+1=几?", "1+1=10")
     assert len(shown(Mickey)) == 6
 
 
@@ -227,12 +210,12 @@ CAPITALS = (
 )
 
 
-def test_a_limit_on_messages(chat: NewChat, ask: Ask, server: OfflineServer) -> None:
+def test_a_limit_on_messages(chat: NewChat, ask: Ask, offline: OfflineServer) -> None:
     MsgMaxCount = 6
     Ariel = chat(MsgMaxCount=MsgMaxCount)  # noqa: N806
     for question, answer in CAPITALS:
         assert ask(Ariel, question) == answer
-        assert len(server.requests[-1].body["messages"]) <= MsgMaxCount
+        assert len(offline.requests[-1].body["messages"]) <= MsgMaxCount
         assert len(Ariel.fetch_messages()) <= MsgMaxCount
     assert shown(Ariel) == dialogue(
         *("法国的首都叫什么？", "巴黎", "青蛙的幼体叫什么？", "蝌蚪"), *("世界上最大的海洋是什么？", "太平洋")
@@ -263,12 +246,10 @@ def test_pins(chat: NewChat, ask: Ask) -> None:
     for question, answer in CAPITALS[4:]:
         assert ask(Ariel, question) == answer
     assert shown(Ariel) == [
-        {"role": "user", "content": "英国的首都是什么？"},
-        {"role": "user", "content": "意大利的首都是什么？"},
-        {"role": "assistant", "content": "罗马"},
-        {"role": "user", "content": "美国的首都是什么？"},
-        {"role": "user", "content": "世界上最大的海洋是什么？"},
-        {"role": "assistant", "content": "太平洋"},
+        *dialogue("英国的首都是什么？"),
+        *dialogue("意大利的首都是什么？", "罗马"),
+        *dialogue("美国的首都是什么？"),
+        *dialogue("世界上最大的海洋是什么？", "太平洋"),
     ]
     assert pinned(Ariel) == [True, True, True, True, False, False]
 
@@ -276,11 +257,11 @@ def test_pins(chat: NewChat, ask: Ask) -> None:
     assert pinned(Ariel) == [False, True, True, True, False, False]
 
 
-@pytest.mark.parametrize("how", ["request", "stream", "async", "async stream"])
+@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("kept", ["file", "memory"])
-def test_a_group_chat(how: str, kept: str, server: OfflineServer, tmp_path: Path) -> None:
+def test_a_group_chat(how: str, kept: str, offline: OfflineServer, tmp_path: Path) -> None:
     db = tmp_path / "group.db" if kept == "file" else None
-    with GroupChat(api_key=api_key, model="gpt-3.5-turbo", base_url=server.base_url, db=db) as group:
+    with GroupChat(api_key=api_key, model="gpt-3.5-turbo", base_url=offline.base_url, db=db) as group:
         group.roles["苏轼"] = "宋朝诗人，他的词风格独特，既有儒家的教诲，又有生活的乐趣。"
         group.roles["李清照"] = "宋代著名的女词人，其词句优美，情感真挚。"
         group.roles["杜甫"] = "唐朝著名诗人。"
@@ -290,39 +271,23 @@ def test_a_group_chat(how: str, kept: str, server: OfflineServer, tmp_path: Path
             speaker="杜甫", audiences=["苏轼"], remark="上次托你帮我写的那首《茅屋为秋风所破歌》写好了吗?"
         )
         turns = [("苏轼", ["李清照"]), ("苏轼", ["杜甫"])]
-        if how == "request":
-            answer = group.request(turns)
-        elif how == "stream":
-            answer = "".join(group.stream_request(turns))
-        elif how == "async":
-            answer = asyncio.run(_awaited(group.async_request(turns)))
-        else:
-            answer = asyncio.run(_joined(group.async_stream_request(turns)))
-        spoken = json.loads(answer)
+        spoken = json.loads(ask_by(group, how, turns))
         assert [(one["speaker"], one["audiences"]) for one in spoken] == [
             ("苏轼", "李清照"),
             ("苏轼", "杜甫"),
         ]
         assert "好久不见" in spoken[0]["remark"]
         assert "茅屋为秋风所破歌" in spoken[1]["remark"]
-        sent = server.requests[-1].body["messages"][-1]["content"]
+        sent = offline.requests[-1].body["messages"][-1]["content"]
         for said in ("宋代著名的女词人", "唐朝著名诗人", "你好呀", "好久不见"):
             assert said in sent
 
 
-async def _awaited(coroutine: Coroutine[Any, Any, T]) -> T:
-    return await coroutine
-
-
-async def _joined(pieces: AsyncIterator[str]) -> str:
-    return "".join([piece async for piece in pieces])
-
-
-def test_all_options_of_the_client_and_of_create(chat: NewChat, ask: Ask, server: OfflineServer) -> None:
+def test_all_options_of_the_client_and_of_create(chat: NewChat, ask: Ask, offline: OfflineServer) -> None:
     """The openai package's own signatures say which they are."""
     Tony = chat(timeout=30.0, max_retries=0, temperature=0.3, user="tony")  # noqa: N806
     ask(Tony, "自然数1的后面是几?")
-    received = server.requests[-1].body
+    received = offline.requests[-1].body
     assert re.match("自然数", received["messages"][0]["content"])
     assert (received["temperature"], received["user"], received["model"]) == (0.3, "tony", "gpt-3.5-turbo")
     assert "timeout" not in received and "max_retries" not in received

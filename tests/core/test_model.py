@@ -313,12 +313,7 @@ class Histories(RuleBasedStateMachine):
         return Asked(question, [item for item, pin in later if not pin], behind, retry=True)
 
     def open_request(
-        self,
-        data: st.DataObject,
-        conversation: Conversation,
-        model: Model,
-        ask: RequestSpec,
-        asked: Asked,
+        self, data: st.DataObject, conversation: Conversation, model: Model, ask: RequestSpec, asked: Asked
     ) -> None:
         opening = Open(ask, lambda: None)
         before = conversation.version

@@ -65,32 +65,26 @@ def test_failures_not_caused_by_the_key_keep_it_ready(harmless: Verdict) -> None
     assert status_of(pool, A).failures == 100
 
 
-def test_rest_without_reset_doubles_up_to_a_minute() -> None:
+@pytest.mark.parametrize(
+    ("failure", "pause", "rests"),
+    [
+        (LIMITED, 60.0, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, *[60.0] * 2000]),
+        (BROKE, MAX_REST, [3600.0 * hours for hours in (1, 2, 4, 8, 16, 24, 24)]),
+        (limited(0.001), 10.0, [0.001, 0.001, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]),
+    ],
+    ids=["no reset", "quota", "reset too early"],
+)
+def test_rest_doubles_up_to_a_limit(failure: Verdict, pause: float, rests: list[float]) -> None:
     clock = Clock()
     pool = pool_of(A, clock=clock)
-    rests: list[float | None] = []
-    for _ in range(2000):
-        pool.report(A, LIMITED)
-        rests.append(status_of(pool, A).until)
-        clock.now += 60.0
-    assert rests[:8] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
-    assert rests[-1] == 60.0
-    pool.report(A, OK)
-    pool.report(A, LIMITED)
-    assert status_of(pool, A).until == 1.0
-
-
-def test_quota_rest_doubles_from_an_hour_to_a_day() -> None:
-    clock = Clock()
-    pool = pool_of(A, clock=clock)
-    hours: list[float] = []
-    for _ in range(7):
-        pool.report(A, BROKE)
+    for rest in rests:
+        pool.report(A, failure)
         status = status_of(pool, A)
-        assert status.reason == "quota"
-        hours.append((status.until or 0.0) / 3600)
-        clock.now += MAX_REST
-    assert hours == [1, 2, 4, 8, 16, 24, 24]
+        assert status.until == pytest.approx(rest) and status.reason == failure.reason
+        clock.now += pause
+    pool.report(A, OK)
+    pool.report(A, failure)
+    assert status_of(pool, A).until == pytest.approx(rests[0])
 
 
 def test_short_retry_after_does_not_shorten_a_quota_rest() -> None:
@@ -110,17 +104,6 @@ def test_failures_in_flight_together_count_once() -> None:
     clock.now += 1.0
     pool.report(A, LIMITED)
     assert status_of(pool, A).until == 2.0
-
-
-def test_rest_grows_when_short_resets_do_not_help() -> None:
-    clock = Clock()
-    pool = pool_of(A, clock=clock)
-    rests: list[float] = []
-    for _ in range(8):
-        pool.report(A, limited(0.001))
-        rests.append(round(status_of(pool, A).until or 0.0, 3))
-        clock.now += 10.0
-    assert rests == [0.001, 0.001, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
 
 
 @given(st.floats() | st.none(), st.floats(0, 1, exclude_max=True), st.integers(1, 5))

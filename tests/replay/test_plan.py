@@ -18,6 +18,14 @@ from tests.support.chats import event_types
 from tests.support.replays import KEY, FakeApi, check_store
 
 
+def pins_of(chat: Chat) -> list[bool]:
+    return [item.pinned for item in chat.conversation.view_messages()]
+
+
+def texts_of(chat: Chat) -> list[str]:
+    return [message["content"] for message in chat.fetch_messages()]
+
+
 def test_each_question_is_asked_after_the_new_answers() -> None:
     api = FakeApi(lambda body: f"{body['model']} {len(body['messages'])}")
     with api.chat(model="old", temperature=0.5) as chat:
@@ -61,9 +69,7 @@ def test_other_changes_of_the_view_are_repeated(offline: OfflineServer) -> None:
         chat.add_dialogs(user_msg("made up"), assistant_msg("by hand"))
         with chat.replay() as twin:
             assert twin.fetch_messages() == chat.fetch_messages()
-            assert [one.pinned for one in twin.conversation.view_messages()] == [
-                one.pinned for one in chat.conversation.view_messages()
-            ]
+            assert pins_of(twin) == pins_of(chat)
             assert event_types(twin)[1:] == event_types(chat)[1:]
         check_store(chat)
 
@@ -76,17 +82,13 @@ def test_new_system_message_keeps_place_and_pin() -> None:
         chat.request("one")
         with chat.replay(system="new") as twin:
             assert twin.fetch_messages()[1] == {"role": "developer", "content": "new", "name": "boss"}
-            assert [one.pinned for one in twin.conversation.view_messages()][:2] == [False, True]
+            assert pins_of(twin)[:2] == [False, True]
         chat.request("two")
         asked = len(api.bodies)
         with chat.replay(system="new", at=chat.version - 2) as twin:
             assert len(api.bodies) == asked + 1 and api.asked[-1] == "two"
-            assert [one.message["content"] for one in twin.conversation.view_messages()][:3] == [
-                "hello",
-                "new",
-                "one",
-            ]
-            assert [one.pinned for one in twin.conversation.view_messages()][:2] == [False, True]
+            assert texts_of(twin)[:3] == ["hello", "new", "one"]
+            assert pins_of(twin)[:2] == [False, True]
         check_store(chat)
 
 
@@ -108,7 +110,7 @@ def test_replay_from_a_version_shares_earlier_events() -> None:
             chat.request(text)
         with chat.replay(at=6) as twin:  # the second question
             assert api.asked[3:] == ["two", "three"]
-            assert [m["content"] for m in twin.fetch_messages()] == ["one", "1", "two", "4", "three", "5"]
+            assert texts_of(twin) == ["one", "1", "two", "4", "three", "5"]
             assert next(twin.events()).event.version == 4  # type: ignore[attr-defined]
         check_store(chat)
         with pytest.raises(UnknownVersion):
@@ -126,7 +128,7 @@ def test_restore_to_before_the_fork_copies_the_messages() -> None:
         chat.request("three")
         with chat.replay(at=8) as twin:
             assert twin.fetch_messages() == chat.fetch_messages()
-            assert [one.pinned for one in twin.conversation.view_messages()] == [True, False, False]
+            assert pins_of(twin) == [True, False, False]
         check_store(chat)
 
 
@@ -138,13 +140,9 @@ def test_replay_of_a_fork_includes_inherited_rounds() -> None:
         with chat.fork(at=4) as branch:
             branch.request("three")
             with branch.replay("new") as twin:
-                assert [m["content"] for m in twin.fetch_messages()] == [
-                    *("one", "new: one", "three", "new: three")
-                ]
+                assert texts_of(twin) == ["one", "new: one", "three", "new: three"]
             with branch.replay("new", at=1) as twin:  # its own part only
-                assert [m["content"] for m in twin.fetch_messages()] == [
-                    *("one", "gpt-4o-mini: one", "three", "new: three")
-                ]
+                assert texts_of(twin) == ["one", "gpt-4o-mini: one", "three", "new: three"]
             with branch.replay("third").replay("fourth") as twin:
                 assert twin.fetch_messages()[-1]["content"] == "fourth: three"
         check_store(chat)
@@ -268,9 +266,7 @@ def test_replay_with_equal_answers_gives_an_equal_view(
                     continue
                 else:
                     assert twin.fetch_messages() == chat.fetch_messages()
-                    assert [one.pinned for one in twin.conversation.view_messages()] == [
-                        one.pinned for one in chat.conversation.view_messages()
-                    ]
+                    assert pins_of(twin) == pins_of(chat)
                     twin.close()
                     break
             if start is None:

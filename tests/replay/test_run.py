@@ -17,7 +17,7 @@ import pytest
 from openai2 import BadInput, Chat, NameTaken, Refused, assistant_msg, system_msg, user_msg
 from openai2.offline import OfflineServer
 from openai2.replay.run import Progress
-from tests.support.chats import event_types
+from tests.support.chats import drafts_of, event_types
 from tests.support.replays import KEY, FakeApi, check_store
 
 
@@ -100,7 +100,7 @@ def test_cancelled_replay_asks_the_stopped_question_again(tmp_path: Path) -> Non
             async for _ in chat.async_stream_request("世界上最大的海洋是哪个?"):
                 pass
             task = asyncio.create_task(chat.async_replay("new"))
-            while not any("世" in text for text in _drafts(chat)):
+            while not any("世".encode() in (draft.partial or b"") for draft in drafts_of(chat)):
                 await asyncio.sleep(0.01)
                 assert not task.done()
             task.cancel()
@@ -113,11 +113,6 @@ def test_cancelled_replay_asks_the_stopped_question_again(tmp_path: Path) -> Non
             check_store(chat)
 
     asyncio.run(main())
-
-
-def _drafts(chat: Chat) -> list[str]:
-    with chat.engine.store.reading() as reader:
-        return [(draft.partial or b"").decode() for draft in reader.drafts()]
 
 
 KILLED = """
@@ -136,7 +131,7 @@ def test_killed_replay_resumes(tmp_path: Path) -> None:
             list(chat.stream_request("世界上最大的海洋是哪个?"))
         process = subprocess.Popen([sys.executable, "-c", KILLED, server.base_url, str(db)], cwd=Path.cwd())
         deadline = time.monotonic() + 30
-        while not _drafts(chat) and time.monotonic() < deadline:
+        while not [*drafts_of(chat)] and time.monotonic() < deadline:
             time.sleep(0.01)
         with pytest.raises(Refused, match="is running already"):
             chat.replay("new", name="twin")

@@ -7,7 +7,7 @@ import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,11 @@ from openai2 import Conversation, Engine, user_msg
 from openai2.core import events as ev
 from openai2.drivers import run_in_store
 from openai2.errors import Refused
-from openai2.store import SqliteStore, Transaction, open_store
+from openai2.store import SqliteStore, Transaction
 from openai2.store.group_commit import Ticket
 from tests.support.stores import added, check_chain, python, stream
 
 # pyright: reportPrivateUsage=false
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Iterator[SqliteStore]:
-    with contextlib.closing(open_store(tmp_path / "a.db")) as one:
-        yield one
-
-
-@pytest.fixture(params=["file", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteStore]:
-    with contextlib.closing(open_store(tmp_path / "a.db" if request.param == "file" else None)) as one:
-        yield one
 
 
 # -- Threads and loops ---------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,6 @@ from openai2.core import events as ev
 from openai2.errors import Refused
 from openai2.store import SqliteStore, Transaction, codec, open_store, schema, share
 from tests.support.stores import added, check_chain, python, stream
-
-
-@pytest.fixture(params=["file", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqliteStore]:
-    with contextlib.closing(open_store(tmp_path / "a.db" if request.param == "file" else None)) as one:
-        yield one
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Iterator[SqliteStore]:
-    with contextlib.closing(open_store(tmp_path / "a.db")) as one:
-        yield one
-
 
 # -- Appending ---------------------------------------------------------------------------------------
 

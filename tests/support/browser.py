@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from openai2 import Engine
-from tests.support.chromium import Chromium
+from tests.support.chromium import Chromium, find_browser
 
 
 class Browser(Chromium):
@@ -43,6 +43,8 @@ Show = Callable[..., Browser]
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    if find_browser() is None:
+        pytest.skip("no Chromium is installed; `make page` gets one")
     with Browser() as browser:
         yield browser
 

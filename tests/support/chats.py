@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-from openai2 import Chat
+from openai2 import Chat, GroupChat
 from openai2.offline import OfflineServer
 from tests.support import servers
 from tests.support.servers import Reply, ScriptedServer, completion, spoken, streamed
@@ -23,7 +23,7 @@ def chat_with(server: ScriptedServer | OfflineServer, key: Any = KEY, **options:
     return Chat(key, "m", base_url=server.base_url, **options)
 
 
-def ask(chat: Chat, how: str, *args: Any, **options: Any) -> str:
+def ask(chat: Chat | GroupChat, how: str, *args: Any, **options: Any) -> str:
     """Ask in one of the four ways."""
     if how == "request":
         return chat.request(*args, **options)

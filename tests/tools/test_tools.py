@@ -78,10 +78,8 @@ def test_schema_has_types_descriptions_and_defaults() -> None:
     assert fields["kind"] == {"enum": ["long", "short"], "default": "short"}
     assert parameters["$defs"]["Place"]["required"] == ["city"]
     assert parameters["$defs"]["Unit"]["enum"] == ["celsius", "fahrenheit"]
-    assert Tool(add).definition["function"]["parameters"]["properties"]["b"] == {
-        "type": "integer",
-        "description": "the second",
-    }
+    second = Tool(add).definition["function"]["parameters"]["properties"]["b"]
+    assert second == {"type": "integer", "description": "the second"}
 
 
 class Sized(msgspec.Struct):
@@ -186,13 +184,7 @@ def test_model_gets_the_results_of_its_calls(asynchronous: bool) -> None:
     with Way(first, ANSWER, asynchronous=asynchronous) as way:
         said = way.run("go", tools=[add, weather], temperature=0, tool_choice="required")
         assert said == "the end"
-        assert [m["role"] for m in way.chat.fetch_messages()] == [
-            "user",
-            "assistant",
-            "tool",
-            "tool",
-            "assistant",
-        ]
+        assert [m["role"] for m in way.chat.fetch_messages()] == "user assistant tool tool assistant".split()
         assert way.contents() == ["go", None, "3", "Xi’an: 20 celsius None short", "the end"]
         assert [body["tool_choice"] for body in way.bodies] == ["required", "auto"]
         assert all(len(body["tools"]) == 2 and body["temperature"] == 0 for body in way.bodies)
@@ -344,15 +336,12 @@ def _whole_units(messages: list[Any]) -> None:
 
 
 def test_response_format_and_tools_are_sent_unchanged() -> None:
-    shape = {
-        "type": "json_schema",
-        "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": True},
-    }
+    schema = {"name": "n", "schema": {"type": "object"}, "strict": True}
+    shape = {"type": "json_schema", "json_schema": schema}
     definition = Tool(add).definition
     with Way([whole(completion('{"a":1}'))], asynchronous=False) as way:
-        assert (
-            way.chat.request("go", response_format=shape, tools=[definition], tool_choice="none") == '{"a":1}'
-        )
+        answer = way.chat.request("go", response_format=shape, tools=[definition], tool_choice="none")
+        assert answer == '{"a":1}'
         (body,) = way.bodies
         assert body["response_format"] == shape and body["tools"] == [definition]
         started = next(record.data for record in way.chat.events() if record.type == "request_started")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,18 +25,26 @@ def texts(session: Session) -> list[str]:
     return [str(message["content"]) for message in session.chat.fetch_messages()]
 
 
-def output_of(session: Session, capsys: pytest.CaptureFixture[str], line: str) -> str:
-    """Run a command; return what it prints."""
-    capsys.readouterr()
-    slash.run(session, line)
-    session.mark_seen()
-    captured = capsys.readouterr()
-    return captured.out + captured.err
+Output = Callable[[str], str]
 
 
-def test_edit_forks_before_the_question(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def output_of(session: Session, capsys: pytest.CaptureFixture[str]) -> Output:
+    """Return a function that runs a slash command and returns what it prints."""
+
+    def run(line: str) -> str:
+        capsys.readouterr()
+        slash.run(session, line)
+        session.mark_seen()
+        captured = capsys.readouterr()
+        return captured.out + captured.err
+
+    return run
+
+
+def test_edit_forks_before_the_question(session: Session, output_of: Output) -> None:
     origin = session.chat.conversation
-    output = output_of(session, capsys, "/edit 2")
+    output = output_of("/edit 2")
     assert session.draft == "自然数50的后面是几?" and texts(session) == []
     assert f"/switch {origin.id[:8]}" in output
     (forked,) = session.chat.engine.children(origin.id)
@@ -44,55 +53,51 @@ def test_edit_forks_before_the_question(session: Session, capsys: pytest.Capture
     assert getattr(event, "reason", None) == "edit"
     session.ask("自然数7的后面是几?")
     assert texts(session) == ["自然数7的后面是几?", "8"]
-    output_of(session, capsys, f"/switch {origin.id[:6]}")
+    output_of(f"/switch {origin.id[:6]}")
     assert len(texts(session)) == 4 and session.chat.conversation.id == origin.id
     with pytest.raises(Refused, match="2 questions"):
         slash.run(session, "/edit 3")
     # In a fork, what was inherited; with pins that came later; and a question with a picture.
-    output_of(session, capsys, "/fork twin")
-    output_of(session, capsys, "/pin 0")
+    output_of("/fork twin")
+    output_of("/pin 0")
     session.attached.append(Multimodal_Part.png(PNG))
     session.ask("What is this?")
     assert session.attached == []
-    output_of(session, capsys, "/edit")
+    output_of("/edit")
     assert session.draft == "What is this?" and session.attached == [Multimodal_Part.png(PNG)]
-    output_of(session, capsys, "/edit")
+    output_of("/edit")
     assert session.draft == "再往后是几?" and texts(session) == ["自然数50的后面是几?", "51"]
     assert session.chat.conversation.view().pins
 
 
-def test_settings_are_shown_changed_and_recorded(
-    session: Session, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "the model is gpt-x" in output_of(session, capsys, "/model gpt-x")
+def test_settings_are_shown_changed_and_recorded(session: Session, output_of: Output) -> None:
+    assert "the model is gpt-x" in output_of("/model gpt-x")
     assert session.chat.model == "gpt-x" and session.chat.conversation.settings().model == "gpt-x"
-    assert "4 messages" in output_of(session, capsys, "/max 4")
-    assert "no system message" in output_of(session, capsys, "/system")
-    output_of(session, capsys, "/system Be brief: say no more.")
-    assert output_of(session, capsys, "/system") == "Be brief: say no more.\n"
+    assert "4 messages" in output_of("/max 4")
+    assert "no system message" in output_of("/system")
+    output_of("/system Be brief: say no more.")
+    assert output_of("/system") == "Be brief: say no more.\n"
     session.ask("And then?")
     assert len(texts(session)) == 4
-    assert "no limit" in output_of(session, capsys, "/max 0") and session.chat.MsgMaxCount is None
-    output_of(session, capsys, "/new other")
+    assert "no limit" in output_of("/max 0") and session.chat.MsgMaxCount is None
+    output_of("/new other")
     assert session.chat.model == "gpt-x" and texts(session) == [] and session.title == "other"
     with pytest.raises(BadInput, match="expected a whole number"):
         slash.run(session, "/max many")
 
 
-def test_navigation_and_misuse_are_reported(session: Session, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "[1] assistant" in output_of(session, capsys, "/at 4") and "1 action" in output_of(
-        session, capsys, "/undo"
-    )
-    assert "- user: 再往后是几?" in output_of(session, capsys, "/why")
-    assert "1 action redone" in output_of(session, capsys, "/redo")
-    assert "+ user: 再往后是几?" in output_of(session, capsys, "/why")
-    assert "[自然数]50" in output_of(session, capsys, "/search 自然数")
-    assert "nothing was found" in output_of(session, capsys, "/search zebra")
-    output_of(session, capsys, "/retry gpt-y")
+def test_navigation_and_misuse_are_reported(session: Session, output_of: Output) -> None:
+    assert "[1] assistant" in output_of("/at 4") and "1 action" in output_of("/undo")
+    assert "- user: 再往后是几?" in output_of("/why")
+    assert "1 action redone" in output_of("/redo")
+    assert "+ user: 再往后是几?" in output_of("/why")
+    assert "[自然数]50" in output_of("/search 自然数")
+    assert "nothing was found" in output_of("/search zebra")
+    output_of("/retry gpt-y")
     *_others, last = session.chat.events()
     assert last.data["answer"]["model"] == "gpt-y" and session.chat.model == "offline"
-    output_of(session, capsys, "/fork 新的一支")
-    listed = output_of(session, capsys, "/list")
+    output_of("/fork 新的一支")
+    listed = output_of("/list")
     assert "* " in listed and listed.index("* ") < listed.index("新的一支")
     for line, complaint in (
         ("/switch", "expected a conversation"),
@@ -144,17 +149,17 @@ def test_is_command_tells_commands_from_paths_and_questions(line: str, is_one: b
 
 
 def test_save_writes_json_and_markdown_but_does_not_overwrite(
-    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    session: Session, tmp_path: Path, output_of: Output
 ) -> None:
     path = tmp_path / "a name.json"
-    output_of(session, capsys, f"/save {path}")
+    output_of(f"/save {path}")
     assert json.loads(path.read_text("utf-8")) == session.chat.fetch_messages()
     with pytest.raises(Refused, match="-f"):
         slash.run(session, f"/save '{path}'")
-    output_of(session, capsys, "/rollback")
-    output_of(session, capsys, f"/save -f {path}")
+    output_of("/rollback")
+    output_of(f"/save -f {path}")
     assert len(json.loads(path.read_text("utf-8"))) == 2
-    output_of(session, capsys, f"/save {tmp_path / 'talk.md'}")
+    output_of(f"/save {tmp_path / 'talk.md'}")
     assert session.chat.engine.import_(tmp_path / "talk.md")
     with pytest.raises(BadInput, match="ends in"):
         slash.run(session, "/save talk")
@@ -164,25 +169,25 @@ def test_save_writes_json_and_markdown_but_does_not_overwrite(
 
 
 def test_attached_files_are_sent_with_the_next_question(
-    session: Session, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    session: Session, tmp_path: Path, output_of: Output
 ) -> None:
     (tmp_path / "notes.txt").write_text("the notes", "utf-8")
     (tmp_path / "a picture.png").write_bytes(PNG)
-    assert "notes.txt" in output_of(session, capsys, f"/attach {tmp_path / 'notes.txt'}")
+    assert "notes.txt" in output_of(f"/attach {tmp_path / 'notes.txt'}")
     picture = str(tmp_path / "a picture.png")
     dropped = picture.replace(" ", "\\ ")
-    assert "notes.txt, an image" in output_of(session, capsys, f"/attach {dropped}")
+    assert "notes.txt, an image" in output_of(f"/attach {dropped}")
     assert "2 attached" in session.status.line(80, len(session.attached))
     session.ask("What are these?")
     last = session.chat.fetch_messages()[-2]["content"]
     assert [part["type"] for part in last] == ["text", "text", "image_url"]
-    output_of(session, capsys, f"/attach {picture}")
-    assert "nothing" in output_of(session, capsys, "/attach -")
+    output_of(f"/attach {picture}")
+    assert "nothing" in output_of("/attach -")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
 def test_copy_uses_a_program_or_the_terminal(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output_of: Output
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
@@ -193,8 +198,8 @@ def test_copy_uses_a_program_or_the_terminal(
     program.write_text(f"#!/bin/sh\n/bin/cat > '{tmp_path}/taken'\n")
     program.chmod(0o755)
     monkeypatch.setenv("DISPLAY", ":0")
-    assert "copied: 2 characters" in output_of(session, capsys, "/copy")
+    assert "copied: 2 characters" in output_of("/copy")
     assert (tmp_path / "taken").read_text() == "52"
     monkeypatch.setattr(clipboard, "is_terminal", bool)
     monkeypatch.setenv("TERM", "xterm")
-    assert "\x1b]52;c;NTI=\a" in output_of(session, capsys, "/copy")
+    assert "\x1b]52;c;NTI=\a" in output_of("/copy")
