@@ -177,6 +177,6 @@ class Chat(BaseChat):
 
 
 def _cleaned(error: Exception, key: str | None) -> BaseException:
-    if not isinstance(error, api_errors.expected()):
+    if api_errors.is_mistake(error):
         return error  # a mistake in the call; nothing was sent
     return api_errors.fault_of(error, [key] if key else []).error or error

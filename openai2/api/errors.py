@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from openai2.api import addresses
 from openai2.core.request_events import RequestError
 from openai2.core.typeguards import is_mapping
+from openai2.errors import Openai2Error
 from openai2.keys import masking
 from openai2.request.server_words import shorten, words_of, words_of_bytes
 
@@ -78,16 +79,14 @@ def _from_below() -> tuple[type[Exception], ...]:
     )
 
 
-def expected() -> tuple[type[Exception], ...]:
-    """Return the exceptions that the network, the server or the SDK cause, unlike mistakes in a program."""
-    import openai
+def is_mistake(error: Exception) -> bool:
+    """Return whether an exception of sending is a mistake in a program, such as an option of a wrong type.
 
-    more: list[type[Exception]] = []
-    if (older := sys.modules.get("httpx")) is not None:  # a caller's client may be one of httpx
-        more += (older.HTTPError, older.StreamError)
-    if (aiohttp := sys.modules.get("aiohttp")) is not None:
-        more.append(aiohttp.ClientError)
-    return (RequestError, openai.OpenAIError, *_from_below(), *more)
+    Every other exception, of whatever library, is a failure of the request.
+    """
+    if isinstance(error, Openai2Error):
+        return True
+    return type(error).__module__ == "builtins" and not isinstance(error, _from_below())
 
 
 def _is_timeout(error: BaseException) -> bool:

@@ -101,7 +101,9 @@ class Exchange(_Exchange):
         api = self._api = clients.client(send.key, self._options.client)
         try:
             self._send(api, send)
-        except api_errors.expected() as error:
+        except Exception as error:
+            if api_errors.is_mistake(error):
+                raise
             fault = self.fault_of(error)
         else:
             return
@@ -168,7 +170,9 @@ class AsyncExchange(_Exchange):
         api = self._api = await clients.acquire(send.key, self._options.client)
         try:
             await deadline.within(send.until, partial(self._send, api, send))
-        except api_errors.expected() as error:
+        except Exception as error:
+            if api_errors.is_mistake(error):
+                raise
             fault = self.fault_of(error)
         else:
             return

@@ -87,6 +87,27 @@ def test_refused_connection_says_so(how: str) -> None:
         ask(_chat(f"http://127.0.0.1:{port}/v1"), how, "a question")
 
 
+class LibraryError(Exception):
+    """An exception of a library that openai2 does not know."""
+
+
+@EITHER
+@HOW
+def test_exception_of_any_library_is_a_connection_error(
+    how: str, use_create: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **options: Any) -> Any:
+        raise LibraryError("no luck")
+
+    for name in ("OpenAI", "AsyncOpenAI"):
+        monkeypatch.setattr(getattr(openai, name), "post", fail)
+    with _chat("http://127.0.0.1:9/v1", use_create=use_create) as chat:
+        with pytest.raises(openai.APIConnectionError, match="no luck") as caught:
+            ask(chat, how, "a question")
+        assert isinstance(caught.value.__cause__, LibraryError)
+        assert [record.type for record in chat.events()][-1] == "request_failed"
+
+
 @HOW
 def test_unknown_host_says_so(how: str) -> None:
     with pytest.raises(openai.APIConnectionError, match=r"(?i)^Connection error: .*(name|address|host)"):
