@@ -114,13 +114,13 @@ if hasattr(os, "register_at_fork"):
 
 def client(key: str | None, options: Mapping[str, Any]) -> openai.OpenAI:
     """Return the shared client for *key* and *options*. The SDK closes it when nothing refers to it."""
-    import openai
+    from openai2.api.redirects import Client
 
     name = _name(key, options)
     with _lock:
         known: Any = _sync_clients.get(name)
         if known is None or known.is_closed():
-            known = _sync_clients[name] = _make(openai.OpenAI, key, options)
+            known = _sync_clients[name] = _make(Client, key, options)
             while len(_sync_clients) > MOST_CLIENTS:
                 _sync_clients.popitem(last=False)
         _sync_clients.move_to_end(name)
@@ -139,6 +139,8 @@ async def acquire(key: str | None, options: Mapping[str, Any]) -> openai.AsyncOp
     import openai
     from anyio.lowlevel import current_token
 
+    from openai2.api.redirects import AsyncClient
+
     loop: Any = current_token().native_token
     clients = _async_clients.get(loop)
     if clients is None:
@@ -152,7 +154,7 @@ async def acquire(key: str | None, options: Mapping[str, Any]) -> openai.AsyncOp
     known: Any = clients.get(name)
     if known is None or known.is_closed():
         http = openai.DefaultAioHttpClient() if over_aiohttp else own
-        known = clients[name] = _make(openai.AsyncOpenAI, key, {**options, "http_client": http})
+        known = clients[name] = _make(AsyncClient, key, {**options, "http_client": http})
         if own is not None:
             _borrowed.add(known)
     shared: openai.AsyncOpenAI = known

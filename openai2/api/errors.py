@@ -187,6 +187,8 @@ def _say_why(error: openai.APIError) -> None:
 
 
 def _status_message(error: openai.APIStatusError) -> str | None:
+    if error.response.has_redirect_location:
+        return None  # `redirects` says why it was not followed
     try:
         words = words_of_bytes(error.response.content)
     except Exception:  # noqa: BLE001 - it was cut while it was read, or was not read
