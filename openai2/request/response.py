@@ -227,7 +227,7 @@ class ResponseAccumulator:
         if not is_dict(delta):
             raise broken("the server sent a chunk whose delta is not an object")
         text = delta.pop("content", None)
-        if text is not None and not isinstance(text, (str, list)):
+        if not (text is None or isinstance(text, str) or is_list(text)):
             raise broken("the server sent a chunk whose content is not text")
         for name in REASONING:
             if isinstance(piece := delta.get(name), str):
@@ -300,7 +300,7 @@ class ResponseAccumulator:
             if not is_dict(choice) or not is_dict(choice.get("message")):
                 raise broken(f"{_NOT_A_COMPLETION}: a choice has no message")
         content = choices[0]["message"].get("content")
-        if content is not None and not isinstance(content, (str, list)):
+        if not (content is None or isinstance(content, str) or is_list(content)):
             raise broken(f"{_NOT_A_COMPLETION}: its content is not text")
         self._whole = choices
         self.id = _text(completion.get("id"))

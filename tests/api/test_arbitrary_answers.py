@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from openai2 import Chat
 from openai2.core import messages
+from openai2.core.typeguards import is_list
 from tests.support.misbehaving_server import EVENTS, Misbehaving, whole
 
 KEY = "sk-made-up-0123456789abcdef"
@@ -76,7 +77,7 @@ CHOICE = _of(
 BODY = (
     _of(id=TEXT, model=TEXT, choices=st.lists(CHOICE, min_size=1, max_size=2), usage=JSON, error=JSON) | JSON
 )
-END = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+END: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
 def _ask(chat: Chat, stream: bool, is_async: bool) -> None:
@@ -101,7 +102,7 @@ def _ask(chat: Chat, stream: bool, is_async: bool) -> None:
 _LOOP = asyncio.new_event_loop()
 
 
-class AnySaying:
+class AnyAnswer:
     """A server that sends *answer*."""
 
     answer: Any = None
@@ -110,13 +111,13 @@ class AnySaying:
     def __call__(self, head: bytes, body: bytes) -> list[bytes]:
         if not json.loads(body).get("stream"):
             return [whole(json.dumps(self.answer).encode())]
-        chunks = [*(self.answer if isinstance(self.answer, list) else [self.answer]), *[END] * self.ends]
+        chunks: list[Any] = [*(self.answer if is_list(self.answer) else [self.answer]), *[END] * self.ends]
         return [EVENTS, *(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)]
 
 
 @pytest.fixture(scope="module")
-def saying() -> Iterator[tuple[AnySaying, Misbehaving]]:
-    script = AnySaying()
+def scripted() -> Iterator[tuple[AnyAnswer, Misbehaving]]:
+    script = AnyAnswer()
     with Misbehaving(script) as server:
         yield script, server
 
@@ -131,7 +132,7 @@ def saying() -> Iterator[tuple[AnySaying, Misbehaving]]:
     suppress_health_check=[HealthCheck.too_slow],
 )
 def test_any_json_ends_a_request(
-    saying: tuple[AnySaying, Misbehaving],
+    scripted: tuple[AnyAnswer, Misbehaving],
     stream: bool,
     is_async: bool,
     use_create: bool,
@@ -139,7 +140,7 @@ def test_any_json_ends_a_request(
     more: Any,
     ends: bool,
 ) -> None:
-    script, server = saying
+    script, server = scripted
     script.answer, script.ends = [body, more] if stream else body, ends
     with Chat(KEY, "m", base_url=server.base_url, max_retries=0, use_create=use_create) as chat:
         try:
