@@ -21,6 +21,7 @@ from openai2.api.options import RequestOptions
 from openai2.core import server_fields
 from openai2.core.request_events import RequestError
 from openai2.request.effects import Send
+from openai2.request.response import broken
 
 if TYPE_CHECKING:
     import httpx2
@@ -35,6 +36,9 @@ def _url(api: openai.OpenAI | openai.AsyncOpenAI) -> str:
 def _for_server(api: openai.OpenAI | openai.AsyncOpenAI, messages: Sequence[bytes]) -> list[bytes]:
     return server_fields.for_server(messages, api.base_url.host)
 
+
+#: Most bytes of one answer, unpacked. A program may set another number here.
+MOST_BYTES = 64 << 20
 
 #: Bytes from which on a body is sent in pieces, so that the event loop is free between them.
 _PIECE = 1 << 19
@@ -63,6 +67,14 @@ class _Exchange:
         self._response: httpx2.Response | None = None
         self._answer: Any = None  # what `create` returned
         self.key: str | None = None
+        self._received = 0
+
+    def _count(self, piece: bytes) -> bytes:
+        """Return *piece*. Raises RequestError if the answer is longer than MOST_BYTES."""
+        self._received += len(piece)
+        if self._received > MOST_BYTES:
+            raise broken(f"the answer is longer than {MOST_BYTES} bytes (openai2.api.exchange.MOST_BYTES)")
+        return piece
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -97,7 +109,7 @@ class Exchange(_Exchange):
     def send(self, send: Send) -> None:
         """Send the request and wait for the head of the response. Raises RequestError."""
         self.close()
-        self.key = send.key
+        self.key, self._received = send.key, 0
         api = self._api = clients.client(send.key, self._options.client)
         try:
             self._send(api, send)
@@ -138,10 +150,11 @@ class Exchange(_Exchange):
         try:
             deadline.seconds_left(until)
             if self._options.stream:
-                return next(self._pieces, None)
+                first = next(self._pieces, None)
+                return None if first is None else self._count(first)
             pieces: list[bytes] = []
             for piece in self._pieces:
-                pieces.append(piece)
+                pieces.append(self._count(piece))
                 deadline.seconds_left(until)
             return b"".join(pieces) or None
         except Exception as error:  # noqa: BLE001 - what a server sends is no mistake of the program
@@ -160,13 +173,12 @@ class AsyncExchange(_Exchange):
     """One attempt of one request over an async client."""
 
     _pieces: AsyncIterator[bytes] | None = None
-    _whole: bytes | None = None
     _api: openai.AsyncOpenAI | None = None
 
     async def send(self, send: Send) -> None:
         """Send the request and wait for the head of the response. Raises RequestError."""
         await self.close()
-        self.key = send.key
+        self.key, self._received = send.key, 0
         api = self._api = await clients.acquire(send.key, self._options.client)
         try:
             await deadline.within(send.until, partial(self._send, api, send))
@@ -197,31 +209,33 @@ class AsyncExchange(_Exchange):
                 cast_to=httpx2.Response,
                 content=_Pieces(content) if len(content) > _PIECE else content,
                 options=options,
-                stream=self._options.stream,
+                stream=True,  # so that a whole answer is counted while it is read
             )
         except ValueError as error:  # how aiohttp refuses a header with a line end
             raise httpx2.LocalProtocolError(str(error)) from error
         self._response = response
-        if self._options.stream:
-            self._pieces = response.aiter_bytes()
-        else:
-            self._whole = response.content
+        self._pieces = response.aiter_bytes()
 
     async def receive(self, until: float | None) -> bytes | None:
         """Return the next piece of a stream, or a whole answer; None at the end. Raises RequestError."""
-        if (pieces := self._pieces) is None:
-            whole, self._whole = self._whole, None
-            return whole
+        assert self._pieces is not None
+        pieces = self._pieces
         try:
-            return await deadline.within(until, lambda: anext(pieces, None))
+            if not self._options.stream:
+                return await deadline.within(until, lambda: self._read(pieces)) or None
+            piece = await deadline.within(until, lambda: anext(pieces, None))
+            return None if piece is None else self._count(piece)
         except Exception as error:  # noqa: BLE001 - what a server sends is no mistake of the program
             fault = self.fault_of(error)
         raise fault
 
+    async def _read(self, pieces: AsyncIterator[bytes]) -> bytes:
+        return b"".join([self._count(piece) async for piece in pieces])
+
     async def close(self) -> None:
         """Free the connection: it is kept after a complete response, and closed after an incomplete one."""
         api, response, answer = self._api, self._response, self._answer
-        self._response = self._answer = self._pieces = self._api = self._whole = None
+        self._response = self._answer = self._pieces = self._api = None
         try:
             if response is not None:
                 await response.aclose()
