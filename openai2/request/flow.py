@@ -20,7 +20,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -108,7 +108,7 @@ def converse(spec: RequestSpec, keys: KeySource, policy: AttemptPolicy) -> Flow:
 
 
 @contextmanager
-def _reading(progress: RequestProgress) -> Iterator[None]:
+def _reading(progress: RequestProgress) -> Generator[None]:
     """Raise RequestError for each exception that reading an answer leads to."""
     try:
         yield
