@@ -28,7 +28,12 @@ from openai2.errors import BadInput, Refused, UnknownVersion
 from openai2.history import drafts, views
 from openai2.history.lineage import Lineage
 from openai2.history.messages import PAGE, events_by_id
-from openai2.history.requests import last_unanswered, question_out_of_view, started_request
+from openai2.history.requests import (
+    last_unanswered,
+    question_out_of_view,
+    started_request,
+    used_remarks,
+)
 from openai2.history.stream_cache import Decide, StreamCache
 from openai2.store import Draft, Listed, Reader, Store
 
@@ -128,6 +133,8 @@ class Conversation:
         """
         if isinstance(version, (str, datetime)):
             version = self.version_at(version)
+        if self._is_start(version):
+            return []
         self.check_version(version)
         return [item.message for item in self.view_messages(version)]
 
@@ -160,6 +167,10 @@ class Conversation:
                 version=version,
                 last=last,
             )
+
+    def _is_start(self, version: object) -> bool:
+        """Return True if *version* is 0, the empty view before the first event, and this is not a fork."""
+        return is_int(version, 0) and version == 0 and not self.lineage.base
 
     def events(self, after: int = 0) -> Iterator[ev.Recorded]:
         """Yield the events of this stream, oldest first, from version *after* + 1 on."""
@@ -227,15 +238,15 @@ class Conversation:
             return reader.conversation(self.id)
 
     def settings(self) -> ev.Configured:
-        """Return the command's settings for this conversation, as last recorded."""
+        """Return the command's settings for this conversation, as last recorded; a limit of 0 means none."""
         model: str | None = None
         limit: int | None = None
         with self.store.reading() as reader:
             for record in reader.events(self.id, types=("configured",), newest_first=True):
                 event = record.event
                 assert isinstance(event, ev.Configured)
-                model, limit = model or event.model, limit or event.limit
-                if model and limit:
+                model, limit = model or event.model, event.limit if limit is None else limit
+                if model and limit is not None:
                     break
         return ev.Configured(model=model, limit=limit)
 
@@ -273,12 +284,31 @@ class Conversation:
         self.commit(lambda state: decisions.unpin(state.view, indexes))
 
     def rollback(self, n: int = 1) -> Round:
-        """Take the last *n* rounds out of the view, and return the round that is then the last."""
-        self.commit(lambda state: decisions.rollback(state.view, n))
+        """Take the last *n* rounds out of the view, and return the round that is then the last.
+
+        The remarks of a group chat that they had used wait for the next request again.
+        """
+
+        def job(tx: Transaction) -> None:
+            def decide(state: StreamState) -> list[ev.Event]:
+                events = decisions.rollback(state.view, n)
+                if not events:
+                    return []
+                removed = state.view.copy().remove(events[0].spans)
+                remarks = used_remarks(tx, self.lineage, removed)
+                return [msgspec.structs.replace(event, remarks=remarks) for event in events]
+
+            self._stream.commit(tx, decide)
+
+        self.store.transact(job)
         return self.last_round()
 
     def restore(self, version: int) -> None:
         """Make the view again what it was at *version*. Raises UnknownVersion."""
+        if self._is_start(version):
+            version = min(self.version, 1)
+            if not version:
+                return
         self.check_version(version)
         # Appended without loading the view: 40 times faster on 20,000 messages.
         self._append([ev.Restored(version=version)])
@@ -326,10 +356,14 @@ class Conversation:
             self._append([ev.Archived() if archived else ev.Unarchived()])
 
     def configure(self, model: str | None = None, limit: int | None = None) -> None:
-        """Record the command's settings for this conversation if they changed."""
+        """Record the command's settings for this conversation if they changed; a *limit* of 0 removes it.
+
+        Raises BadInput.
+        """
         decisions.check_text(model, "the model")
+        decisions.check_limit(limit or None)
         known = self.settings()
-        if (model or known.model) != known.model or (limit or known.limit) != known.limit:
+        if (model or known.model) != known.model or (limit is not None and limit != (known.limit or 0)):
             self._append([ev.Configured(model=model, limit=limit)])
 
     def fork(self, name: str | None = None, at: int | None = None, reason: str | None = None) -> Conversation:
@@ -341,7 +375,7 @@ class Conversation:
         decisions.check_text(reason, "a reason")
         if self._stream.birth and not self.version:
             self._append([])
-        version = self.version if at is None else at
+        version = self.version if at is None else 1 if self._is_start(at) else at
         self.check_version(version)
         lineage = self.lineage.fork(new_id(), version)
         event = ev.Forked(parent=self.id, version=version, base=lineage.base, name=name, reason=reason)

@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, cast
 
 import msgspec
 
 from openai2.api.options import RequestOptions
-from openai2.base_chat import BaseChat
+from openai2.chat import Chat
 from openai2.conversation import Conversation, GroupState
 from openai2.core import events as ev
 from openai2.core import messages as msg
 from openai2.core.request_events import RequestSpec
 from openai2.core.typeguards import is_dict, is_list, is_sequence
-from openai2.drivers import TextStream
 from openai2.errors import BadInput, NotARemark
 
 Turn = tuple[str, Sequence[str]]
+#: Turns to speak; a str or None as in `Chat`.
+Question = Iterable[Turn] | str | None
 
 #: The marks around the JSON in the question.
 OPENING, CLOSING = "<<<REQUEST", "REQUEST>>>"
@@ -35,12 +36,13 @@ Several people talk with each other. Between the two marks below stands a JSON o
 they are, "dialog" what has been said since you last spoke for them, and "speak" whose remarks are wanted
 now, in this order, and to whom. Write each remark as that person would say it, in the language of the
 dialog. Answer with nothing but a JSON array, one object for each entry of "speak", with the keys
-"speaker", "audiences" and "remark"."""
+"speaker", "audiences" (a text, names joined by 、) and "remark"."""
 
 _CHINESE = """\
 有多个角色在互相交谈。下面两个标记之间是一个 JSON 对象："roles" 说明各人是谁，\
 "dialog" 是自你上次代言以来的对话，"speak" 依次列出现在要请谁对谁说话。请以各角色的口吻写出他们的话，\
-语言与对话一致。只回答一个 JSON 数组，"speak" 的每一项对应一个对象，键为 "speaker"、"audiences"、"remark"。"""
+语言与对话一致。只回答一个 JSON 数组，"speak" 的每一项对应一个对象，\
+键为 "speaker"、"audiences"（文本，多个名字用“、”连接）、"remark"。"""
 
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
@@ -87,8 +89,12 @@ class Roles(MutableMapping[str, str]):
         return repr(self._conversation.roles())
 
 
-class GroupChat(BaseChat):
-    """A conversation in which the model speaks for several roles. Arguments as for `Chat`."""
+class GroupChat(Chat):
+    """A `Chat` in which the model speaks for several roles.
+
+    Requests take turns, (speaker, audiences) pairs, for which the model speaks. A str, or nothing, is asked
+    as in a `Chat`.
+    """
 
     @property
     def roles(self) -> Roles:
@@ -105,6 +111,7 @@ class GroupChat(BaseChat):
     def add_dialog(self, speaker: str, audiences: Sequence[str], remark: str) -> None:
         """Record that *speaker* said *remark* to *audiences*; the next request sends it to the model.
 
+        *audiences* are names, or a text with names joined by `、`.
         Raises BadInput (a ValueError) for an invalid name or remark.
         """
         event = ev.RemarkAdded(
@@ -118,25 +125,39 @@ class GroupChat(BaseChat):
         """Return the remarks that no answered request has sent yet."""
         return [Remark(e.speaker, list(e.audiences), e.remark) for e in self.conversation.remarks()]
 
-    def request(self, turns: Iterable[Turn], **options: Any) -> str:
-        """Let the model speak once for each (speaker, audiences) of *turns*, and return its text.
+    def request(self, text: Question = None, *parts: Mapping[str, Any], **options: Any) -> str:
+        """Let the model speak once for each (speaker, audiences) of *text*, and return its text.
 
         Raises the `openai` exception of a failed request; the remarks then stay unused. Raises BadInput for
         invalid turns.
         """
-        return self._run(*self._ask(turns, options, stream=False)).text
+        return super().request(_passed(text), *parts, **options)
 
-    def stream_request(self, turns: Iterable[Turn], **options: Any) -> Iterator[str]:
+    def stream_request(
+        self, text: Question = None, *parts: Mapping[str, Any], **options: Any
+    ) -> Iterator[str]:
         """`request`, as an iterator of texts."""
-        return self._drive(*self._ask(turns, options, stream=True))
+        return super().stream_request(_passed(text), *parts, **options)
 
-    async def async_request(self, turns: Iterable[Turn], **options: Any) -> str:
+    async def async_request(self, text: Question = None, *parts: Mapping[str, Any], **options: Any) -> str:
         """`request`, awaited."""
-        return (await self._arun(*self._ask(turns, options, stream=False))).text
+        return await super().async_request(_passed(text), *parts, **options)
 
-    def async_stream_request(self, turns: Iterable[Turn], **options: Any) -> AsyncIterator[str]:
+    def async_stream_request(
+        self, text: Question = None, *parts: Mapping[str, Any], **options: Any
+    ) -> AsyncIterator[str]:
         """`stream_request`, as an async iterator."""
-        return TextStream(self._adrive(*self._ask(turns, options, stream=True)))
+        return super().async_stream_request(_passed(text), *parts, **options)
+
+    def run(self, text: Question = None, *parts: Mapping[str, Any], **options: Any) -> str:
+        """`request` with tools, as `Chat.run`."""
+        return super().run(_passed(text), *parts, **options)
+
+    async def async_run(self, text: Question = None, *parts: Mapping[str, Any], **options: Any) -> str:
+        """`run`, awaited."""
+        return await super().async_run(_passed(text), *parts, **options)
+
+    asy_request = async_request
 
     def request_remarks(self, turns: Iterable[Turn], **options: Any) -> list[Remark]:
         """Return the remarks of `request`. Raises NotARemark if its text holds none."""
@@ -147,26 +168,38 @@ class GroupChat(BaseChat):
         return parse_remarks(await self.async_request(turns, **options))
 
     def _ask(
-        self, turns: Iterable[Turn], options: dict[str, Any], *, stream: bool
+        self, text: Question, parts: Iterable[Mapping[str, Any]], options: dict[str, Any], *, stream: bool
     ) -> tuple[RequestSpec, RequestOptions]:
-        speakers = _check_turns(turns)
+        if isinstance(text, str) or (text is None and len(self.conversation.view())):
+            return super()._ask(text, parts, options, stream=stream)
+        speakers = _check_turns(text)
         state = self.conversation.group_state()
-        question = msg.question(_question_text(state, speakers), (), ())
+        more = options.pop("messages", None) or ()
+        question = msg.question(_question_text(state, speakers), tuple(parts), more)
         return self._request(question, options, stream=stream, remarks=state.remark_ids)
+
+
+def _passed(text: Question) -> Any:
+    """Return turns as an argument of `Chat`, whose methods hand them to `GroupChat._ask` as they are."""
+    return text
 
 
 def _question_text(state: GroupState, speakers: Sequence[tuple[str, list[str]]]) -> str:
     content = {
         "roles": state.roles,
         "dialog": [
-            {"speaker": event.speaker, "audiences": event.audiences, "remark": event.remark}
+            {"speaker": event.speaker, "audiences": _joined(event.audiences), "remark": event.remark}
             for event in state.remarks
         ],
-        "speak": [{"speaker": speaker, "audiences": audiences} for speaker, audiences in speakers],
+        "speak": [{"speaker": speaker, "audiences": _joined(audiences)} for speaker, audiences in speakers],
     }
     text = json.dumps(content, ensure_ascii=False, indent=1)
     instruction = _CHINESE if _CJK.search(text) else _ENGLISH
     return f"{instruction}\n\n{OPENING}\n{text}\n{CLOSING}"
+
+
+def _joined(audiences: Iterable[str]) -> str:
+    return "、".join(audiences)
 
 
 def parse_remarks(text: str) -> list[Remark]:
@@ -224,7 +257,9 @@ def _check_turns(turns: object) -> list[tuple[str, list[str]]]:
 
 
 def _check_names(audiences: object) -> list[str]:
-    if isinstance(audiences, str) or not isinstance(audiences, Iterable):
+    if isinstance(audiences, str):
+        audiences = [name.strip() for name in audiences.split("、")]
+    if not isinstance(audiences, Iterable):
         return [_check_name(audiences, "an audience")]
     return [_check_name(name, "an audience") for name in cast("Iterable[object]", audiences)]
 

@@ -53,9 +53,9 @@ _OPTIONS = (
     ),
     click.option(
         "--max-messages",
-        type=click.IntRange(min=1),
+        type=click.IntRange(min=0),
         metavar="N",
-        help=_("Send and keep in view at most N messages, now and later; pinned messages stay."),
+        help=_("Send and keep in view at most N messages, now and later; 0 for no limit."),
     ),
     click.option("-u", "--usage", is_flag=True, help=_("Print tokens and seconds on standard error.")),
     click.option("-x", "--extract", is_flag=True, help=_("Print only the first code block of the answer.")),
@@ -155,11 +155,11 @@ def _ask(
             if given.interactive and not is_terminal(sys.stdin):
                 one_shot.reopen_stdin()
             output = one_shot.OutputOptions(given.usage, given.extract, not given.no_stream)
-            one_shot.ask(opened, question, parts, output)
+            one_shot.ask(opened, question, parts, output, options["model"])
         if not has_question or given.interactive:
             from openai2.cli.session import repl
 
-            repl.run_session(opened)
+            repl.run_session(opened, options["model"])
 
 
 def _join(prompt: str | None, piped: str | None) -> str | None:

@@ -51,8 +51,17 @@ class _CollectedOutput(AnswerOutput):
         pass
 
 
-def ask(chat: Chat, question: str | None, parts: Sequence[dict[str, Any]], options: OutputOptions) -> None:
-    """Ask, and print the answer. Raises Exit if Ctrl-C stopped it, Refused if it has no code to extract."""
+def ask(
+    chat: Chat,
+    question: str | None,
+    parts: Sequence[dict[str, Any]],
+    options: OutputOptions,
+    chosen_model: str | None = None,
+) -> None:
+    """Ask, print the answer, and record *chosen_model* for the conversation once it has answered.
+
+    Raises Exit if Ctrl-C stopped the answer, Refused if it has no code to extract.
+    """
     conversation = chat.conversation
     if conversation.interrupted():
         warn(
@@ -66,8 +75,11 @@ def ask(chat: Chat, question: str | None, parts: Sequence[dict[str, Any]], optio
         note(_("another process is asking in this conversation, too: both rounds will be recorded"))
     collected = _CollectedOutput() if options.extract else None
     request = chat.async_stream_request if options.stream else partial(_request_whole, chat)
+    output = collected or answer_output()
     with AnswerLoop() as answers:
-        complete = answers.receive(request(question, *parts), collected or answer_output())
+        complete = answers.receive(request(question, *parts), output)
+    if complete or not output.is_empty:
+        conversation.configure(model=chosen_model)
     if news := watch.news(own_rounds=1):
         note(news)
     if options.usage:

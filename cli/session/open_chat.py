@@ -15,8 +15,6 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import msgspec
-
 from openai2.base_chat import DEFAULT_MODEL
 from openai2.chat import Chat
 from openai2.cli.arguments import refs
@@ -26,9 +24,8 @@ from openai2.cli.settings.database import engine
 from openai2.cli.terminal.i18n import _
 from openai2.cli.terminal.text import is_terminal, note
 from openai2.conversation import Conversation
-from openai2.core import events as ev
+from openai2.core import decisions
 from openai2.core import messages as msg
-from openai2.core.request_events import StreamState
 from openai2.engine import Engine
 from openai2.errors import AmbiguousReference, BadInput, Refused, UnknownConversation
 from openai2.keys.pool import AKPool
@@ -76,15 +73,15 @@ def open_chat(chosen: ChatOptions, *, new: bool) -> Generator[Chat, None, None]:
     with resolve_server(chosen) as server, engine(chosen.db) as opened_engine:
         find_conversation = _create_conversation if new else _continue_conversation
         conversation = find_conversation(opened_engine, chosen.conversation)
-        if chosen.model or chosen.max_messages:
-            conversation.configure(chosen.model, chosen.max_messages)
-        if chosen.system is not None:
-            add_system(conversation, chosen.system)
+        if chosen.max_messages is not None:
+            conversation.configure(limit=chosen.max_messages)
         settings = conversation.settings()
+        if chosen.system is not None:
+            add_system(conversation, chosen.system, settings.limit or None)
         with Chat(
             server.key,
             server.model or settings.model or paths.model() or server.default_model or DEFAULT_MODEL,
-            MsgMaxCount=settings.limit,
+            MsgMaxCount=settings.limit or None,
             db=opened_engine,
             conversation=conversation,
             **server.options,
@@ -93,17 +90,18 @@ def open_chat(chosen: ChatOptions, *, new: bool) -> Generator[Chat, None, None]:
             yield chat
 
 
-def add_system(conversation: Conversation, text: str) -> None:
-    """Add a pinned system message in one transaction, unless the same one is pinned already."""
+def add_system(conversation: Conversation, text: str, limit: int | None) -> None:
+    """Add a pinned system message in one transaction, unless the same one is pinned already.
+
+    Raises NoRoom if pinned messages leave no room for it under the *limit*.
+    """
     message = msg.system_msg(text)
     if any(item.pinned and item.message == message for item in conversation.view_messages()):
         return
-    encoded = msgspec.Raw(msg.encode(message, "the system message"))
-
-    def decide(state: StreamState) -> list[ev.Event]:
-        return [ev.MessageAdded(message=encoded), ev.Pinned(messages=[state.next_id])]
-
-    conversation.commit(decide)
+    encoded = [msg.encode(message, "the system message")]
+    conversation.commit(
+        lambda state: decisions.add_within(limit, state.view, state.next_id, encoded, pinned=True)
+    )
 
 
 def note_offline(chosen: ChatOptions) -> None:

@@ -22,10 +22,10 @@ from openai2.cli.views import error_text
 COMMAND_MODULES = (slash, slash_navigation, slash_files)
 
 
-def run_session(chat: Chat) -> None:
-    """Read and handle lines until the person leaves."""
+def run_session(chat: Chat, chosen_model: str | None = None) -> None:
+    """Read and handle lines until the person leaves. *chosen_model*: see `Session`."""
     with AnswerLoop() as answers:
-        session = Session(chat, answers)
+        session = Session(chat, answers, chosen_model)
         session.introduce()
         note(_("/help lists the commands, Ctrl-D leaves."))
         session.show_last_round()

@@ -26,11 +26,13 @@ class Session:
     """An open chat on a terminal.
 
     *attached* are the content parts to send with the next question, *draft* is the text of the next prompt.
+    *chosen_model* is recorded for the conversation with its first answer, since a wrong name has none.
     """
 
-    def __init__(self, chat: Chat, answers: AnswerLoop) -> None:
+    def __init__(self, chat: Chat, answers: AnswerLoop, chosen_model: str | None = None) -> None:
         self.chat = chat
         self.answers = answers
+        self.chosen_model = chosen_model
         self.attached: list[dict[str, Any]] = []
         self.draft = ""
         self.watch = ChangeWatch(chat.conversation)
@@ -72,6 +74,8 @@ class Session:
             complete = self.answers.receive(request(output), output)
         finally:
             self.report_changes(own_rounds=int(complete or not output.is_empty))
+        if complete or not output.is_empty:
+            self.chat.conversation.configure(model=self.chosen_model)
         return complete
 
     # -- other writers
@@ -93,8 +97,9 @@ class Session:
         """Continue in *conversation* with its recorded model and message limit, else *limit*."""
         settings = conversation.settings()
         self.chat.conversation = conversation
-        self.chat.model = settings.model or self.chat.model
-        self.chat.MsgMaxCount = settings.limit or limit
+        if settings.model is not None:
+            self.chat.model, self.chosen_model = settings.model, None
+        self.chat.MsgMaxCount = limit if settings.limit is None else settings.limit or None
         self.watch = ChangeWatch(conversation)
         self.status = StatusLine(self.chat, self.watch)
 

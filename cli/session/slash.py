@@ -194,8 +194,7 @@ def _text_and_parts(question: msg.Message) -> tuple[str, list[dict[str, Any]]]:
 @command(SETTINGS, "model", "[name]", _("use this model from now on; without a name: show the model"))
 def _model(session: Session, argument: str) -> None:
     if argument:
-        session.chat.conversation.configure(model=argument)
-        session.chat.model = argument
+        session.chat.model = session.chosen_model = argument
     note(_("the model is {model}", model=str(session.chat.model)))
 
 
@@ -203,7 +202,7 @@ def _model(session: Session, argument: str) -> None:
 def _system(session: Session, argument: str) -> None:
     conversation = session.chat.conversation
     if argument:
-        open_chat.add_system(conversation, argument)
+        open_chat.add_system(conversation, argument, session.chat.MsgMaxCount)
         note(_("added and pinned"))
         return
     texts = [msg.text_of(item) for item in conversation.messages() if msg.kind(item) == msg.SYSTEM]
@@ -213,14 +212,13 @@ def _system(session: Session, argument: str) -> None:
         note(_("there is no system message"))
 
 
-@command(SETTINGS, "max", "[n]", _("send and keep at most n messages; 0 for no limit in this session"))
+@command(SETTINGS, "max", "[n]", _("send and keep at most n messages; 0 for no limit"))
 def _max(session: Session, argument: str) -> None:
     if argument:
         limit = _parse_int(argument)
         if limit < 0:
             raise BadInput("expected a limit of 1 or more, or 0 for no limit, got {limit}", limit=limit)
-        if limit:
-            session.chat.conversation.configure(limit=limit)
+        session.chat.conversation.configure(limit=limit)
         session.chat.MsgMaxCount = limit or None
     limit = session.chat.MsgMaxCount or 0
     if not limit:

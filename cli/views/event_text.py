@@ -249,7 +249,7 @@ def _describe_change(event: ev.Event) -> str:
         description = event.description or _("(removed)")
         return _("role {name}: {description}", name=event.name, description=description)
     if isinstance(event, ev.RemarkAdded):
-        audiences = ", ".join(event.audiences)
+        audiences = "、".join(event.audiences)
         return _(
             "{speaker} to {audiences}: {remark}",
             speaker=event.speaker,

@@ -20,7 +20,7 @@ from openai2.core.snapshot import pack, unpack
 from openai2.errors import LazyMessage, lazy_message
 from openai2.store.audit_reader import Drafted
 
-_OTHER, _REQUEST = 0, ord("R")  # marks of events that are not messages
+_OTHER, _REQUEST, _REMARK = 0, ord("R"), ord("M")  # marks of events that are not messages
 _REMOVALS = (ev.RolledBack, ev.Truncated)
 _MAX_LEASE = 253_402_300_800.0  # epoch seconds: the year 10000
 
@@ -77,7 +77,7 @@ class StreamReferences:
             self._marks.append(_REQUEST)
         else:
             wrong = self._check(event, version) or self._apply_change(event, version)
-            self._marks.append(_OTHER)
+            self._marks.append(_REMARK if isinstance(event, ev.RemarkAdded) else _OTHER)
         if is_redacted:
             self._redacted.add(version)
         if version in self._needed_views:
@@ -116,10 +116,10 @@ class StreamReferences:
     def _apply_change(self, event: ev.Event, version: int) -> LazyMessage | None:
         removed = recorded = 0
         try:
+            before = len(self.view)
+            self.view.apply(event, self.base + version, lambda at: self._earlier_view(event, at))
             if isinstance(event, _REMOVALS):
-                removed, recorded = len(self.view.remove(event.spans)), event.messages
-            else:
-                self.view.apply(event, self.base + version, lambda at: self._earlier_view(event, at))
+                removed, recorded = before - len(self.view), event.messages
         except (ValueError, KeyError, IndexError) as error:
             return lazy_message("it cannot be applied: {reason}", reason=str(error))
         if removed != recorded:
@@ -133,8 +133,12 @@ class StreamReferences:
         return unpack(stream._views[version])
 
     def _check(self, event: ev.Event, version: int) -> LazyMessage | None:
-        if isinstance(event, _REMOVALS):
-            return None  # removing the spans from the view checks them
+        if isinstance(event, _REMOVALS):  # removing the spans from the view checks them
+            returned = event.remarks if isinstance(event, ev.RolledBack) else []
+            for number in returned:
+                if self._mark(number) != _REMARK or number in self.view.remarks:
+                    return lazy_message("remark {message} is not on record, or is pending", message=number)
+            return None
         if isinstance(event, (ev.Pinned, ev.Unpinned)):
             known = self.view.ids if isinstance(event, ev.Pinned) else self.view.pins
             missing = _first_missing(event.messages, known)
@@ -179,7 +183,7 @@ class StreamReferences:
         if not 0 <= event.view < version:
             return lazy_message("it was asked on version {version}, which is not earlier", version=event.view)
         for number in event.question:
-            if self._mark(number) in (_OTHER, _REQUEST):
+            if self._mark(number) in (_OTHER, _REQUEST, _REMARK):
                 return lazy_message("its question {message} is not a message on record", message=number)
         named = [number for span in event.without for number in span]
         if event.after is not None:

@@ -73,7 +73,7 @@ def unpin(view: View, indexes: Sequence[int]) -> list[ev.Event]:
     return [ev.Unpinned(messages=pinned)] if pinned else []
 
 
-def rollback(view: View, rounds: int) -> list[ev.Event]:
+def rollback(view: View, rounds: int) -> Sequence[ev.RolledBack]:
     """Remove the last *rounds* rounds, or all if there are fewer.
 
     Messages before the first user message belong to no round and stay.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from openai2.core import events as ev
@@ -103,3 +103,14 @@ def _whole_question(reader: Reader, lineage: Lineage, number: int) -> list[tuple
     if isinstance(event, ev.MessageAdded) and event.request is not None:
         return started_request(reader, lineage, event.request).question
     return [(number, msg.USER)]
+
+
+def used_remarks(reader: Reader, lineage: Lineage, ids: Iterable[int]) -> list[int]:
+    """Return the remarks of a group chat that the questions among the messages *ids* used."""
+    used: list[int] = []
+    for part, versions in lineage.places(ids):
+        for _, data in reader.added(part.conversation, versions):
+            event = ev.decode("message_added", data) if b'"remarks":[' in data else None
+            if isinstance(event, ev.MessageAdded):
+                used += event.remarks
+    return sorted(used)

@@ -170,7 +170,7 @@ function pendingItems(texts, stream, version, marked) {
     const partial = texts.of(stream, version).partial;
     if (partial) items.push(marked(0, "came", {message: partial, key: `${stream.place} ${version} came`}));
   } else if (row.type === "remark_added") {
-    const name = `${data.speaker} → ${(data.audiences || []).join(", ")}`;
+    const name = `${data.speaker} → ${(data.audiences || []).join("、")}`;
     items.push(marked(0, "remark", {message: {role: "user", name, content: String(data.remark)}, key: `${stream.place} ${version} remark`}));
   }
   return items;

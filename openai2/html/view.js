@@ -200,14 +200,14 @@ function describe(stream, version) {
       text = t("t_failed", {error: [data.status, plain(data.error) + (data.message ? ":" : ""), plain(data.message)].filter(Boolean).join(" ")});
       by = t("by_server");
       break;
-    case "configured": text = t("t_configured", {settings: [plain(data.model), data.limit ? t("limit", {n: data.limit}) : ""].filter(Boolean).join(", ")}); break;
+    case "configured": text = t("t_configured", {settings: [plain(data.model), data.limit ? t("limit", {n: data.limit}) : data.limit === 0 ? t("no_limit") : ""].filter(Boolean).join(", ")}); break;
     case "renamed": text = data.name ? t("t_renamed", {name: plain(data.name)}) : t("t_unnamed"); break;
     case "archived": text = t("t_archived"); break;
     case "unarchived": text = t("t_unarchived"); break;
     case "deleted": text = t("t_deleted"); break;
     case "redacted": text = [t("t_redacted", {version: data.version}), plain(data.reason)].filter(Boolean).join(": "); break;
     case "role_set": text = data.description ? t("t_role", {name: plain(data.name), text: plain(data.description)}) : t("t_role_gone", {name: plain(data.name)}); break;
-    case "remark_added": text = t("t_remark", {name: plain(data.speaker), heard: plain((data.audiences || []).join(", ")), text: plain(String(data.remark).slice(0, 200))}); break;
+    case "remark_added": text = t("t_remark", {name: plain(data.speaker), heard: plain((data.audiences || []).join("、")), text: plain(String(data.remark).slice(0, 200))}); break;
   }
   return {text, by, failed: kindOf(row) === "failed"};
 }

@@ -37,7 +37,7 @@ const WORDS = {
   t_restored: ["Restored version {version}", "恢复到版本 {version}"], t_undone: ["Undo: back to version {version}", "撤销：回到版本 {version}"], t_redone: ["Redo: forward to version {version}", "重做：前往版本 {version}"],
   t_asked: ["Asked {model}", "询问 {model}"], t_asked_limit: ["Asked {model}, with at most {limit} messages", "询问 {model}，至多 {limit} 条消息"], the_model: ["the model", "模型"],
   t_stopped: ["Stopped before any output", "在收到内容前停止"], t_kept: ["Stopped; the partial answer was kept", "已停止，保留已收到的部分"], t_recovered: ["The interrupted answer was kept", "保留了中断的回答"],
-  t_failed: ["Failed: {error}", "失败：{error}"], t_configured: ["Conversation settings: {settings}", "对话设置：{settings}"], limit: ["limit {n}", "上限 {n}"],
+  t_failed: ["Failed: {error}", "失败：{error}"], t_configured: ["Conversation settings: {settings}", "对话设置：{settings}"], limit: ["limit {n}", "上限 {n}"], no_limit: ["no limit", "不限数量"],
   t_renamed: ["Renamed to {name}", "命名为 {name}"], t_unnamed: ["Name removed", "取消了名称"], t_archived: ["Archived", "已归档"], t_unarchived: ["Unarchived", "取消归档"],
   t_deleted: ["All content permanently removed", "全部内容已永久删除"],
   t_redacted: ["Content of version {version} permanently removed", "版本 {version} 的内容已永久删除"],

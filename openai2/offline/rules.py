@@ -224,7 +224,7 @@ def _group_answer(text: str) -> str | None:
 
 
 def _names(audiences: list[str] | str) -> list[str]:
-    return [audiences] if isinstance(audiences, str) else audiences
+    return audiences.split("、") if isinstance(audiences, str) else audiences
 
 
 def _group_remark(group: _Group, speaker: str, audiences: list[str]) -> str:

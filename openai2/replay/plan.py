@@ -199,6 +199,9 @@ class Branch:
         spans = self.view.spans(sorted(removed))
         changed: dict[str, Any] = {"spans": spans, "messages": len(removed), "replays": number}
         changed["request"] = None
+        if isinstance(event, ev.RolledBack) and event.remarks:
+            used = set(range(self._base + self.version + 1)).difference(self.view.remarks)
+            changed["remarks"] = self._mapped(event.remarks, used)
         if isinstance(event, ev.RolledBack) and event.rounds:
             changed["rounds"] = sum(self.view.kinds[place] == msg.USER for place in removed)
         return [msgspec.structs.replace(event, **changed)]

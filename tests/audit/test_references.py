@@ -132,7 +132,8 @@ def test_place_of_an_answer_is_checked(engine: Engine, fields: dict[str, Any], w
     conversation.add([user_msg("1")])
     raw = msgspec.Raw(msg.encode(user_msg("2"), "it"))
     write(ev.RequestStarted(view=2), ev.MessageAdded(message=raw, request=3))
-    write(ev.MessageAdded(**{"message": raw, "request": 3, "answer": ev.Answer(), **fields}))
+    added = ev.MessageAdded(message=raw, request=3, answer=ev.Answer())
+    write(msgspec.structs.replace(added, **fields))
     problems = engine.verify().problems
     assert [problem.version for problem in problems] == [5] * bool(word)
     assert all(str(word) in problem.what for problem in problems)

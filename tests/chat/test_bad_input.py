@@ -25,7 +25,7 @@ from tests.support.chats import KEY, WAYS, ask, chat_with
 def test_group_request_without_pairs_is_refused() -> None:
     with GroupChat(KEY) as group:
         with pytest.raises(BadInput, match="got NoneType"):
-            group.request(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            group.request(None)
         assert group.version == 0
 
 

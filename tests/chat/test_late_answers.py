@@ -152,7 +152,7 @@ def test_second_of_two_retries_at_once_is_refused(others: ScriptedServer) -> Non
     chat = chat_with(others)
     chat.add_dialogs(user_msg("Q1"), assistant_msg("old"))
     one, two = chat.stream_retry(), chat.stream_retry()
-    next(one), next(two)
+    assert next(one) and next(two)
     assert "".join(one)
     before = chat.fetch_messages()
     with pytest.raises(Refused, match="on record"):
@@ -168,7 +168,7 @@ def test_retries_at_once_of_a_failed_question_answer_it_once(scripted: Scripted)
     with pytest.raises(openai.InternalServerError):
         chat.request("Q1")
     one, two = chat.stream_retry(), chat.stream_retry()
-    next(one), next(two)
+    assert next(one) and next(two)
     list(one)
     with pytest.raises(Refused):
         list(two)

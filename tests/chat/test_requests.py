@@ -221,8 +221,35 @@ def test_fork_restore_and_at_use_versions(offline: OfflineServer) -> None:
     chat.restore(first)
     assert chat.request("再往后呢?") == "3"
     assert chat.at(first) == chat.fetch_messages()[:2]
-    for bad in (0, -1, chat.version + 1, True, 1.0):
+    assert chat.at(0) == []
+    with pytest.raises(UnknownVersion):
+        fork.at(0)  # a fork begins with its parent's view
+    for bad in (-1, chat.version + 1, True, 1.0):
         with pytest.raises(UnknownVersion):
             chat.at(bad)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert len(chat.head) == 64 and chat.head != fork.head
     assert event_types(fork)[0] == "forked"
+
+
+def test_version_of_an_empty_chat_can_be_given_back(offline: OfflineServer) -> None:
+    chat = chat_with(offline)
+    empty = chat.version
+    assert chat.at(empty) == []
+    chat.restore(empty)
+    assert chat.version == empty
+    chat.request("自然数1的后面是几?")
+    assert chat.at(empty) == []
+    assert chat.fork(at=empty).fetch_messages() == []
+    chat.restore(empty)
+    assert chat.fetch_messages() == [] and chat.undo() == 1 and len(chat.fetch_messages()) == 2
+    assert chat_with(offline).fork(at=empty).fetch_messages() == []
+    assert chat.engine.verify().ok
+
+
+def test_events_are_readable_when_printed(offline: OfflineServer) -> None:
+    chat = chat_with(offline)
+    chat.request("自然数1的后面是几?")
+    for record in chat.events():
+        for text in (repr(record), str(record), repr(record.event)):
+            assert "\\x" not in text and "\\u" not in text and "b'" not in text
+    assert "自然数1的后面是几?" in repr([*chat.events()][2]) and "自然数" in repr([*chat.events()][2].event)

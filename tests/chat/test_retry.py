@@ -95,3 +95,62 @@ def test_retry_of_a_failed_retry_is_a_retry() -> None:
         with pytest.raises(Refused):
             chat.retry()
         assert chat.fetch_messages() == [system_msg("be brief")]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_retry_asks_the_last_question_even_if_it_left_the_view(scripted: Scripted, limit: int) -> None:
+    server = scripted(completion("A1"), completion("A2"), completion("new"))
+    chat = chat_with(server)
+    if limit == 3:
+        chat.request("pinned")
+        chat.pin_messages(0, 1)
+    chat.MsgMaxCount = limit
+    chat.request("last")
+    before = chat.fetch_messages()
+    answer = chat.retry()
+    assert server.asked[-1].body["messages"][-1] == user_msg("last")
+    assert chat.fetch_messages() == [*before[:-1], {"role": "assistant", "content": answer}]
+    assert chat.undo() == 1 and chat.fetch_messages() == before
+    assert chat.engine.verify().ok
+
+
+def test_retry_never_takes_a_pinned_message_out(scripted: Scripted) -> None:
+    server = scripted(completion("one"), completion("two"))
+    chat = chat_with(server)
+    chat.request("hi")
+    chat.add_dialogs(system_msg("be brief"))
+    chat.pin_messages(-1)
+    chat.retry()
+    assert server.asked[-1].body["messages"] == [user_msg("hi"), system_msg("be brief")]
+    assert [m["content"] for m in chat.fetch_messages()] == ["hi", "two", "be brief"]
+    chat.pin_messages(1)
+    before = chat.version
+    with pytest.raises(Refused, match="pinned"):
+        chat.retry()
+    assert chat.version == before and len(server.asked) == 2
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_retry_in_a_fork_asks_the_question_that_failed(scripted: Scripted, depth: int) -> None:
+    server = scripted(completion("one"), error(500, "no"), completion("two"))
+    chat = chat_with(server)
+    chat.request("first")
+    with pytest.raises(openai.InternalServerError):
+        chat.request("failed")
+    fork = chat
+    for _ in range(depth):
+        fork = fork.fork()
+    assert fork.retry() == "two"
+    assert [m["content"] for m in fork.fetch_messages()] == ["first", "one", "failed", "two"]
+    assert len(chat.fetch_messages()) == 2 and chat.engine.verify().ok
+
+
+def test_retry_of_a_failed_retry_asks_the_question_that_left_the_view(scripted: Scripted) -> None:
+    server = scripted(completion("one"), error(500, "no"), completion("two"))
+    chat = chat_with(server, MsgMaxCount=1)
+    chat.request("hi")
+    with pytest.raises(openai.InternalServerError):
+        chat.retry()
+    assert chat.retry() == "two"
+    assert [asked.body["messages"] for asked in server.asked] == [[user_msg("hi")]] * 3
+    assert [m["content"] for m in chat.fetch_messages()] == ["two"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import assume, given
@@ -21,7 +23,7 @@ def views(draw: st.DrawFn) -> View:
     return view
 
 
-def folded(view: View, events: list[ev.Event]) -> View:
+def folded(view: View, events: Sequence[ev.Event]) -> View:
     after = view.copy()
     for number, event in enumerate(events, 100):
         after.apply(event, number)

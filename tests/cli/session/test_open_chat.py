@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from openai2.offline import OfflineServer
 from tests.support.cli import KEY, NOTICE, invoke, ok, refused, shown
+from tests.support.servers import ScriptedServer, error
 
 if TYPE_CHECKING:
     import pytest
@@ -58,6 +59,25 @@ def test_chosen_model_and_limit_are_kept_for_next_time(
     assert shown() == ["再往后是几?", "4"]
     ok("newchat", "自然数1的后面是几?")
     assert server.requests[-1].body["model"] == "from-the-environment"
+
+
+def test_model_is_kept_only_once_it_has_answered(server: OfflineServer) -> None:
+    ok("newchat", "自然数1的后面是几?")
+    usual = server.requests[-1].body["model"]
+    with ScriptedServer(error(404, "no such model")) as refusing:
+        assert "no such model" in refused("chat", "-m", "gtp-4", "--base-url", refusing.base_url, "hi")
+    ok("chat", "再往后是几?")
+    assert server.requests[-1].body["model"] == usual
+
+
+def test_limit_can_be_taken_off_for_good(server: OfflineServer) -> None:
+    ok("newchat", "--max-messages", "2", "自然数1的后面是几?")
+    ok("chat", "再往后是几?")
+    assert len(json.loads(ok("show", "--json"))) == 2
+    ok("chat", "--max-messages", "0", "再往后是几?")
+    ok("chat", "再往后是几?")
+    assert len(json.loads(ok("show", "--json"))) == 6
+    assert "no limit" in ok("log")
 
 
 def test_saved_key_is_recorded_as_its_fingerprint(

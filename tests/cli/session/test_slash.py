@@ -72,14 +72,16 @@ def test_edit_forks_before_the_question(session: Session, output_of: Output) -> 
 
 def test_settings_are_shown_changed_and_recorded(session: Session, output_of: Output) -> None:
     assert "the model is gpt-x" in output_of("/model gpt-x")
-    assert session.chat.model == "gpt-x" and session.chat.conversation.settings().model == "gpt-x"
+    assert session.chat.model == "gpt-x" and session.chat.conversation.settings().model is None
     assert "4 messages" in output_of("/max 4")
     assert "no system message" in output_of("/system")
     output_of("/system Be brief: say no more.")
     assert output_of("/system") == "Be brief: say no more.\n"
     session.ask("And then?")
+    assert session.chat.conversation.settings().model == "gpt-x"  # it has answered
     assert len(texts(session)) == 4
     assert "no limit" in output_of("/max 0") and session.chat.MsgMaxCount is None
+    assert session.chat.conversation.settings().limit == 0  # also next time
     output_of("/new other")
     assert session.chat.model == "gpt-x" and texts(session) == [] and session.title == "other"
     with pytest.raises(BadInput, match="expected a whole number"):
