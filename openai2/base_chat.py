@@ -11,12 +11,9 @@ import json
 import os
 import random
 import time
-import weakref
 from collections.abc import (
-    AsyncGenerator,
     AsyncIterator,
     Callable,
-    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -43,7 +40,7 @@ from openai2.core import decisions
 from openai2.core import events as ev
 from openai2.core.messages import Message, Round
 from openai2.core.request_events import RequestSpec
-from openai2.drivers import RequestLog, TextStream, adrive, drive
+from openai2.drivers import AsyncRequest, AsyncTextStream, Request, RequestLog, TextStream
 from openai2.engine import Engine
 from openai2.errors import NoKey
 from openai2.keys.pool import check_key
@@ -88,7 +85,7 @@ class BaseChat:
         self._options = ChatOptions.parse(options)
         self._owned = not isinstance(db, Engine)
         self.engine = db if isinstance(db, Engine) else Engine(db)
-        self._finalizer = weakref.finalize(self, self.engine.close) if self._owned else None
+        self._owner = object()  # copies are the same owner of requests, forks are not
         try:
             if isinstance(conversation, Conversation):
                 self.conversation = conversation
@@ -199,9 +196,10 @@ class BaseChat:
         twin = copy.copy(self)
         twin.conversation = conversation
         twin.model = model or self.model
+        twin._owner = object()
         if self._owned:
             twin.engine = self.engine.share()
-            twin._finalizer = weakref.finalize(twin, twin.engine.close)
+            conversation.handle = twin.engine.handle  # the twin's alone: it closes with the twin
         return twin
 
     def interrupted(self) -> list[Draft]:
@@ -228,7 +226,7 @@ class BaseChat:
 
     def stream_retry(self, **options: Any) -> Iterator[str]:
         """`retry`, as an iterator of texts."""
-        return self._drive(*self._retry(options, stream=True))
+        return TextStream(self._start(*self._retry(options, stream=True)))
 
     async def async_retry(self, **options: Any) -> str:
         """`retry`, awaited."""
@@ -236,7 +234,7 @@ class BaseChat:
 
     def async_stream_retry(self, **options: Any) -> AsyncIterator[str]:
         """`stream_retry`, as an async iterator."""
-        return TextStream(self._adrive(*self._retry(options, stream=True)))
+        return AsyncTextStream(self._async_start(*self._retry(options, stream=True)))
 
     def replay(
         self,
@@ -311,9 +309,15 @@ class BaseChat:
     # -- closing
 
     def close(self) -> None:
-        """Release the store. HTTP clients are shared between chats and stay open."""
-        if self._finalizer is not None:
-            self._finalizer()
+        """Stop the open requests, and release the store. HTTP clients are shared between chats and stay open.
+
+        What came of each request is on record when this returns. A stream that is read afterwards raises
+        StoreError.
+        """
+        if self._owned:
+            self.engine.close()
+        else:
+            self.engine.handle.stop_requests(self._owner)
 
     def __enter__(self) -> Self:
         return self
@@ -327,7 +331,11 @@ class BaseChat:
         """`close`, awaited."""
         import anyio.to_thread
 
-        await anyio.to_thread.run_sync(self.close)
+        with anyio.CancelScope(shield=True):
+            try:
+                await anyio.to_thread.run_sync(self.close)
+            except RuntimeError:  # no thread can be started
+                self.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -372,35 +380,25 @@ class BaseChat:
         )
         return converse(spec, self._keys or _environment_key(options.client), policy)
 
-    def _drive(
-        self, spec: RequestSpec, options: RequestOptions, log: RequestLog | None = None
-    ) -> Generator[str, None, Answer]:
+    def _start(self, spec: RequestSpec, options: RequestOptions, log: RequestLog | None = None) -> Request:
         exchange = Exchange(options, through_create=self.use_create)
-        return drive(self._flow(spec, options), log or self.conversation, exchange, options.on_reasoning)
+        where = log or self.conversation, self.engine.handle
+        return Request(self._flow(spec, options), *where, exchange, self._owner, options.on_reasoning)
 
     def _run(self, spec: RequestSpec, options: RequestOptions, log: RequestLog | None = None) -> Answer:
-        running = self._drive(spec, options, log)
-        while True:
-            try:
-                next(running)
-            except StopIteration as end:
-                answer: Answer = end.value
-                return answer
+        return self._start(spec, options, log).run()
 
-    def _adrive(
+    def _async_start(
         self, spec: RequestSpec, options: RequestOptions, log: RequestLog | None = None
-    ) -> AsyncGenerator[str | Answer, None]:
+    ) -> AsyncRequest:
         exchange = AsyncExchange(options, through_create=self.use_create)
-        return adrive(self._flow(spec, options), log or self.conversation, exchange, options.on_reasoning)
+        where = log or self.conversation, self.engine.handle
+        return AsyncRequest(self._flow(spec, options), *where, exchange, self._owner, options.on_reasoning)
 
     async def _arun(
         self, spec: RequestSpec, options: RequestOptions, log: RequestLog | None = None
     ) -> Answer:
-        last: str | Answer = ""
-        async for piece in self._adrive(spec, options, log):
-            last = piece
-        assert isinstance(last, Answer)
-        return last
+        return await self._async_start(spec, options, log).run()
 
     def _replayed(self, spec: RequestSpec) -> tuple[RequestSpec, RequestOptions]:
         """Return a request on record as this chat asks it: only how it travels is the chat's."""

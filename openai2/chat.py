@@ -11,7 +11,7 @@ from openai2.api.options import RETRIES, RequestOptions
 from openai2.base_chat import BaseChat
 from openai2.core import messages as msg
 from openai2.core.request_events import RequestSpec
-from openai2.drivers import TextStream
+from openai2.drivers import AsyncTextStream, TextStream
 from openai2.keys.pool import AKPool
 from openai2.request.effects import Answer
 from openai2.tools import loop as tool_loop
@@ -70,7 +70,7 @@ class Chat(BaseChat):
         If the caller stops iterating, the text so far is stored as the answer, marked as stopped.
         `on_reasoning=` is a function that gets the model's reasoning as it arrives, piece by piece.
         """
-        return self._drive(*self._ask(text, parts, options, stream=True))
+        return TextStream(self._start(*self._ask(text, parts, options, stream=True)))
 
     async def async_request(self, text: str | None = None, *parts: Mapping[str, Any], **options: Any) -> str:
         """`request`, awaited."""
@@ -80,7 +80,7 @@ class Chat(BaseChat):
         self, text: str | None = None, *parts: Mapping[str, Any], **options: Any
     ) -> AsyncIterator[str]:
         """`stream_request`, as an async iterator."""
-        return TextStream(self._adrive(*self._ask(text, parts, options, stream=True)))
+        return AsyncTextStream(self._async_start(*self._ask(text, parts, options, stream=True)))
 
     asy_request = async_request
 

@@ -25,6 +25,7 @@ from openai2.core.projection import View
 from openai2.core.request_events import RequestSpec, StreamState
 from openai2.core.typeguards import is_int
 from openai2.errors import BadInput, Refused, UnknownVersion
+from openai2.handle import StoreHandle
 from openai2.history import drafts, views
 from openai2.history.lineage import Lineage
 from openai2.history.messages import PAGE, events_by_id
@@ -35,7 +36,7 @@ from openai2.history.requests import (
     used_remarks,
 )
 from openai2.history.stream_cache import Decide, StreamCache
-from openai2.store import Draft, Listed, Reader, Store
+from openai2.store import Draft, Listed, Reader
 
 if TYPE_CHECKING:
     from openai2.history.why import Why
@@ -66,8 +67,9 @@ class Conversation:
     with its next events.
     """
 
-    def __init__(self, store: Store, lineage: Lineage, birth: Sequence[ev.Event] = ()) -> None:
-        self.store = store
+    def __init__(self, handle: StoreHandle, lineage: Lineage, birth: Sequence[ev.Event] = ()) -> None:
+        self.handle = handle
+        self.store = store = handle.store
         self.id = lineage.conversation
         self.lineage = lineage
         self._stream = StreamCache(store, lineage, birth)
@@ -379,7 +381,7 @@ class Conversation:
         self.check_version(version)
         lineage = self.lineage.fork(new_id(), version)
         event = ev.Forked(parent=self.id, version=version, base=lineage.base, name=name, reason=reason)
-        fork = Conversation(self.store, lineage, [event])
+        fork = Conversation(self.handle, lineage, [event])
         fork._append([])
         fork._stream.adopt_view(self._stream, version)
         return fork
@@ -432,6 +434,10 @@ class Conversation:
             tx.drop_draft(self.id, request)
 
         return job
+
+    def is_open(self, tx: Transaction, request: int) -> bool:
+        """Return True if the start of the request is on record, and its end is not."""
+        return any(draft.request == request for draft in tx.drafts(self.id))
 
     def interrupted(self) -> list[Draft]:
         """Return the drafts of requests that are still open although their process is gone."""

@@ -6,7 +6,7 @@ Each method resolves names and hands the store to the package that does the work
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
 from openai2.conversation import Conversation
@@ -14,6 +14,7 @@ from openai2.core import events as ev
 from openai2.core.ids import check_name, new_id
 from openai2.core.request_events import StreamState
 from openai2.errors import AmbiguousReference, NameTaken, UnknownConversation
+from openai2.handle import StoreHandle
 from openai2.history.lineage import Lineage
 from openai2.readmodels import conversations as conversation_list
 from openai2.store import Listed, SqliteStore, Store, open_store, share
@@ -41,34 +42,42 @@ class Engine:
     """All conversations of one store.
 
     *db* is a path, a URL (`sqlite:///PATH`), a store, or None for memory. *synchronous* is SQLite's setting
-    (FULL or NORMAL). Raises NotAStore, NewerStore, StoreUnavailable, BadInput.
+    (FULL or NORMAL). The store stays open for as long as the engine or a conversation, stream or iterator
+    from it is in use. Raises NotAStore, NewerStore, StoreUnavailable, BadInput.
     """
 
     def __init__(
         self, db: str | os.PathLike[str] | Store | None = None, *, synchronous: str = "FULL"
     ) -> None:
-        self.store: Store
-        self._release: Callable[[], None]
         if db is not None and not isinstance(db, (str, os.PathLike)):
-            self.store, self._release = db, _noop
+            self.handle = StoreHandle(db, _noop)
         elif synchronous.upper() == "FULL":
-            self.store, self._release = share(db)
+            self.handle = StoreHandle(*share(db))
         else:
-            self.store = open_store(db, synchronous=synchronous)
-            self._release = self.store.close
+            own = open_store(db, synchronous=synchronous)
+            self.handle = StoreHandle(own, own.close)
 
     def __repr__(self) -> str:
         return f"<Engine on {self.store.name}>"
 
+    @property
+    def store(self) -> Store:
+        """The store."""
+        return self.handle.store
+
     def close(self) -> None:
-        """Release the store, which closes with its last user. Closing twice is fine."""
-        self._release()
+        """Stop the open requests, and release the store, which closes with its last user.
+
+        What came of each request is on record when this returns. A stream that is read afterwards raises
+        StoreError. Closing twice is fine.
+        """
+        self.handle.close()
 
     def share(self) -> Engine:
         """Return another engine on the same store, to be closed separately."""
         twin = Engine(self.store)
         if isinstance(self.store, SqliteStore) and self.store.users:
-            twin.store, twin._release = share(self.store)
+            twin.handle = StoreHandle(*share(self.store))
         return twin
 
     def __enter__(self) -> Self:
@@ -87,7 +96,7 @@ class Engine:
     def new(self, name: str | None = None) -> Conversation:
         """Return a new conversation that enters the store with its first event. Raises BadInput."""
         check_name(name)
-        return Conversation(self.store, Lineage.root(new_id()), [ev.Created(name=name)])
+        return Conversation(self.handle, Lineage.root(new_id()), [ev.Created(name=name)])
 
     def create(self, name: str | None = None) -> Conversation:
         """Create a conversation in the store. Raises NameTaken, BadInput."""
@@ -101,7 +110,7 @@ class Engine:
             listed = reader.named(name_or_id) or reader.conversation(name_or_id)
             if listed is None:
                 raise unknown(name_or_id)
-            return Conversation(self.store, Lineage.read(reader, listed.id))
+            return Conversation(self.handle, Lineage.read(reader, listed.id))
 
     def open_or_create(self, name: str) -> Conversation:
         """Return the conversation with that name or id, created if there is none. Raises BadInput."""
@@ -147,7 +156,7 @@ class Engine:
         if listed is None:
             return None
         with self.store.reading() as reader:
-            return Conversation(self.store, Lineage.read(reader, listed.id))
+            return Conversation(self.handle, Lineage.read(reader, listed.id))
 
     def children(self, conversation: str) -> list[Listed]:
         """Return the direct forks of the conversation with that id."""

@@ -10,6 +10,7 @@ Invariants:
   own job only: that one is either undone or committed as a whole.
 - A finalizer may run a job while its thread is inside another: its own job runs after that one.
 - The writer thread never waits for a job.
+- If no thread can be started, a submitted job is refused and not run; `run` runs its job in its own thread.
 """
 
 from __future__ import annotations
@@ -20,7 +21,28 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar
 
+from openai2.errors import StoreUnavailable
+
 T = TypeVar("T")
+
+
+class NoThread(StoreUnavailable):
+    """The system starts no more threads."""
+
+
+def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
+    """Start a daemon thread. Raises NoThread."""
+    thread = threading.Thread(target=target, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise no_thread(error) from error
+    return thread
+
+
+def no_thread(error: RuntimeError) -> NoThread:
+    """Return the exception for *error*, which a thread that did not start raised."""
+    return NoThread("no thread can be started for the store: {reason}", reason=str(error))
 
 
 class Loop(Protocol):
@@ -92,7 +114,8 @@ class Writer:
                 return self._run_alone(job)
             ticket = Ticket(job, _noop)
             self._waiting.append(ticket)
-            self._wake_thread()
+            with suppress(NoThread):  # `stop` runs it
+                self._wake_thread()
             return ticket.outcome()
         if self._thread is threading.current_thread() or (self._owner is None and not self._waiting):
             with self._lock:
@@ -105,19 +128,22 @@ class Writer:
             self._waiting.append(ticket)
             self._wake_thread()
             finished.acquire()
+        except NoThread:
+            if self._withdraw(ticket):
+                with self._lock:
+                    return self._run_alone(job)
+            finished.acquire()
         except BaseException:  # Ctrl-C
-            try:
-                self._waiting.remove(ticket)
-            except (ValueError, IndexError):  # the writer thread has it: wait, so that its outcome is known
-                if not ticket.is_done:
-                    finished.acquire()
+            if not self._withdraw(ticket) and not ticket.is_done:  # wait, so that its outcome is known
+                finished.acquire()
             raise
         return ticket.outcome()
 
     def submit(self, job: Callable[[], T], notify: Callable[[], object], loop: Loop) -> Ticket[T]:
         """Return the ticket of *job*. If it is not done yet, *loop* calls *notify* when it is.
 
-        *notify* may be called twice if Ctrl-C interrupts it, and is not called if the loop is closed.
+        *notify* may be called twice if Ctrl-C interrupts it, and is not called if the loop is closed. Raises
+        NoThread.
         """
         ticket = Ticket(job, notify, loop)
         if self._runs_at_once and self._owner is None and not self._waiting:
@@ -128,8 +154,20 @@ class Writer:
             ticket.is_done = True
         else:
             self._waiting.append(ticket)
-            self._wake_thread()
+            try:
+                self._wake_thread()
+            except NoThread:
+                if self._withdraw(ticket):
+                    raise
         return ticket
+
+    def _withdraw(self, ticket: Ticket[Any]) -> bool:
+        """Take a ticket out of the queue; return False if the writer thread has it already."""
+        try:
+            self._waiting.remove(ticket)
+        except (ValueError, IndexError):
+            return False
+        return True
 
     @contextmanager
     def exclusive(self) -> Generator[None, None, None]:
@@ -149,6 +187,9 @@ class Writer:
             self._release_wake()
             if thread is not threading.current_thread() and self._owner != threading.get_ident():
                 thread.join()
+        if self._owner is None:
+            while self._waiting:  # no thread could be started for them
+                _announce(self._run_batch())
 
     # -- in any thread
 
@@ -178,9 +219,7 @@ class Writer:
         if self._thread is None:
             with self._thread_lock:
                 if self._thread is None:
-                    thread = threading.Thread(target=self._serve, name="openai2-writer", daemon=True)
-                    thread.start()
-                    self._thread = thread
+                    self._thread = start_thread(self._serve, "openai2-writer")
         self._release_wake()
 
     def _release_wake(self) -> None:

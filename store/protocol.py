@@ -22,7 +22,8 @@ class Store(Protocol):
 
     `append` and `transact` are atomic, and durable once they return. `submit` does not make the caller, or
     an event loop, wait. *is_durable* is False if the log ends with the process. *epoch* counts the
-    transactions that were rolled back: state cached before one may show events that do not exist.
+    transactions that were rolled back: state cached before one may show events that do not exist. `close`
+    first calls what was given to `on_close`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Store(Protocol):
         self, conversation: str, expected_version: int, events: Sequence[ev.Event]
     ) -> list[ev.Recorded]: ...
     def scrub(self) -> bool: ...
+    def on_close(self, callback: Callable[[], None]) -> None: ...
     def close(self) -> None: ...
 
 

@@ -65,6 +65,7 @@ class SqliteStore:
         self._idle_lock = threading.RLock()
         self._connections: set[sqlite3.Connection] = set()
         self._closed = False
+        self._closing: list[Callable[[], None]] = []
         self._pid = os.getpid()
         with self._translated_errors:
             first = self._open()
@@ -166,10 +167,16 @@ class SqliteStore:
             return set()
         return {self._file, *(_file_id(self.path + end) for end in ("", *BESIDE))}
 
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call *callback* before the store closes."""
+        self._closing.append(callback)
+
     def close(self) -> None:
         """Finish the jobs that wait and close the file; closing twice is fine."""
         if self._closed or self._pid != os.getpid():
             return
+        while self._closing:
+            self._closing.pop()()
         self._writer.stop()
         with self._writer.exclusive():
             self._closed = True

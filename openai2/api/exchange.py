@@ -10,7 +10,9 @@ Invariants:
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -167,6 +169,15 @@ class Exchange(_Exchange):
         self._response = self._answer = self._pieces = self._api = None
         if (close := getattr(answer, "close", None)) is not None:
             close()
+
+    def abort(self) -> None:
+        """Cut the connection, so that a thread that waits for the response gets an error."""
+        response: Any = self._response or getattr(self._answer, "response", None)
+        network = getattr(response, "extensions", {}).get("network_stream")
+        connected = None if network is None else network.get_extra_info("socket")
+        if isinstance(connected, socket.socket):
+            with suppress(OSError):
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)  # of TLS too: it is not ours to end
 
 
 class AsyncExchange(_Exchange):

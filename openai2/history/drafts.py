@@ -17,11 +17,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
 from openai2.errors import Openai2Error
 from openai2.store import Draft, Store
+from openai2.store.group_commit import NoThread, start_thread
 
 if TYPE_CHECKING:
     from openai2.store import Transaction
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 LEASE = 15.0
 #: Seconds between two writes; a crash loses at most this much of an answer.
 INTERVAL = 0.5
-_IDLE_ROUNDS = 20  # intervals without an open request after which the thread sleeps, then ends
+_IDLE_ROUNDS = 20  # intervals without an open request after which the thread ends
 
 Partial = Callable[[], "bytes | None"]
 
@@ -93,42 +95,52 @@ def _exists(pid: int) -> bool:
 
 
 class DraftWriter:
-    """The background thread that writes the drafts of one store. It ends when no request is open."""
+    """The background thread that writes the drafts of one store.
+
+    It ends with the store, or when no request has been open for `_IDLE_ROUNDS` intervals.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = weakref.ref(store)
+        self._is_needed = store.is_durable  # no other process can continue the requests of a store in memory
         self._watched: dict[tuple[str, int], tuple[Partial, bytes | None, float]] = {}
         # Reentrant: the garbage collector may close a dropped stream while this thread holds the lock.
         self._lock = threading.RLock()
-        self._wake = threading.Event()
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        store.on_close(self.close)
+
+    def start(self) -> None:
+        """Start the thread if it is needed and does not run. Raises NoThread, a StoreUnavailable."""
+        if self._is_needed and not self._thread:
+            with self._lock:
+                if not self._thread and not self._closing.is_set():
+                    self._thread = start_thread(self._run, "openai2-drafts")
 
     def watch(self, conversation: str, request: int, partial: Partial) -> None:
-        """Save what *partial* returns, until `forget` is called for the request.
-
-        Does nothing for a store in memory: no other process can continue the request.
-        """
-        store = self._store()
-        if store is None or not store.is_durable:
-            return
-        with self._lock:
-            self._watched[conversation, request] = (partial, None, time.time() + LEASE)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="openai2-drafts", daemon=True)
-                self._thread.start()
-        if not self._wake.is_set():
-            self._wake.set()
+        """Save what *partial* returns, until `forget` is called for the request."""
+        if self._is_needed:
+            with self._lock:
+                self._watched[conversation, request] = (partial, None, time.time() + LEASE)
+                with suppress(NoThread):  # `start` found one that has ended meanwhile
+                    self.start()
 
     def forget(self, conversation: str, request: int) -> None:
         """Stop writing the draft of a request that has ended."""
-        with self._lock:
-            self._watched.pop((conversation, request), None)
+        if self._is_needed:
+            with self._lock:
+                self._watched.pop((conversation, request), None)
+
+    def close(self) -> None:
+        """End the thread, and wait for it."""
+        self._closing.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
 
     def _run(self) -> None:
         idle = 0
-        while True:
-            self._wake.clear()
-            time.sleep(INTERVAL)
+        while not self._closing.wait(INTERVAL):
             with self._lock:
                 idle = 0 if self._watched else idle + 1
                 if idle > _IDLE_ROUNDS:
@@ -137,8 +149,6 @@ class DraftWriter:
                 changed = self._changed()
             if changed:
                 self._write(changed)
-            elif not self._watched:
-                self._wake.wait(INTERVAL * _IDLE_ROUNDS)
 
     def _changed(self) -> list[Draft]:
         """Return the drafts whose text changed or whose lease is half over."""

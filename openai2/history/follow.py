@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
@@ -48,8 +47,7 @@ class Following(Iterator[ev.Recorded], AsyncIterator[ev.Recorded]):
     """The events of a store, or of one conversation in it, for `for` and `async for`.
 
     Made by `Engine.follow`. `stop()`, from any thread, ends the iteration after the events already read.
-    *release* is called once, when the iteration ends or the object is dropped; until then the store must
-    stay open.
+    *release* is called when the iteration ends. Until then it keeps the store open.
     """
 
     def __init__(
@@ -66,7 +64,7 @@ class Following(Iterator[ev.Recorded], AsyncIterator[ev.Recorded]):
         self._pause = _SHORTEST_PAUSE
         self._pending: deque[ev.Recorded] = deque()
         self._stopped = threading.Event()
-        self._release = weakref.finalize(self, release)
+        self._release = release
         with store.reading() as reader:
             self._polled = self._read_upto = reader.last_position()
             if after is not None:

@@ -18,11 +18,12 @@ from openai2.core import events as ev
 from openai2.core import request_events
 from openai2.core.projection import View
 from openai2.core.request_events import StreamState
+from openai2.handle import StoreHandle
 from openai2.history.lineage import Lineage
 from openai2.history.messages import encoded_messages
 from openai2.history.stream_cache import Decide
 from openai2.request.effects import Open, Opened
-from openai2.store import Store, Transaction
+from openai2.store import Transaction
 
 
 class PendingFork:
@@ -34,15 +35,15 @@ class PendingFork:
 
     def __init__(
         self,
-        store: Store,
+        handle: StoreHandle,
         lineage: Lineage,
         forked: ev.Forked,
         batches: Sequence[list[ev.Event]],
         view: View,
     ) -> None:
-        self.store = store
+        self.store = handle.store
         self.id = lineage.conversation
-        self.conversation = Conversation(store, lineage, [forked])
+        self.conversation = Conversation(handle, lineage, [forked])
         self._lineage = lineage
         self._batches = [[], *batches]  # the first one appends the fork itself
         self._view = view
@@ -77,6 +78,10 @@ class PendingFork:
             self.conversation.commit_job(decide)(tx)
 
         return job
+
+    def is_open(self, tx: Transaction, request: int) -> bool:
+        """Return True: the start of the request goes on record with its end."""
+        return True
 
     def _state(self, events: int) -> StreamState:
         """Return the state behind the fork and *events* further events."""

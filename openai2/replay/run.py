@@ -201,7 +201,7 @@ class ReplayRun:
         while not isinstance(step := branch.next(), RequestSpec):
             assert step is not None
             batches.append(step)
-        return PendingFork(self._store, lineage, forked, batches, branch.view.copy()), step
+        return PendingFork(self._source.handle, lineage, forked, batches, branch.view.copy()), step
 
     def _drop_interrupted(self) -> None:
         """Record requests that a crash cut off as failed, so that they are asked again."""

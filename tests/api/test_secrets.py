@@ -192,12 +192,13 @@ def test_hidden_key_is_a_str_with_a_masked_repr() -> None:
 
 
 def test_frames_of_a_stopped_request_show_no_key() -> None:
-    with Misbehaving([EVENTS, event(content="half"), Sleep(60)]) as server:
+    def interrupt(text: str) -> None:
+        raise KeyboardInterrupt
+
+    with Misbehaving([EVENTS, event(content="half"), event(reasoning="hm"), Sleep(60)]) as server:
         chat = Chat(KEY, "m", base_url=server.base_url)
-        running: Any = chat.stream_request("hi")
-        next(running)
         with pytest.raises(KeyboardInterrupt) as stopped:
-            running.throw(KeyboardInterrupt())
+            list(chat.stream_request("hi", on_reasoning=interrupt))
     trace = traceback.TracebackException.from_exception(stopped.value, capture_locals=True)
     ours = [f for f in trace.stack if "openai2" in f.filename and f.locals]
     assert ours and KEY not in repr([frame.locals for frame in ours])

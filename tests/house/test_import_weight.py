@@ -30,7 +30,7 @@ STORE = (
     " store store.group_commit store.reader store.registry store.schema store.sqlite store.sqlite_errors"
 )
 EVENTS = (
-    f"{STORE} cli.arguments.refs cli.terminal.text conversation engine store.protocol"
+    f"{STORE} cli.arguments.refs cli.terminal.text conversation engine handle store.protocol"
     " core.decisions core.events core.ids core.messages core.projection core.request_events"
     " core.server_fields core.snapshot core.typeguards"
     " history.drafts history.lineage history.messages history.requests history.stream_cache history.views"

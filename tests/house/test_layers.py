@@ -39,6 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("audit.*",),
     ("archive.*",),
     ("html.*", "redaction.*"),
+    ("handle",),
     ("conversation", "engine"),
     ("replay.*", "tools.*", "recording.*"),
     ("api.*",),
