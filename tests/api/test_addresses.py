@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
 
 import pytest
 
 from openai2 import Chat
 from openai2.errors import BadInput
+from tests.support.chats import ask
 from tests.support.servers import ScriptedServer, completion
 
 KEY = "sk-made-up-0123456789abcdef"
 PASSWORD = "hunter2"
 
 
-def _request(chat: Chat) -> str:
-    return chat.request("hi")
-
-
-def _async_request(chat: Chat) -> str:
-    return asyncio.run(chat.async_request("hi"))
-
-
-Ask = Callable[[Chat], str]
-ASK = pytest.mark.parametrize("ask", [_request, _async_request])
+HOW = pytest.mark.parametrize("how", ["request", "async"])
 EITHER = pytest.mark.parametrize("use_create", [False, True], ids=["post", "create"])
 
 
@@ -36,7 +26,7 @@ def _chat(base_url: str, use_create: bool) -> Chat:
 
 
 @EITHER
-@ASK
+@HOW
 @pytest.mark.parametrize(
     ("written", "path"),
     [
@@ -48,10 +38,10 @@ def _chat(base_url: str, use_create: bool) -> Chat:
         ("{root}/a%20b/v1", "/a%20b/v1/chat/completions"),
     ],
 )
-def test_address_is_asked_at_its_path(written: str, path: str, ask: Ask, use_create: bool) -> None:
+def test_address_is_asked_at_its_path(written: str, path: str, how: str, use_create: bool) -> None:
     with ScriptedServer(completion("yes")) as server:
         root = server.base_url.removesuffix("/v1")
-        assert ask(_chat(written.format(root=root), use_create)) == "yes"
+        assert ask(_chat(written.format(root=root), use_create), how, "hi") == "yes"
     assert server.asked[0].path == path
 
 
@@ -90,10 +80,10 @@ def test_wrong_address_is_refused_with_the_expected_one(
 
 
 @EITHER
-@ASK
+@HOW
 @pytest.mark.parametrize("in_environment", [False, True], ids=["option", "environment"])
 def test_password_is_sent_and_never_logged(
-    ask: Ask,
+    how: str,
     use_create: bool,
     in_environment: bool,
     caplog: pytest.LogCaptureFixture,
@@ -106,7 +96,7 @@ def test_password_is_sent_and_never_logged(
             monkeypatch.setenv("OPENAI_BASE_URL", address)
         chat = Chat(KEY, "m", base_url=None if in_environment else address)
         chat.use_create = use_create
-        assert ask(chat) == "yes"
+        assert ask(chat, how, "hi") == "yes"
     assert server.asked[0].headers["authorization"] == "Basic bWU6aHVudGVyMg=="
     assert caplog.records
     for record in caplog.records:

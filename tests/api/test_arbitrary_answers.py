@@ -3,7 +3,6 @@ record."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from openai2 import Chat
 from openai2.core import messages
 from openai2.core.typeguards import is_list
+from tests.support.chats import WAYS, ask
 from tests.support.misbehaving_server import EVENTS, Misbehaving, whole
 
 KEY = "sk-made-up-0123456789abcdef"
@@ -25,19 +25,9 @@ SCALAR = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(al
 #: The names that a reader of answers knows.
 NAMES = st.sampled_from(
     (
-        *(
-            "choices",
-            "message",
-            "delta",
-            "content",
-            "role",
-            "tool_calls",
-            "function",
-            "function_call",
-            "name",
-        ),
-        *("arguments", "id", "index", "type", "text", "usage", "model", "error", "logprobs", "refusal"),
-        *("finish_reason", "reasoning", "reasoning_content", "prompt_tokens", "thinking", "audio"),
+        *("choices", "message", "delta", "content", "role", "tool_calls", "function", "function_call"),
+        *("name", "arguments", "id", "index", "type", "text", "usage", "model", "error", "logprobs"),
+        *("refusal", "finish_reason", "reasoning", "reasoning_content", "prompt_tokens", "thinking", "audio"),
     )
 )
 JSON = st.recursive(
@@ -80,28 +70,6 @@ BODY = (
 END: dict[str, Any] = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
-def _ask(chat: Chat, stream: bool, is_async: bool) -> None:
-    if not is_async:
-        if stream:
-            for _ in chat.stream_request("a question"):
-                pass
-        else:
-            chat.request("a question")
-        return
-
-    async def main() -> None:
-        if stream:
-            async for _ in chat.async_stream_request("a question"):
-                pass
-        else:
-            await chat.async_request("a question")
-
-    _LOOP.run_until_complete(main())
-
-
-_LOOP = asyncio.new_event_loop()
-
-
 class AnyAnswer:
     """A server that sends *answer*."""
 
@@ -123,28 +91,17 @@ def scripted() -> Iterator[tuple[AnyAnswer, Misbehaving]]:
 
 
 @pytest.mark.parametrize("use_create", [False, True], ids=["post", "create"])
-@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("how", WAYS)
 @given(body=BODY, more=BODY, ends=st.booleans())
-@settings(
-    max_examples=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_json_ends_a_request(
-    scripted: tuple[AnyAnswer, Misbehaving],
-    stream: bool,
-    is_async: bool,
-    use_create: bool,
-    body: Any,
-    more: Any,
-    ends: bool,
+    scripted: tuple[AnyAnswer, Misbehaving], how: str, use_create: bool, body: Any, more: Any, ends: bool
 ) -> None:
     script, server = scripted
-    script.answer, script.ends = [body, more] if stream else body, ends
+    script.answer, script.ends = [body, more] if "stream" in how else body, ends
     with Chat(KEY, "m", base_url=server.base_url, max_retries=0, use_create=use_create) as chat:
         try:
-            _ask(chat, stream, is_async)
+            ask(chat, how, "a question")
         except openai.APIError:
             assert chat.fetch_messages() == []
             assert [record.type for record in chat.events()][-1] == "request_failed"

@@ -26,10 +26,7 @@ def _chat(base_url: str, **options: Any) -> Chat:
 STREAM_OPTIONS = "(pass stream_options=None: this server does not know it)"
 
 BODIES: dict[str, tuple[bytes, str]] = {
-    "the API's": (
-        b'{"error": {"message": "no luck"}}',
-        "Error code: 400 - no luck",
-    ),
+    "the API's": (b'{"error": {"message": "no luck"}}', "Error code: 400 - no luck"),
     "a text": (b'{"error": "no luck"}', "Error code: 400 - no luck"),
     "a list": (b'[{"error": {"message": "no luck", "code": 7}}]', "Error code: 400 - no luck"),
     "a detail": (b'{"detail": "no luck"}', "Error code: 400 - no luck"),
@@ -49,12 +46,8 @@ BODIES: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("kind", BODIES)
 def test_words_of_a_refusal_are_in_the_message(how: str, kind: str, use_create: bool) -> None:
     body, message = BODIES[kind]
-    with (
-        Misbehaving(
-            [whole(body, "400 Bad Request", kind="text/html" if kind == "a page" else "application/json")]
-        ) as server,
-        _chat(server.base_url, use_create=use_create) as chat,
-    ):
+    refusal = whole(body, "400 Bad Request", kind="text/html" if kind == "a page" else "application/json")
+    with Misbehaving([refusal]) as server, _chat(server.base_url, use_create=use_create) as chat:
         with pytest.raises(openai.BadRequestError) as caught:
             ask(chat, how, "a question")
         failed = [*chat.events()][-1].event

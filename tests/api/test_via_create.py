@@ -16,15 +16,12 @@ from openai.types.chat import ChatCompletion
 
 from openai2 import Chat
 from openai2.api import via_create
+from tests.support.chats import chat_with
 from tests.support.misbehaving_server import EVENTS, Misbehaving, Script, completion, stream, whole
 
 KEY = "sk-made-up-0123456789abcdef"
 
 Watch = Callable[[pytest.MonkeyPatch, type, Callable[[str], None]], None]
-
-
-def _chat(server: Misbehaving, **options: Any) -> Chat:
-    return Chat(KEY, "m", base_url=server.base_url, max_retries=0, **options)
 
 
 def _watched(kind: Any, note: Callable[[str], None]) -> Callable[..., Any]:
@@ -62,7 +59,7 @@ def test_watched_create_is_called(watch: Watch, monkeypatch: pytest.MonkeyPatch)
     seen: list[str] = []
     scripts: list[Script] = [[whole(completion())], [EVENTS, stream("an ", "answer")]]
     with Misbehaving(*scripts, *scripts, *scripts) as server:
-        chat = _chat(server)
+        chat = chat_with(server)
         chat.request("not watched")
         "".join(chat.stream_request("not watched"))
         watch(monkeypatch, Completions, seen.append)
@@ -109,7 +106,7 @@ def test_both_ways_send_the_same_and_record_the_same() -> None:
     kept: list[Any] = []
     for use_create in (False, True):
         with Misbehaving(noting) as server:
-            chat = _chat(server, use_create=use_create, temperature=0.5)
+            chat = chat_with(server, use_create=use_create, temperature=0.5)
             chat.request("hi", extra_body={"top_k": 3}, stop=["x"])
             list(chat.stream_request("hi", extra_headers={"X-A": "b"}))
             assert b"X-A: b" in server.heads[1] or b"x-a: b" in server.heads[1].lower()

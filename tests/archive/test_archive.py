@@ -13,20 +13,8 @@ import pytest
 
 from openai2 import ArchiveError, BadInput, Engine, UnknownConversation, user_msg
 from openai2.core import events as ev
+from tests.support.archives import exported, import_states
 from tests.support.stores import busy, long
-
-
-def _export(engine: Engine, *names: str) -> bytes:
-    out = io.BytesIO()
-    engine.export(names or None, file=out)
-    return out.getvalue()
-
-
-def _import_states(engine: Engine, raw: bytes) -> dict[str, int]:
-    """Import an archive; return how many conversations got which state."""
-    report = engine.import_(io.BytesIO(raw))
-    states = [arrived.state for arrived in report.conversations]
-    return {state: states.count(state) for state in states}
 
 
 def _all_views(engine: Engine) -> dict[str, list[object]]:
@@ -45,15 +33,15 @@ def test_imported_archive_exports_to_the_same_bytes() -> None:
         busy(here)
         long(here, size=800)
         here.redact("side", here.open("side").view_messages()[-1].id)
-        raw = _export(here)
+        raw = exported(here)
         there.create("another")  # so that positions differ
-        assert _import_states(there, raw) == {"new": 7}
+        assert import_states(there, raw) == {"new": 7}
         assert there.verify().ok
         ours = _all_views(here)
         assert {name: view for name, view in _all_views(there).items() if name in ours} == ours
         assert here.heads().items() <= there.heads().items()
-        assert _export(there, *here.heads()) == raw
-        assert _import_states(there, raw) == {"known": 7}
+        assert exported(there, *here.heads()) == raw
+        assert import_states(there, raw) == {"known": 7}
         assert here.open("side").events().__next__() is not None
         times = [record.time for record in here.open("main").events()]
         assert times == [record.time for record in there.open("main").events()]
@@ -61,7 +49,7 @@ def test_imported_archive_exports_to_the_same_bytes() -> None:
 
 def test_archive_has_counts_and_heads(engine: Engine) -> None:
     busy(engine)
-    first, *events, last = _export(engine).decode().splitlines()
+    first, *events, last = exported(engine).decode().splitlines()
     assert json.loads(first) == {"openai2": "archive", "format": 1, "conversations": 6, "events": len(events)}
     assert json.loads(last) == {"heads": dict(sorted(engine.heads().items()))}
 
@@ -72,7 +60,7 @@ def test_export_of_a_fork_includes_its_ancestors() -> None:
         out = io.BytesIO()
         report = here.export(["deeper"], file=out)
         assert sorted(report.added) == sorted([here.open("main").id, here.open("side").id])
-        _import_states(there, out.getvalue())
+        import_states(there, out.getvalue())
         assert there.open("deeper").messages() == here.open("deeper").messages()
         assert there.verify().ok
 
@@ -118,7 +106,7 @@ def test_pipe_can_be_imported(tmp_path: Path) -> None:
 
     with Engine() as here, Engine() as there:
         busy(here)
-        assert there.import_(Pipe(_export(here))).events
+        assert there.import_(Pipe(exported(here))).events
         assert here.heads() == there.heads()
 
 
@@ -126,7 +114,7 @@ def test_taken_name_gets_a_number_in_the_list_only() -> None:
     with Engine() as here, Engine() as there:
         here.create("plans").add([user_msg("ours")])
         there.create("plans").add([user_msg("theirs")])
-        report = there.import_(io.BytesIO(_export(here)))
+        report = there.import_(io.BytesIO(exported(here)))
         assert [arrived.name for arrived in report.conversations] == ["plans (2)"]
         assert there.open("plans").messages() == [user_msg("theirs")]
         assert there.open("plans (2)").messages() == [user_msg("ours")]
@@ -141,7 +129,7 @@ def _archive() -> bytes:
     with Engine() as engine:
         busy(engine)
         engine.redact("side", engine.open("side").view_messages()[-1].id)
-        return _export(engine)
+        return exported(engine)
 
 
 def _import_or_refuse(raw: bytes, whole: bytes) -> bool:
@@ -231,7 +219,7 @@ def test_other_file_is_refused_with_one_sentence(
     engine: Engine, change: Callable[[bytes], bytes], word: str
 ) -> None:
     busy(engine)
-    raw = change(_export(engine))
+    raw = change(exported(engine))
     with Engine() as there:
         with pytest.raises(ArchiveError, match=word) as raised:
             there.import_(io.BytesIO(raw))
@@ -243,7 +231,7 @@ def test_invalid_reference_in_a_sound_chain_is_refused() -> None:
     with Engine() as here, Engine() as there:
         here.store.append("a" * 16, 0, [ev.Created(), ev.Pinned(messages=[7])])
         with pytest.raises(ArchiveError, match="is not in the view"):
-            there.import_(io.BytesIO(_export(here)))
+            there.import_(io.BytesIO(exported(here)))
 
 
 @pytest.mark.parametrize(

@@ -10,49 +10,37 @@ import pytest
 from openai2 import Engine, assistant_msg, system_msg, user_msg
 from openai2.archive import rebase
 from openai2.core import events as ev
+from tests.support.archives import exported, import_states
 from tests.support.stores import asked, busy
-
-
-def _export(engine: Engine, *names: str) -> bytes:
-    out = io.BytesIO()
-    engine.export(names or None, file=out)
-    return out.getvalue()
-
-
-def _import_states(engine: Engine, raw: bytes) -> dict[str, int]:
-    """Import an archive; return how many conversations got which state."""
-    report = engine.import_(io.BytesIO(raw))
-    states = [arrived.state for arrived in report.conversations]
-    return {state: states.count(state) for state in states}
 
 
 def test_stream_with_more_events_is_extended() -> None:
     with Engine() as here, Engine() as there:
         busy(here)
-        _import_states(there, _export(here))
+        import_states(there, exported(here))
         handle = there.open("main")
         handle.messages()
         here.open("main").add([user_msg("more")])
-        old = _export(here)
+        old = exported(here)
         here.redact("main", 4, reason="later")
-        assert _import_states(there, _export(here)) == {"extended": 1, "known": 5}
+        assert import_states(there, exported(here)) == {"extended": 1, "known": 5}
         assert handle.messages() == here.open("main").messages()
         assert here.heads() == there.heads()
         assert there.verify().ok
-        assert _import_states(there, old) == {"known": 6}, "an older archive changes nothing"
+        assert import_states(there, old) == {"known": 6}, "an older archive changes nothing"
 
 
 def test_diverged_stream_is_imported_as_a_fork() -> None:
     with Engine() as here, Engine() as there:
         main = here.create("main")
         main.add([system_msg("s"), user_msg("1"), assistant_msg("2")])
-        _import_states(there, _export(here))
+        import_states(there, exported(here))
         there.open("main").add([user_msg("there")])
         main.add([user_msg("here")])
         main.pin(0)
         asked(main, "q", "a")
         kept = there.open("main").messages()
-        report = there.import_(io.BytesIO(_export(here)))
+        report = there.import_(io.BytesIO(exported(here)))
         (arrived,) = report.conversations
         assert (arrived.state, arrived.diverged_from, arrived.common) == ("diverged", main.id, 4)
         assert there.open("main").messages() == kept
@@ -64,9 +52,9 @@ def test_diverged_stream_is_imported_as_a_fork() -> None:
         first = next(fork.events()).event
         assert isinstance(first, ev.Forked) and (first.reason, first.version) == ("diverged", 4)
         assert there.verify().ok
-        assert _import_states(there, _export(here)) == {"known": 1}
+        assert import_states(there, exported(here)) == {"known": 1}
         main.add([user_msg("on")])
-        assert _import_states(there, _export(here)) == {"diverged": 1}
+        assert import_states(there, exported(here)) == {"diverged": 1}
         assert fork.messages() == main.messages()
         assert there.verify().ok and len(there.conversations()) == 2
 
@@ -77,7 +65,7 @@ def test_undo_to_before_the_divergence_is_kept(steps: int) -> None:
         main = here.create("main")
         for number in range(4):
             asked(main, f"q{number}", f"a{number}")
-        _import_states(there, _export(here))
+        import_states(there, exported(here))
         there.open("main").rollback()
         main.undo(steps)
         main.redo()
@@ -88,24 +76,24 @@ def test_undo_to_before_the_divergence_is_kept(steps: int) -> None:
         grand = child.fork("grand", at=1)
         grand.add([user_msg("grand")])
         grand.undo()
-        report = there.import_(io.BytesIO(_export(here)))
+        report = there.import_(io.BytesIO(exported(here)))
         assert [arrived.state for arrived in report.conversations] == ["diverged"] * 3
         for arrived, original in zip(report.conversations, (main, child, grand), strict=True):
             assert there.open(arrived.id).messages() == original.messages()
         assert there.verify().ok
-        assert _import_states(there, _export(here)) == {"known": 3}
+        assert import_states(there, exported(here)) == {"known": 3}
 
 
 def test_fork_of_common_versions_is_not_rebased() -> None:
     with Engine() as here, Engine() as there:
         main = here.create("main")
         main.add([user_msg("1"), user_msg("2")])
-        _import_states(there, _export(here))
+        import_states(there, exported(here))
         there.open("main").add([user_msg("there")])
         main.add([user_msg("here")])
         child = main.fork("child", at=2)
         child.add([user_msg("c")])
-        report = there.import_(io.BytesIO(_export(here)))
+        report = there.import_(io.BytesIO(exported(here)))
         assert [arrived.state for arrived in report.conversations] == ["diverged", "new"]
         assert there.open("child").id == child.id
         assert there.open("child").head == child.head

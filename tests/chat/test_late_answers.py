@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from openai2 import Chat, Engine, Refused, assistant_msg, system_msg, user_msg
 from openai2.core import events as ev
 from tests.support import servers
-from tests.support.chats import WAYS, Scripted, awaited, chat_with, either
+from tests.support.chats import WAYS, Scripted, ask, chat_with, either
 from tests.support.servers import Reply, ScriptedServer, completion, error
 
 LATE = "late answer"
@@ -56,21 +55,6 @@ def _limited(chat: Chat, limit: int) -> Chat:
     return chat
 
 
-def _in_way(chat: Chat, how: str, name: str, *args: Any, **options: Any) -> str:
-    """Call `request` or `retry` in one of the four ways."""
-    if how == "request":
-        return str(getattr(chat, name)(*args, **options))
-    if how == "stream":
-        return "".join(getattr(chat, f"stream_{name}")(*args, **options))
-    if how == "async":
-        return asyncio.run(awaited(getattr(chat, f"async_{name}")(*args, **options)))
-
-    async def join() -> str:
-        return "".join([piece async for piece in getattr(chat, f"async_stream_{name}")(*args, **options)])
-
-    return asyncio.run(join())
-
-
 #: How the question is put: what is in view before, and the call.
 QUESTIONS: dict[str, tuple[list[Any], str, tuple[Any, ...], dict[str, Any]]] = {
     "retry": ([user_msg("0"), assistant_msg("1"), user_msg("2"), assistant_msg("3")], "retry", (), {}),
@@ -109,7 +93,7 @@ def test_answer_stands_behind_its_question_or_view_stays(
         for gap in GAPS:
             chat = chat_with(server, db=first, conversation=gap)
             chat.add_dialogs(*before)
-            refused = _refused(lambda chat=chat: _in_way(chat, how, name, *args, **options))  # type: ignore[misc]
+            refused = _refused(lambda chat=chat: ask(chat, how, *args, method=name, **options))  # type: ignore[misc]
             old = changed.pop()
             assert not changed
             if name == "retry" and refused is None:

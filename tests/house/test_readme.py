@@ -37,7 +37,12 @@ def run_example(source: str, names: dict[str, object]) -> list[str]:
             last = node.end_lineno or node.lineno
             if PROMISE in lines[last - 1] or lines[last].strip().startswith(PROMISE):
                 node.value = ast.Call(ast.Name("__show__", ast.Load()), [node.value], [])
-    names["__show__"] = lambda value: None if value is None else print(value)
+
+    def show(value: object) -> None:
+        if value is not None:
+            print(value)
+
+    names["__show__"] = show
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(ast.fix_missing_locations(tree), "example", "exec"), names)
     return [line for line in printed.getvalue().splitlines() if line]

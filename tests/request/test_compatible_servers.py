@@ -211,18 +211,11 @@ def test_streamed_logprobs_of_every_choice_are_kept() -> None:
     response = ResponseAccumulator()
     for text in ("a", "b"):
         for index in (1, 0):
-            logprobs = {"content": [{"token": f"{text}{index}", "logprob": -1.0}]}
-            choice = {
-                "index": index,
-                "delta": {"content": text},
-                "logprobs": logprobs,
-                "finish_reason": "stop",
-            }
+            choice: dict[str, Any] = {"index": index, "delta": {"content": text}, "finish_reason": "stop"}
+            choice["logprobs"] = {"content": [{"token": f"{text}{index}", "logprob": -1.0}]}
             response.feed_chunk(json.dumps({"choices": [choice]}).encode())
-    kept = [
-        json.loads(bytes(response.logprobs() or b"")),
-        json.loads(bytes(response.choices()[0]))["logprobs"],
-    ]
+    other = json.loads(bytes(response.choices()[0]))["logprobs"]
+    kept = [json.loads(bytes(response.logprobs() or b"")), other]
     assert [[token["token"] for token in each["content"]] for each in kept] == [["a0", "b0"], ["a1", "b1"]]
 
 
@@ -239,13 +232,8 @@ ERRORS: dict[str, tuple[Any, str]] = {
     ),
     "a message": ({"object": "error", "message": "no luck", "code": 40003}, "no luck"),
     "a router's": (
-        {
-            "error": {
-                "message": "Provider returned error",
-                "metadata": {"raw": '{"error":{"message":"no luck"}}'},
-            }
-        },
-        "Provider returned error: no luck",
+        {"error": {"message": "Provider says", "metadata": {"raw": '{"error":{"message":"no luck"}}'}}},
+        "Provider says: no luck",
     ),
     "nested": ({"error": {"error": {"msg": "no luck"}}}, "no luck"),
     "no words": ({"error": {"code": 7}}, "without a reason"),

@@ -9,6 +9,7 @@ from typing import Any
 from openai2 import Chat, GroupChat
 from openai2.offline import OfflineServer
 from tests.support import servers
+from tests.support.misbehaving_server import Misbehaving
 from tests.support.servers import Reply, ScriptedServer, completion, spoken, streamed
 
 KEY = "sk-fake-0123456789abcdefXYZ"
@@ -18,22 +19,24 @@ WAYS = ("request", "stream", "async", "async stream")
 Scripted = Callable[..., ScriptedServer]
 
 
-def chat_with(server: ScriptedServer | OfflineServer, key: Any = KEY, **options: Any) -> Chat:
+def chat_with(server: ScriptedServer | OfflineServer | Misbehaving, key: Any = KEY, **options: Any) -> Chat:
     options.setdefault("max_retries", 0)
     return Chat(key, "m", base_url=server.base_url, **options)
 
 
-def ask(chat: Chat | GroupChat, how: str, *args: Any, **options: Any) -> str:
-    """Ask in one of the four ways."""
+def ask(chat: Chat | GroupChat, how: str, *args: Any, method: str = "request", **options: Any) -> str:
+    """Call `request` or another method of a chat in one of the four ways."""
+    prefix = {"request": "", "stream": "stream_", "async": "async_", "async stream": "async_stream_"}[how]
+    call = getattr(chat, prefix + method)
     if how == "request":
-        return chat.request(*args, **options)
+        return str(call(*args, **options))
     if how == "stream":
-        return "".join(chat.stream_request(*args, **options))
+        return "".join(call(*args, **options))
     if how == "async":
-        return asyncio.run(awaited(chat.async_request(*args, **options)))
+        return asyncio.run(awaited(call(*args, **options)))
 
     async def join() -> str:
-        return "".join([piece async for piece in chat.async_stream_request(*args, **options)])
+        return "".join([piece async for piece in call(*args, **options)])
 
     return asyncio.run(join())
 
