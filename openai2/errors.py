@@ -119,7 +119,10 @@ class NameTaken(Openai2Error, ValueError):
 
 
 class Refused(Openai2Error, ValueError):
-    """Valid, but not possible in the current state; nothing was changed."""
+    """Valid, but not possible in the current state; nothing was changed.
+
+    An answer that finds no place in the view is on record all the same; `facts["message"]` is its id.
+    """
 
 
 class ArchiveError(Openai2Error, ValueError):

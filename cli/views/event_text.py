@@ -189,7 +189,7 @@ def _describe_message(event: ev.MessageAdded) -> list[str]:
         attempts=len(answer.attempts),
     )
     if not event.joined:
-        facts.append(_("not in the view: its place behind the question was gone or taken"))
+        facts.append(_("not in the view: there was no place for it behind its question"))
     return [text, " · ".join(facts)] if facts else [text]
 
 

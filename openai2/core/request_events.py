@@ -197,9 +197,9 @@ def refusal(events: Sequence[ev.Event], state: StreamState) -> Refused | None:
     for number, event in enumerate(events, state.next_id):
         if isinstance(event, ev.MessageAdded) and not event.joined:
             return Refused(
-                "the conversation was changed before the answer came, and the answer's place behind its "
-                "question is gone or taken: the view stays as it is, and the answer is on record as message "
-                "{message}",
+                "the conversation was changed before the answer came: the place behind the question is gone "
+                "or taken, or pinned messages leave no room. The view stays as it is, and the answer is on "
+                "record as message {message}",
                 message=number,
             )
     return None

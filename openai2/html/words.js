@@ -13,7 +13,7 @@ const WORDS = {
   tool: ["Tool", "工具"], function: ["Function", "函数"],
   added: ["added", "新增"], removed: ["removed", "移出"], pinned: ["pinned", "已固定"], now_pinned: ["just pinned", "刚固定"],
   now_unpinned: ["just unpinned", "刚取消固定"], stopped: ["stopped early", "提前停止"], waiting: ["waiting for the answer", "等待回答"],
-  aside: ["on record only: its place was gone or taken", "仅留在记录中：它的位置已不在或已被占用"],
+  aside: ["on record only: there was no place for it behind its question", "仅留在记录中：问题之后已没有它的位置"],
   unanswered: ["not answered", "未获回答"], came: ["received before the failure", "失败前收到的部分"], remark: ["not sent to the model yet", "尚未发送给模型"],
   redacted: ["permanently removed from the file", "内容已从文件中永久删除"], redacted_why: ["permanently removed: {reason}", "已永久删除：{reason}"],
   tokens: ["{asked} + {came} tokens", "{asked} + {came} 个 token"], seconds: ["{n} s", "{n} 秒"], key: ["key {key}", "密钥 {key}"],
