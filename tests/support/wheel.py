@@ -23,7 +23,7 @@ PYTHONS = ("python3.10", "python3.11", "python3.12", "python3.13")
 
 
 class Failed(Exception):
-    """One line for whoever ran this."""
+    """A failure, told in one line."""
 
 
 def run(*command: str | Path, cwd: Path) -> str:

@@ -1,4 +1,4 @@
-"""Python functions as tools: what a model is told, what is run, and what is on record."""
+"""Python functions as tools: their schemas, their calls, and the events on record."""
 
 from __future__ import annotations
 

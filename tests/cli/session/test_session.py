@@ -50,7 +50,7 @@ def test_changes_by_other_writers_are_reported(session: Session, capsys: pytest.
     other.pin(0)
     session.report_changes()
     assert "changed the conversation" in capsys.readouterr().err
-    # Rounds that came while ours did are told apart from it.
+    # Rounds of another writer that came during our own are counted apart.
     session.ask("自然数2的后面是几?")
     assert capsys.readouterr().err == ""
     twin.request("And then?")
