@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from openai2.errors import BadInput
 from openai2.keys.masking import Hidden
@@ -33,12 +33,8 @@ class Address(NamedTuple):
 def parse(text: str) -> Address:
     """Return the address that *text* means. Raises BadInput, which says the address that is expected."""
     text = text.strip()
-    try:
-        parts = urlsplit(text)
-        usable = parts.hostname and parts.scheme in ("http", "https") and len(text.split()) == 1
-    except ValueError:
-        usable = False
-    if not usable:
+    parts = _split(text)
+    if parts is None or not parts.hostname or parts.scheme not in ("http", "https") or len(text.split()) > 1:
         raise BadInput(
             "base_url: expected an address like https://api.example.com/v1, without spaces or line ends"
         )
@@ -60,6 +56,13 @@ def parse(text: str) -> Address:
     return Address(
         url, Hidden("Basic " + b64encode(pair.encode()).decode()), Hidden(unquote(password or name))
     )
+
+
+def _split(text: str) -> SplitResult | None:
+    try:
+        return urlsplit(text)
+    except ValueError:
+        return None
 
 
 def address_of(client: Mapping[str, Any]) -> Address | None:

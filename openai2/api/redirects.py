@@ -57,12 +57,14 @@ class Client(openai.OpenAI):
     def request(self, cast_to: Any, options: Any, **how: Any) -> Any:
         """Send a request, and again for each redirect that is followed."""
         options = _not_following(options)
-        for _ in range(MOST_REDIRECTS + 1):
+        for left in range(MOST_REDIRECTS, -1, -1):
             try:
                 return super().request(cast_to, options, **how)
             except openai.APIStatusError as error:
-                options, last = _followed(options, error), error
-        raise _circle(last)
+                options = _followed(options, error)
+                if not left:
+                    raise _circle(error) from None
+        raise AssertionError("unreachable")
 
 
 class AsyncClient(openai.AsyncOpenAI):
@@ -71,9 +73,11 @@ class AsyncClient(openai.AsyncOpenAI):
     async def request(self, cast_to: Any, options: Any, **how: Any) -> Any:
         """Send a request, and again for each redirect that is followed."""
         options = _not_following(options)
-        for _ in range(MOST_REDIRECTS + 1):
+        for left in range(MOST_REDIRECTS, -1, -1):
             try:
                 return await super().request(cast_to, options, **how)
             except openai.APIStatusError as error:
-                options, last = _followed(options, error), error
-        raise _circle(last)
+                options = _followed(options, error)
+                if not left:
+                    raise _circle(error) from None
+        raise AssertionError("unreachable")

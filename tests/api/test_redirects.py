@@ -25,7 +25,8 @@ def _async_request(chat: Chat) -> str:
 
 
 def _own_client(chat: Chat) -> str:
-    with httpx2.Client(follow_redirects=True) as own:
+    own = httpx2.Client(follow_redirects=True)
+    with own:
         return chat.request("hi", http_client=own)
 
 
