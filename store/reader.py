@@ -151,7 +151,7 @@ class Reader:
         from openai2.core import events as ev
 
         left: dict[str, dict[int, ev.Redacted]] = {}
-        for conversation, version, position, batch, tag, time, data, link in rows:
+        for conversation, version, position, batch, tag, time, data, link in _readable(rows):
             if (
                 type(conversation) is not str
                 or type(version) is not int
@@ -384,6 +384,16 @@ class Reader:
 
 def _decode_text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
+
+
+def _readable(rows: sqlite3.Cursor) -> Iterator[Any]:
+    """Yield the rows. Raises DamagedStore if a text in them is not UTF-8."""
+    try:
+        yield from rows
+    except sqlite3.OperationalError as error:
+        if "decode to utf-8" not in str(error).lower():
+            raise
+        raise DamagedStore("the log holds text that is not UTF-8") from error
 
 
 def _wrong_types(conversation: object) -> DamagedStore:
