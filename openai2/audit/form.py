@@ -1,6 +1,6 @@
 """The form of an event's columns, as docs/format.md fixes it: id, time, and how deep its data is nested.
 
-A hash only shows that an event is as it was written. These rules hold for whoever wrote it.
+A hash only shows that an event is as it was written. These rules hold for any writer.
 """
 
 from __future__ import annotations

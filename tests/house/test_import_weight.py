@@ -31,7 +31,7 @@ STORE = (
 )
 EVENTS = (
     f"{STORE} cli.arguments.refs cli.terminal.text conversation engine handle store.protocol"
-    " core.decisions core.events core.ids core.messages core.projection core.request_events"
+    " core.decisions core.events core.ids core.messages core.nesting core.projection core.request_events"
     " core.server_fields core.snapshot core.typeguards"
     " history.drafts history.lineage history.messages history.requests history.stream_cache history.views"
 )
