@@ -15,7 +15,7 @@ from tests.support.cli import COMMAND, TIMEOUT, environment, refused, run
 def test_wrong_usage_exits_with_status_2() -> None:
     assert "--help" in refused("chat", "--nosuch", status=2)
     assert "nosuch" in refused("nosuch", status=2)
-    refused("chat", "--max-messages", "0", "hi", status=2)
+    refused("chat", "--max-messages", "-1", "hi", status=2)
     refused("chat", "one", "two", status=2)
     assert "chat has no option --json" in refused("--json", "chat", "hi", status=2)
 
