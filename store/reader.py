@@ -276,20 +276,16 @@ class Reader:
 
     def conversation(self, conversation: str) -> Listed | None:
         """Return the conversation with that id."""
-        row = self.sql.execute(
-            f"SELECT {_LISTED} FROM conversations WHERE id = ?", (conversation,)
-        ).fetchone()
-        return row and _listed(row)
+        return self._one_listed("WHERE id = ?", (conversation,))
 
     def named(self, name: str) -> Listed | None:
         """Return the conversation with exactly that name."""
-        row = self.sql.execute(f"SELECT {_LISTED} FROM conversations WHERE name = ?", (name,)).fetchone()
-        return row and _listed(row)
+        return self._one_listed("WHERE name = ?", (name,))
 
     def starting_with(self, prefix: str, limit: int = 20) -> list[Listed]:
         """Return conversations whose id or name starts with *prefix*."""
         end = prefix + "\U0010ffff"
-        rows = self.sql.execute(
+        rows = self._despite_damage(
             f"SELECT {_LISTED} FROM conversations WHERE id >= ?1 AND id < ?2"
             f" UNION SELECT {_LISTED} FROM conversations WHERE name >= ?1 AND name < ?2 LIMIT ?3",
             (prefix, end, limit),
@@ -308,15 +304,15 @@ class Reader:
 
     def last_asked(self) -> Listed | None:
         """Return the unarchived conversation with the latest question."""
-        row = self.sql.execute(
-            f"SELECT {_LISTED} FROM conversations WHERE asked > 0 AND archived = 0"
-            " ORDER BY asked DESC LIMIT 1"
-        ).fetchone()
-        return row and _listed(row)
+        return self._one_listed("WHERE asked > 0 AND archived = 0 ORDER BY asked DESC LIMIT 1")
+
+    def _one_listed(self, where: str, values: Sequence[object] = ()) -> Listed | None:
+        rows = self._despite_damage(f"SELECT {_LISTED} FROM conversations {where}", values)
+        return _listed(rows[0]) if rows else None
 
     def children(self, conversation: str) -> list[Listed]:
         """Return the forks of a conversation, oldest first."""
-        rows = self.sql.execute(
+        rows = self._despite_damage(
             f"SELECT {_LISTED} FROM conversations WHERE parent = ? ORDER BY created, id",
             (conversation,),
         )
