@@ -251,5 +251,5 @@ def test_events_are_readable_when_printed(offline: OfflineServer) -> None:
     chat.request("自然数1的后面是几?")
     for record in chat.events():
         for text in (repr(record), str(record), repr(record.event)):
-            assert "\\x" not in text and "\\u" not in text and "b'" not in text
+            assert "\\x" not in text and "\\u" not in text and "=b'" not in text
     assert "自然数1的后面是几?" in repr([*chat.events()][2]) and "自然数" in repr([*chat.events()][2].event)
